@@ -1,0 +1,38 @@
+"""Fréchet inception distance for radiographs, with the published FID beside it.
+
+Importing the package is quick: NumPy, SciPy and TensorFlow load when a name that needs them is
+first used.
+"""
+
+import importlib
+
+from fid_med.version import __version__
+
+_HOMES = {
+    "compute_fid": "fid_med.evaluation",
+    "compute_statistics": "fid_med.evaluation",
+    "FIDResult": "fid_med.evaluation",
+    "load_extractor": "fid_med.models.extractors",
+    "FeatureExtractor": "fid_med.models.extractors",
+    "Preprocessing": "fid_med.data.preprocessing",
+    "FeatureStatistics": "fid_med.metrics.statistics",
+    "calculate_frechet_distance": "fid_med.metrics.frechet",
+    "frechet_distance": "fid_med.metrics.frechet",
+    "phantom_radiograph": "fid_med.data.phantom",
+    "phantom_set": "fid_med.data.phantom",
+    "FidMedError": "fid_med.errors",
+}
+
+__all__ = ["__version__", *sorted(_HOMES)]
+
+
+def __getattr__(name):
+    if name in _HOMES:
+        value = getattr(importlib.import_module(_HOMES[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'fid_med' has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted(__all__)

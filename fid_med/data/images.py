@@ -1,0 +1,172 @@
+"""One file to pixels, and the images of a folder in a fixed order."""
+
+import os
+import pathlib
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from fid_med.errors import DataError, UnreadableImageError
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".tif", ".tiff", ".bmp", ".webp")
+DICOM_SUFFIXES = (".dcm", ".dicom")
+_ONE_FRAME_FORMATS = ("TIFF", "WEBP", "PNG")
+
+
+def list_images(folder) -> list[str]:
+    """Lists the images below `folder`, nested folders and links included.
+
+    A file counts as an image by its suffix (`IMAGE_SUFFIXES`, any case). Hidden files and folders,
+    macOS resource forks (`._x.png`) and `__MACOSX` are passed over, as is every other suffix.
+
+    Args:
+      folder: path of a folder.
+
+    Returns:
+      Paths relative to `folder`, with forward slashes, sorted by code point: the same order on
+      every machine.
+
+    Raises:
+      DataError: no such folder, no image in it, or DICOM files in it.
+    """
+    folder = pathlib.Path(folder)
+    if not folder.exists():
+        raise DataError(f"{folder}: no such folder; check the path")
+    if not folder.is_dir():
+        raise DataError(f"{folder}: is a file, not a folder of images")
+    images, dicom = [], []
+    for path in _walk(folder, frozenset()):
+        suffix = path.suffix.lower()
+        if suffix in IMAGE_SUFFIXES:
+            images.append(path.relative_to(folder).as_posix())
+        elif suffix in DICOM_SUFFIXES:
+            dicom.append(path.relative_to(folder).as_posix())
+    if dicom:
+        raise DataError(
+            f"{folder}: {len(dicom)} DICOM files (such as {min(dicom)}), which this version does "
+            "not read; convert them to 8- or 16-bit PNG first"
+        )
+    if not images:
+        raise DataError(f"{folder}: holds no image ({', '.join(IMAGE_SUFFIXES)})")
+    return sorted(images)
+
+
+def _walk(folder, above):
+    real = folder.resolve()
+    if real in above:  # a link to a folder that holds it
+        return
+    for entry in os.scandir(folder):
+        if entry.name.startswith(".") or entry.name == "__MACOSX":
+            continue
+        if entry.is_dir():
+            yield from _walk(pathlib.Path(entry.path), above | {real})
+        else:
+            yield pathlib.Path(entry.path)
+
+
+def read_image(path) -> np.ndarray:
+    """Reads one image file as 8-bit pixels.
+
+    PNG, JPEG, TIFF, BMP and WebP; 1, 8 and 16 bits; grey, RGB, RGBA, palette, CMYK. The rules:
+    EXIF orientation is applied; alpha is composited on black; 16-bit grey is scaled from its whole
+    range, round(v * 255 / 65535), never from the image's own minimum and maximum, so that
+    intensities stay comparable between images (Pillow reduces 16-bit colour to 8 by its high byte).
+
+    Args:
+      path: path of the file.
+
+    Returns:
+      uint8 [H, W] for a grey image, [H, W, 3] (RGB) for one in colour.
+
+    Raises:
+      UnreadableImageError: missing, truncated, no image, several frames, or pixels without a
+        fixed range (floating point, 32 bits).
+    """
+    try:
+        with Image.open(path) as image:
+            if image.format in _ONE_FRAME_FORMATS and getattr(image, "n_frames", 1) > 1:
+                raise UnreadableImageError(
+                    f"{path}: holds {image.n_frames} frames; save each as an image of its own"
+                )
+            image.load()
+            return _to_pixels(ImageOps.exif_transpose(image), path)
+    except UnreadableImageError:
+        raise
+    except UnidentifiedImageError:
+        raise UnreadableImageError(f"{path}: not an image that can be read") from None
+    # Pillow's decoders raise whatever they stumble over in a damaged file.
+    except Exception as error:
+        reason = str(error) or type(error).__name__
+        raise UnreadableImageError(f"{path}: cannot be read ({reason})") from None
+
+
+def _to_pixels(image, path):
+    if image.mode.startswith("I"):
+        return _sixteen_bits(np.asarray(image), path)
+    if image.mode == "F":
+        raise UnreadableImageError(
+            f"{path}: floating-point pixels have no fixed range; save as 8- or 16-bit integers"
+        )
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        return _on_black(image)
+    if image.mode in ("1", "L"):
+        return np.asarray(image.convert("L"))
+    return np.asarray(image.convert("RGB"))
+
+
+def _sixteen_bits(values, path):
+    values = values.astype(np.int64)
+    if values.min() < 0 or values.max() > 65535:
+        raise UnreadableImageError(
+            f"{path}: pixels from {values.min()} to {values.max()} do not fit 16 bits without sign"
+        )
+    return _rescale(values, 65535)
+
+
+def _on_black(image):
+    grey = image.mode in ("LA", "La", "L")
+    rgba = np.asarray(image.convert("RGBA")).astype(np.int64)
+    pixels = _rescale(rgba[..., :3] * rgba[..., 3:], 255 * 255)
+    return pixels[..., 0] if grey else pixels
+
+
+def _rescale(values, maximum):
+    return ((values * 255 + maximum // 2) // maximum).astype(np.uint8)
+
+
+def check_pixels(image, name: str) -> np.ndarray:
+    """Checks that an array is one image as `read_image` returns it.
+
+    Args:
+      image: uint8 [H, W], [H, W, 1] or [H, W, 3].
+      name: what an error message calls it.
+
+    Returns:
+      uint8 [H, W] or [H, W, 3].
+
+    Raises:
+      DataError: another dtype, shape, or an empty image.
+    """
+    image = np.asarray(image)
+    if image.dtype != np.uint8:
+        raise DataError(
+            f"{name}: pixels are {image.dtype}, expected uint8 from 0 to 255; "
+            "convert them, for example by np.clip(np.rint(x), 0, 255).astype(np.uint8)"
+        )
+    if image.ndim == 3 and image.shape[-1] == 1:
+        image = image[..., 0]
+    if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[-1] != 3) or not image.size:
+        raise DataError(f"{name}: shape {image.shape}, expected [H, W] or [H, W, 3] per image")
+    return image
+
+
+def is_dark_sixteen_bit(path) -> bool:
+    """Whether a file holds 16-bit grey that uses no more than a sixteenth of its range.
+
+    That is how 12-bit radiographs look when nobody scaled them; as 8 bits they are all but black.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.mode.startswith("I") and int(np.asarray(image).max()) < 4096
+    except Exception:
+        return False

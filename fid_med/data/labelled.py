@@ -1,0 +1,46 @@
+"""Labelled images: what every data set is to the training, whatever its files look like."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from fid_med.errors import DataError
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclasses.dataclass
+class LabelledImages:
+    """Images with one label each.
+
+    Attributes:
+      name: of the data set.
+      names: an image's name, such as its path inside the data folder.
+      loaders: functions that return uint8 [H, W] or [H, W, 3], one an image.
+      labels: int64 [N], indices into `classes`.
+      classes: names of the labels, sorted.
+      patients: an image's patient, or None where no patient is known.
+      splits: an image's split by the data set's own division, or None where it has none.
+    """
+
+    name: str
+    names: Sequence[str]
+    loaders: Sequence[Callable[[], np.ndarray]]
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    patients: Sequence[str] | None = None
+    splits: np.ndarray | None = None
+
+    def __post_init__(self):
+        if len(self.classes) < 2:
+            only = ", ".join(self.classes) or "none"
+            raise DataError(f"{self.name}: needs at least two labels to tell apart, has {only}")
+
+    def __len__(self):
+        return len(self.names)
+
+    def counts(self, members: np.ndarray | None = None) -> dict[str, int]:
+        """Images by label, of all or of those that `members` (indices or bool [N]) selects."""
+        labels = self.labels if members is None else self.labels[members]
+        return {name: int((labels == i).sum()) for i, name in enumerate(self.classes)}

@@ -1,0 +1,184 @@
+"""Where images come from: a folder, an array, a tf.data.Dataset or a generator, read one way.
+
+An `ImageSource` yields loaders, each the work of getting one image; `prepared_images` runs them in
+threads, in order, so that decoding overlaps the network and nothing depends on timing.
+"""
+
+import collections
+import concurrent.futures
+import dataclasses
+import functools
+import os
+import pathlib
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+
+from fid_med.data.images import check_pixels, is_dark_sixteen_bit, list_images, read_image
+from fid_med.data.preprocessing import Preprocessing
+from fid_med.errors import DataError, UnreadableImageError
+from fid_med.fingerprints import ImageHasher
+from fid_med.progress import Progress
+
+
+@dataclasses.dataclass
+class ImageSource:
+    """Images of one side of a comparison.
+
+    Attributes:
+      kind: folder, array, dataset or callable.
+      name: what messages call it.
+      loaders: iterable of (image name, function that returns uint8 [H, W] or [H, W, 3]).
+      count: how many there are, or None where only the end tells.
+      dark_sixteen_bit: how many files look like 12-bit data that nobody scaled, out of a sample.
+    """
+
+    kind: str
+    name: str
+    loaders: Iterable[tuple[str, Callable[[], np.ndarray]]]
+    count: int | None = None
+    dark_sixteen_bit: int = 0
+
+
+def open_source(source, name: str, num_images: int | None = None) -> ImageSource:
+    """Opens whatever holds images.
+
+    Args:
+      source: path of a folder; uint8 array [N, H, W], [N, H, W, 1] or [N, H, W, 3]; a
+        `tf.data.Dataset` whose elements are images or batches of them, alone, first in a tuple or
+        under the key `image`; or a callable that takes a count and returns that many images or
+        fewer (at least one) as such an array, called until `num_images` are there.
+      name: what messages call it, such as "real".
+      num_images: how many images to ask a callable for.
+
+    Raises:
+      DataError: what cannot be a source, or a callable without `num_images`.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        return _folder_source(pathlib.Path(source), name)
+    if hasattr(source, "__array__"):
+        return _array_source(np.asarray(source), name)
+    if hasattr(source, "element_spec"):
+        return _dataset_source(source, name)
+    if callable(source):
+        if not num_images:
+            raise DataError(f"{name}: a callable needs the number of images to ask it for")
+        return ImageSource("callable", name, _asked(source, name, num_images), num_images)
+    raise DataError(
+        f"{name}: {type(source).__name__} is no source of images; expected a folder, an array, "
+        "a tf.data.Dataset or a callable"
+    )
+
+
+def _folder_source(folder, name):
+    paths = list_images(folder)
+    sample = [folder / p for p in paths if p.lower().endswith((".png", ".tif", ".tiff"))][:20]
+    loaders = ((path, functools.partial(read_image, folder / path)) for path in paths)
+    dark = sum(is_dark_sixteen_bit(path) for path in sample)
+    return ImageSource("folder", name, loaders, len(paths), dark)
+
+
+def _array_source(array, name):
+    if array.ndim not in (3, 4):
+        raise DataError(f"{name}: array of shape {array.shape}, expected [N, H, W] or [N, H, W, 3]")
+    loaders = (
+        (f"{name}[{i}]", functools.partial(_item, array, i, name)) for i in range(len(array))
+    )
+    return ImageSource("array", name, loaders, len(array))
+
+
+def _item(array, i, name):
+    return check_pixels(array[i], f"{name}[{i}]")
+
+
+def _dataset_source(dataset, name):
+    if dataset.cardinality() == -1:  # tf.data.INFINITE_CARDINALITY
+        raise DataError(f"{name}: the dataset never ends; give it a .take(n)")
+    return ImageSource("dataset", name, _dataset_loaders(dataset, name))
+
+
+def _dataset_loaders(dataset, name):
+    seen = 0
+    for element in dataset.as_numpy_iterator():
+        if isinstance(element, dict):
+            if "image" not in element:
+                raise DataError(f"{name}: the dataset has no key 'image', only {sorted(element)}")
+            element = element["image"]
+        elif isinstance(element, tuple):
+            element = element[0]
+        element = np.asarray(element)
+        single = element.ndim == 2 or (element.ndim == 3 and element.shape[-1] in (1, 3))
+        for image in element[None] if single else element:
+            yield f"{name}[{seen}]", functools.partial(check_pixels, image, f"{name}[{seen}]")
+            seen += 1
+
+
+def _asked(function, name, num_images):
+    seen = 0
+    while seen < num_images:
+        images = np.asarray(function(min(64, num_images - seen)))
+        if images.ndim not in (3, 4) or not len(images):
+            raise DataError(
+                f"{name}: the callable returned shape {images.shape}, expected at least one image "
+                "as [n, H, W] or [n, H, W, 3]"
+            )
+        for image in images[: num_images - seen]:
+            yield f"{name}[{seen}]", functools.partial(check_pixels, image, f"{name}[{seen}]")
+            seen += 1
+
+
+@dataclasses.dataclass
+class Prepared:
+    """One image on its way to the network: resized pixels, or the reason why there are none."""
+
+    name: str
+    pixels: np.ndarray | None = None
+    digests: tuple[str, ...] = ()
+    error: UnreadableImageError | None = None
+
+
+def prepared_images(
+    source: ImageSource,
+    preprocessing: Preprocessing,
+    hashers: Iterable[ImageHasher] = (),
+    workers: int | None = None,
+) -> Iterator[Prepared]:
+    """Loads, hashes and resizes the images of a source in threads, in the source's order.
+
+    Unreadable images come out with their error set; the caller decides what that means.
+
+    Args:
+      source: what `open_source` returned.
+      preprocessing: how pixels are resized.
+      hashers: each adds one digest of the image's own pixels to `digests`.
+      workers: threads; by default the machine's cores and one more.
+    """
+    hashers = tuple(hashers)
+    workers = workers or (os.cpu_count() or 1) + 1
+
+    def prepare(name, load):
+        try:
+            image = load()
+        except UnreadableImageError as error:
+            return Prepared(name, error=error)
+        digests = tuple(hasher.digest(image) for hasher in hashers)
+        return Prepared(name, preprocessing.apply(image), digests)
+
+    with (
+        concurrent.futures.ThreadPoolExecutor(workers) as pool,
+        Progress(f"{source.name} images", source.count) as progress,
+    ):
+        waiting = collections.deque()
+        try:
+            for name, load in source.loaders:
+                waiting.append(pool.submit(prepare, name, load))
+                # Far enough ahead to keep the network fed, near enough to keep memory flat.
+                if len(waiting) >= 4 * workers + 32:
+                    yield waiting.popleft().result()
+                    progress.update()
+            while waiting:
+                yield waiting.popleft().result()
+                progress.update()
+        finally:
+            for future in waiting:
+                future.cancel()

@@ -1,0 +1,21 @@
+"""The mistakes of a user, each told in one line: what was wrong, where, and the mend."""
+
+
+class FidMedError(Exception):
+    """A mistake in what the user gave; scripts print its message and exit with status 1."""
+
+
+class UnreadableImageError(FidMedError):
+    """A file that its name calls an image cannot be read as one."""
+
+
+class StatisticsError(FidMedError, ValueError):
+    """Statistics that are missing, malformed, not finite, or of another extractor."""
+
+
+class ExtractorError(FidMedError):
+    """An extractor that cannot be found, loaded or trusted."""
+
+
+class DataError(FidMedError, ValueError):
+    """Images, labels or a folder that cannot serve the purpose."""

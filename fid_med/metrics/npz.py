@@ -1,0 +1,68 @@
+"""npz files, read with distrust and written whole or not at all."""
+
+import io
+import os
+from collections.abc import Collection
+from pathlib import Path
+
+import numpy as np
+
+from fid_med.artifacts import atomic_path
+from fid_med.errors import StatisticsError
+
+
+def read_npz(path: Path, known: Collection[str], expected: str) -> dict[str, np.ndarray | None]:
+    """Reads an npz, whoever wrote it, and unpickles nothing.
+
+    Args:
+        path: the file.
+        known: the keys whose arrays are wanted.
+        expected: what an error message says such a file is.
+
+    Returns:
+        Every key of the file, with its array where it is known and None elsewhere.
+
+    Raises:
+        StatisticsError: missing, a folder, not an npz, truncated, or holding pickled objects.
+    """
+    if not path.exists():
+        raise StatisticsError(f"{path}: no such file: check the path")
+    if path.is_dir():
+        raise StatisticsError(f"{path}: is a folder: {expected}")
+    try:
+        with open(path, "rb") as file:
+            is_zip = file.read(2) == b"PK"
+            file.seek(0)
+            if is_zip:
+                with np.load(file, allow_pickle=False) as npz:
+                    return {key: npz[key] if key in known else None for key in npz.files}
+    except Exception as error:  # a damaged zip or array header raises nearly anything
+        if "allow_pickle" in str(error):
+            raise StatisticsError(
+                f"{path}: holds pickled objects, which are never loaded: {expected}"
+            ) from error
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise StatisticsError(
+            f"{path}: cannot be read ({reason}): it may be truncated, make it again"
+        ) from error
+    raise StatisticsError(f"{path}: not an npz file: {expected}")
+
+
+def write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Writes arrays to exactly `path`, atomically.
+
+    Raises:
+        StatisticsError: the folder cannot be made or written to, or the disk is full.
+    """
+    # In memory first: np.savez appends ".npz" to names, and on a full disk its zip file, dying
+    # later than the file under it, prints a traceback.
+    content = io.BytesIO()
+    np.savez(content, **arrays)
+    try:
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(content.getbuffer())
+    except (OSError, ValueError) as error:
+        raise StatisticsError(
+            f"{os.fspath(path)}: cannot be written ({error}): check that the folder is writable "
+            "and has space"
+        ) from error

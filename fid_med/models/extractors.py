@@ -1,0 +1,288 @@
+"""Extractors: a network cut for features, with its preprocessing and its fingerprint."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import zipfile
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from fid_med.artifacts import atomic_path
+from fid_med.data.preprocessing import Preprocessing, as_rgb_batch
+from fid_med.errors import ExtractorError
+from fid_med.fingerprints import ImageHasher, extractor_fingerprint
+from fid_med.models import inception
+
+METADATA_MEMBER = "fid_med.json"
+METADATA_FORMAT = 1
+_CALIBRATION = {"phantoms": 16, "size": 299, "seed": 0}
+
+
+@dataclasses.dataclass
+class TrainingImages:
+    """What an extractor remembers of the images it was trained on: keyed hashes, no pixels."""
+
+    key: str
+    train: frozenset[str] = frozenset()
+    validation: frozenset[str] = frozenset()
+
+    def hasher(self) -> ImageHasher:
+        """Hashes images with this extractor's key."""
+        return ImageHasher(self.key)
+
+    def __contains__(self, digest: str) -> bool:
+        return digest in self.train or digest in self.validation
+
+
+class FeatureExtractor:
+    """A network cut at its global average pool, ready to be fed.
+
+    Attributes:
+      name: what results call it: `imagenet`, `random`, or a file's name without its folders.
+      network: Keras model from float32 [B, height, width, 3], 0..255, to float32 [B, d].
+      preprocessing: how pixels are resized for it.
+      fingerprint: sha256 of weights and preprocessing; equal fingerprints mean equal features.
+      labels: the classes it was trained on, empty where unknown.
+      training_images: hashes of its training images, or None where it carries none.
+      lineage: JSON fields of the extractors that it was trained from, oldest first.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        network: keras.Model,
+        preprocessing: Preprocessing,
+        fingerprint: str,
+        labels: tuple[str, ...] = (),
+        training_images: TrainingImages | None = None,
+        lineage: tuple[dict, ...] = (),
+    ):
+        self.name = name
+        self.network = network
+        self.preprocessing = preprocessing
+        self.fingerprint = fingerprint
+        self.labels = tuple(labels)
+        self.training_images = training_images
+        self.lineage = tuple(lineage)
+        self._compiled = tf.function(
+            lambda pixels: network(tf.cast(pixels, tf.float32), training=False),
+            reduce_retracing=True,
+        )
+
+    @property
+    def num_features(self) -> int:
+        """d, 2,048 for InceptionV3."""
+        return self.network.output_shape[-1]
+
+    def extract_batch(self, pixels: np.ndarray) -> np.ndarray:
+        """Features of one batch of preprocessed images.
+
+        Args:
+          pixels: uint8 or float32 [B, height, width, 3], 0..255, as `Preprocessing.apply` and
+            `as_rgb_batch` make them.
+
+        Returns:
+          float32 [B, d].
+        """
+        return self._compiled(tf.constant(pixels)).numpy()
+
+    def extract(self, images, batch_size: int = 32) -> np.ndarray:
+        """Features of images of any size.
+
+        Args:
+          images: iterable of uint8 [H, W] or [H, W, 3].
+          batch_size: how many go through the network at once; the features do not depend on it
+            beyond the rounding of float32.
+
+        Returns:
+          float32 [N, d].
+        """
+        prepared = [self.preprocessing.apply(np.asarray(image)) for image in images]
+        batches = (prepared[i : i + batch_size] for i in range(0, len(prepared), batch_size))
+        features = [self.extract_batch(as_rgb_batch(batch)) for batch in batches]
+        return np.concatenate(features) if features else np.empty((0, self.num_features), "f4")
+
+    def describe(self) -> dict:
+        """Name, fingerprint and preprocessing as JSON types."""
+        return {
+            "name": self.name,
+            "fingerprint": self.fingerprint,
+            "preprocessing": self.preprocessing.to_dict(),
+        }
+
+
+def load_extractor(
+    spec,
+    *,
+    image_size: int | None = None,
+    resize: str | None = None,
+    aspect: str | None = None,
+    seed: int = 0,
+) -> FeatureExtractor:
+    """Loads a network as an extractor.
+
+    Args:
+      spec: `imagenet` for Keras's ImageNet weights, downloaded and cached by Keras (not the
+        network behind published FIDs); `random` for seeded random weights, whose FID has no
+        absolute scale; or a path: an `extractor.keras` of ours, InceptionV3 weights with
+        `include_top=False` (`.weights.h5`, legacy `.h5`), or a whole InceptionV3 model (`.keras`,
+        legacy `.h5`), which gets Keras's scaling to -1..1 unless it holds a `Rescaling` layer.
+      image_size: input height and width, in place of the extractor's own.
+      resize: `antialias` or `tf1`, in place of the extractor's own.
+      aspect: `stretch` or `pad`, in place of the extractor's own.
+      seed: of the weights of `random`.
+
+    Returns:
+      The extractor. A changed preprocessing is another extractor, with another fingerprint.
+
+    Raises:
+      ExtractorError: unknown name, missing or damaged file, weights that cannot be downloaded.
+      DataError: an unknown resize or aspect mode.
+    """
+    spec = os.fspath(spec)
+    overrides = {"resize": resize, "aspect": aspect, "height": image_size, "width": image_size}
+    overrides = {key: value for key, value in overrides.items() if value is not None}
+    if spec == "imagenet":
+        network = inception.build_network(Preprocessing())
+        inception.load_imagenet_weights(network)
+        return _extractor("imagenet", network, Preprocessing(), overrides)
+    if spec == "random":
+        return _random_extractor(seed, overrides)
+    if not os.path.exists(spec):
+        raise ExtractorError(
+            f"{spec}: no such extractor; expected imagenet, random, or the path of a file"
+        )
+    if os.path.isdir(spec):
+        mend = (
+            f"; give {os.path.join(spec, 'extractor.keras')}"
+            if os.path.exists(os.path.join(spec, "extractor.keras"))
+            else ""
+        )
+        raise ExtractorError(f"{spec}: is a folder, not a file of weights{mend}")
+    if not spec.endswith((".keras", ".h5", ".hdf5")):
+        raise ExtractorError(f"{spec}: expected a .keras, .weights.h5 or .h5 file")
+    metadata = _read_metadata(spec)
+    name = os.path.basename(spec)
+    if metadata is None:
+        network, preprocessing = inception.load_keras_file(spec)
+        return _extractor(name, network, preprocessing or Preprocessing(), overrides)
+    return _our_extractor(spec, name, metadata, overrides)
+
+
+def _extractor(name, network, preprocessing, overrides, **carried):
+    """Wraps a network, rebuilt where the wanted preprocessing changes its input or scaling."""
+    wanted = dataclasses.replace(preprocessing, **overrides)
+    size = (wanted.height, wanted.width)
+    if size != network.input_shape[1:3] or wanted.scale != preprocessing.scale:
+        rebuilt = inception.build_network(wanted)
+        inception.copy_weights(network, rebuilt, name)
+        network = rebuilt
+    fingerprint = inception.fingerprint(network, wanted)
+    return FeatureExtractor(name, network, wanted, fingerprint, **carried)
+
+
+def _random_extractor(seed, overrides):
+    preprocessing = dataclasses.replace(Preprocessing(), **overrides)
+    network = random_network(preprocessing, seed)
+    kernels = [x for x in inception.network_arrays(network) if x.ndim == 4]
+    # Hashed by how they were made: the moments' last bits differ between processors.
+    recipe = {**preprocessing.to_dict(), "random_seed": seed, "calibration": _CALIBRATION}
+    fingerprint = extractor_fingerprint(inception.NETWORK, kernels, recipe)
+    return FeatureExtractor("random", network, preprocessing, fingerprint)
+
+
+def random_network(preprocessing: Preprocessing, seed: int) -> keras.Model:
+    """InceptionV3 with seeded random weights that passes signals of ordinary size.
+
+    Fresh batch normalisation would leave features near 1e-4, so its moving statistics are set
+    once from fixed phantoms at 299 pixels.
+    """
+    from fid_med.data.phantom import phantom_set
+
+    calibrated = inception.build_network(Preprocessing())
+    inception.initialise_randomly(calibrated, seed)
+    size, count = _CALIBRATION["size"], _CALIBRATION["phantoms"]
+    phantoms, _ = phantom_set(count, size=size, seed=_CALIBRATION["seed"])
+    inception.calibrate_batch_norm(calibrated, as_rgb_batch(list(phantoms)))
+    network = inception.build_network(preprocessing)
+    inception.copy_weights(calibrated, network, "random")
+    return network
+
+
+def save_extractor(
+    path,
+    network: keras.Model,
+    preprocessing: Preprocessing,
+    *,
+    labels: tuple[str, ...] = (),
+    training_images: TrainingImages | None = None,
+    lineage: tuple[dict, ...] = (),
+) -> str:
+    """Writes a network as a `.keras` file that carries what an extractor is.
+
+    The file loads by plain `keras.models.load_model` anywhere; what fid_med adds lies beside it in
+    the archive, as `fid_med.json`. A classifier may be saved so too: it is cut when loaded.
+
+    Returns:
+      The extractor's fingerprint.
+    """
+    fingerprint = inception.fingerprint(network, preprocessing)
+    metadata = {
+        "format": METADATA_FORMAT,
+        "fingerprint": fingerprint,
+        "preprocessing": preprocessing.to_dict(),
+        "labels": list(labels),
+        "lineage": list(lineage),
+        "training_images": training_images
+        and {
+            "key": training_images.key,
+            "train": sorted(training_images.train),
+            "validation": sorted(training_images.validation),
+        },
+    }
+    with atomic_path(path) as temporary:
+        inception.save_model(network, temporary)
+        with zipfile.ZipFile(temporary, "a") as archive:
+            archive.writestr(METADATA_MEMBER, json.dumps(metadata, indent=1))
+    return fingerprint
+
+
+def _read_metadata(path):
+    if not zipfile.is_zipfile(path):
+        if pathlib.Path(path).suffix == ".keras":
+            raise ExtractorError(f"{path}: damaged, or not a .keras file")
+        return None
+    with zipfile.ZipFile(path) as archive:
+        if METADATA_MEMBER not in archive.namelist():
+            return None
+        try:
+            metadata = json.loads(archive.read(METADATA_MEMBER))
+            if metadata["format"] > METADATA_FORMAT:
+                raise ExtractorError(f"{path}: written by a newer fid_med; upgrade to read it")
+            return metadata
+        except (KeyError, TypeError, ValueError, zipfile.BadZipFile):
+            raise ExtractorError(f"{path}: its {METADATA_MEMBER} is damaged") from None
+
+
+def _our_extractor(path, name, metadata, overrides):
+    network, _ = inception.load_keras_file(path, verify=False)
+    preprocessing = Preprocessing.from_dict(metadata["preprocessing"])
+    fingerprint = inception.fingerprint(network, preprocessing)
+    if fingerprint != metadata["fingerprint"]:
+        raise ExtractorError(f"{path}: its weights are not those it was saved with")
+    images = metadata["training_images"]
+    return _extractor(
+        name,
+        network,
+        preprocessing,
+        overrides,
+        labels=tuple(metadata["labels"]),
+        lineage=tuple(metadata["lineage"]),
+        training_images=images
+        and TrainingImages(
+            images["key"], frozenset(images["train"]), frozenset(images["validation"])
+        ),
+    )

@@ -1,0 +1,100 @@
+"""Figures: drawn without a display, in colours that colour-blind readers tell apart."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from fid_med.artifacts import atomic_path
+
+# Okabe & Ito, "Color Universal Design", 2008.
+BLUE, ORANGE, GREEN, PURPLE, BLACK = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#000000"
+
+
+def save_figure(figure: Figure, path) -> None:
+    """Writes a figure as PNG, atomically."""
+    FigureCanvasAgg(figure)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=120, format="png")
+
+
+def plot_history(rows: Sequence[dict], path) -> None:
+    """Draws loss, accuracy and validation AUC over the epochs, a column for each phase.
+
+    Args:
+      rows: of `EpochLog`.
+      path: PNG to write.
+    """
+    phases = list(dict.fromkeys(row["phase"] for row in rows))
+    titles = {
+        "head": "head alone, network frozen",
+        "top": "last blocks and head",
+        "all": "every layer",
+    }
+    figure = Figure(figsize=(4.5 * len(phases) + 0.5, 6.5), layout="constrained")
+    axes = figure.subplots(2, len(phases), squeeze=False, sharex="col")
+    for phase, (loss_axis, share_axis) in zip(phases, axes.T, strict=True):
+        of_phase = [row for row in rows if row["phase"] == phase]
+        epochs = [row["epoch"] for row in of_phase]
+
+        def draw(axis, key, label, color, style, of_phase=of_phase, epochs=epochs):
+            values = [np.nan if row[key] is None else row[key] for row in of_phase]
+            axis.plot(epochs, values, style, color=color, label=label, markersize=4)
+
+        draw(loss_axis, "loss", "training", BLUE, "o-")
+        draw(loss_axis, "val_loss", "validation", ORANGE, "s--")
+        draw(share_axis, "accuracy", "training accuracy", BLUE, "o-")
+        draw(share_axis, "val_accuracy", "validation accuracy", ORANGE, "s--")
+        draw(share_axis, "val_auc", "validation AUC", GREEN, "^:")
+        loss_axis.set_title(titles.get(phase, phase))
+        loss_axis.set_ylabel("weighted cross-entropy")
+        share_axis.set_ylim(0, 1.02)
+        share_axis.set_xlabel("epoch")
+        share_axis.xaxis.get_major_locator().set_params(integer=True)
+        for axis in (loss_axis, share_axis):
+            axis.grid(alpha=0.3)
+            axis.legend()
+    save_figure(figure, path)
+
+
+def contact_sheet(rows: Sequence[tuple[str, Sequence[np.ndarray]]], path, title: str = "") -> None:
+    """Draws rows of images, each row under its label.
+
+    Args:
+      rows: (label, uint8 images [H, W] or [H, W, 3]) for each row; equal numbers of images.
+      path: PNG to write.
+      title: above the sheet.
+    """
+    columns = max(len(images) for _, images in rows)
+    figure = Figure(figsize=(1.6 * columns + 1, 1.65 * len(rows) + 0.4), layout="constrained")
+    axes = figure.subplots(len(rows), columns, squeeze=False)
+    for (label, images), row in zip(rows, axes, strict=True):
+        for axis in row:
+            axis.set_xticks([])
+            axis.set_yticks([])
+        for axis, image in zip(row, images, strict=False):
+            axis.imshow(image, cmap="gray", vmin=0, vmax=255)
+        row[0].set_ylabel(label)
+    figure.suptitle(title)
+    save_figure(figure, path)
+
+
+def bar_chart(bars: Sequence[tuple[str, float]], path, title: str, label: str) -> None:
+    """Draws one horizontal bar a row, its value written behind it.
+
+    Args:
+      bars: (name, value), top to bottom.
+      path: PNG to write.
+      title, label: of the chart and of its value axis.
+    """
+    figure = Figure(figsize=(7.5, 0.55 * len(bars) + 1.4), layout="constrained")
+    axis = figure.subplots()
+    names, values = zip(*bars, strict=True)
+    drawn = axis.barh(names, values, color=BLUE)
+    axis.bar_label(drawn, fmt="%.3g", padding=4)
+    axis.margins(x=0.15)
+    axis.invert_yaxis()
+    axis.set_title(title, fontsize=10)
+    axis.set_xlabel(label)
+    save_figure(figure, path)

@@ -1,0 +1,110 @@
+"""What a training run leaves behind: networks, tables, a plot, and the account of it all."""
+
+import csv
+import pathlib
+
+from fid_med import plots
+from fid_med.artifacts import atomic_path, check_writable, versions, write_json
+from fid_med.data.labelled import SPLITS, LabelledImages
+from fid_med.errors import DataError
+from fid_med.models.extractors import save_extractor
+from fid_med.models.training import TrainingConfig, TrainingResult, config_fields
+
+RESULT_FILES = ("extractor.keras", "classifier.keras", "training.json")
+
+
+def check_output_dir(output_dir: pathlib.Path, overwrite: bool) -> None:
+    """Makes the output folder, before hours of work depend on it.
+
+    Raises:
+      DataError: it holds the results of a finished run and `overwrite` is not set, or it cannot
+        be written to.
+    """
+    finished = [name for name in RESULT_FILES if (output_dir / name).exists()]
+    if finished and not overwrite:
+        raise DataError(
+            f"{output_dir}: holds a finished run ({', '.join(finished)}); choose another "
+            "--output_dir or give --overwrite"
+        )
+    if output_dir.exists() and not output_dir.is_dir():
+        raise DataError(f"{output_dir}: is a file; --output_dir must be a folder")
+    check_writable(output_dir / RESULT_FILES[0])
+
+
+def write_training(
+    output_dir: pathlib.Path,
+    result: TrainingResult,
+    images: LabelledImages,
+    config: TrainingConfig,
+    flags: dict,
+) -> None:
+    """Writes `extractor.keras`, `classifier.keras`, `training.json`, `splits.csv` and a plot.
+
+    Args:
+      output_dir: where to; `history.csv` and `tensorboard/` are there already.
+      result, images, config: of the run.
+      flags: of the script, to be stated; no paths.
+    """
+    for layer in result.classifier.layers:
+        layer.trainable = True
+    extractor = result.extractor
+    carried = {
+        "labels": extractor.labels,
+        "training_images": extractor.training_images,
+        "lineage": extractor.lineage,
+    }
+    plots.plot_history(result.history, output_dir / "history.png")
+    _write_splits(output_dir / "splits.csv", result, images)
+    # The classifier's forward pass holds the extractor, so it is saved under the same identity.
+    for name, network in (
+        ("classifier.keras", result.classifier),
+        ("extractor.keras", extractor.network),
+    ):
+        save_extractor(output_dir / name, network, extractor.preprocessing, **carried)
+    write_json(
+        output_dir / "training.json",
+        {
+            "dataset": images.name,
+            "flags": flags,
+            "config": config_fields(config),
+            "fingerprint": extractor.fingerprint,
+            "lineage": list(extractor.lineage),
+            "preprocessing": extractor.preprocessing.to_dict(),
+            "labels": list(images.classes),
+            "patients": len(set(images.patients)) if images.patients else None,
+            "splits": {
+                part: {
+                    "count": int((result.splits == part).sum()),
+                    "labels": images.counts(result.splits == part),
+                }
+                for part in SPLITS
+            },
+            "repeated_images": result.repeated,
+            "left_out_as_repeated": int((result.splits == "repeated").sum()),
+            "class_weights": result.class_weights,
+            "reports": result.reports,
+            "epochs": len(result.history),
+            "seconds": round(result.seconds, 1),
+            "versions": versions(),
+        },
+    )
+
+
+def _write_splits(path, result, images):
+    with atomic_path(path) as temporary, open(temporary, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["image", "label", "split"])
+        for name, label, part in zip(images.names, images.labels, result.splits, strict=True):
+            writer.writerow([name, images.classes[label], part])
+
+
+def summary(result: TrainingResult) -> list[str]:
+    """What a person wants to know first, a line for each held-out split."""
+    lines = []
+    for part, report in result.reports.items():
+        auc = "undefined" if report["auc"] is None else f"{report['auc']:.3f}"
+        lines.append(
+            f"{part}: {report['count']} images, accuracy {report['accuracy']:.3f}, "
+            f"balanced {report['balanced_accuracy']:.3f}, AUC {auc}"
+        )
+    return lines

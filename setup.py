@@ -1,0 +1,42 @@
+"""Packaging of fid_med: the library, and its scripts on the PATH."""
+
+import pathlib
+
+import setuptools
+
+HERE = pathlib.Path(__file__).parent
+VERSION = {}
+exec((HERE / "fid_med" / "version.py").read_text(encoding="utf-8"), VERSION)
+
+setuptools.setup(
+    name="fid_med",
+    version=VERSION["__version__"],
+    description="Fréchet inception distance for radiographs, with the published FID beside it",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.10",
+    packages=setuptools.find_packages(include=["fid_med", "fid_med.*"]),
+    # Scripts, not modules: no package named train or eval may land in site-packages.
+    scripts=["train/train_classifier.py", "eval/compute_fid.py"],
+    install_requires=[
+        "tensorflow>=2.18",
+        "keras>=3.6",
+        "tensorflow-datasets>=4.9.7",
+        "numpy>=1.26",
+        "scipy>=1.12",
+        "pillow>=10.1",
+        "absl-py>=2.0",
+        "matplotlib>=3.8",
+        # etils 1.14 left Python 3.10, and the pip that 3.10 ships backtracks over it for minutes.
+        'etils<1.14; python_version < "3.11"',
+    ],
+    extras_require={
+        "test": ["pytest>=7.4", "ruff==0.17.6"],
+    },
+    classifiers=[
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Medical Science Apps.",
+    ],
+)
