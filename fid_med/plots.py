@@ -80,20 +80,25 @@ def contact_sheet(rows: Sequence[tuple[str, Sequence[np.ndarray]]], path, title:
     save_figure(figure, path)
 
 
-def bar_chart(bars: Sequence[tuple[str, float]], path, title: str, label: str) -> None:
-    """Draws one horizontal bar a row, its value written behind it.
+def log_dot_chart(dots: Sequence[tuple[str, float]], path, title: str, label: str) -> None:
+    """Draws one dot a row on a logarithmic axis, its value written beside it.
 
     Args:
-      bars: (name, value), top to bottom.
+      dots: (name, value above 0), top to bottom.
       path: PNG to write.
       title, label: of the chart and of its value axis.
     """
-    figure = Figure(figsize=(7.5, 0.55 * len(bars) + 1.4), layout="constrained")
+    figure = Figure(figsize=(7.5, 0.5 * len(dots) + 1.4), layout="constrained")
     axis = figure.subplots()
-    names, values = zip(*bars, strict=True)
-    drawn = axis.barh(names, values, color=BLUE)
-    axis.bar_label(drawn, fmt="%.3g", padding=4)
-    axis.margins(x=0.15)
+    names, values = zip(*dots, strict=True)
+    axis.plot(values, names, "o", color=BLUE, markersize=9)
+    for row, value in enumerate(values):
+        place = {"xytext": (9, 0), "textcoords": "offset points", "va": "center"}
+        axis.annotate(f"{value:.4g}", (value, row), **place)
+    axis.grid(alpha=0.3)
+    axis.set_ylim(-0.6, len(dots) - 0.4)
+    axis.set_xscale("log")
+    axis.set_xlim(min(values) / 3, max(values) * 5)
     axis.invert_yaxis()
     axis.set_title(title, fontsize=10)
     axis.set_xlabel(label)

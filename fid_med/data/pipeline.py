@@ -101,7 +101,8 @@ def training_batches(
         slices = (tf.gather(members, order), tf.gather(draws, order))
         return tf.data.Dataset.from_tensor_slices(slices).batch(batch_size)
 
-    def finish(images, label, weight, draws):
+    def finish(index, draws):
+        images, label, weight = _gather(pixels, labels, weights, index)
         images.set_shape([None, *pixels.shape[1:]])
         images = augmentation.apply(images, draws) if augmentation else tf.cast(images, tf.float32)
         label.set_shape([None])
@@ -109,11 +110,8 @@ def training_batches(
         return _rgb(images), label, weight
 
     epochs = tf.data.Dataset.range(first_epoch, np.iinfo(np.int64).max).flat_map(epoch_of)
-    gathered = epochs.map(
-        lambda index, draws: (*_gather(pixels, labels, weights, index), draws),
-        num_parallel_calls=tf.data.AUTOTUNE,
-    )
-    return gathered.map(finish, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    # One batch at a time: within a batch the ops use every core, and prefetch works ahead.
+    return epochs.map(finish).prefetch(tf.data.AUTOTUNE)
 
 
 def _gather(pixels, labels, weights, index):

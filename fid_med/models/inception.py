@@ -42,9 +42,10 @@ def build_network(preprocessing: Preprocessing) -> keras.Model:
     scaled = keras.layers.Rescaling(preprocessing.scale, preprocessing.offset, name="scaling")(
         pixels
     )
-    return keras.applications.InceptionV3(
+    core = keras.applications.InceptionV3(
         include_top=False, weights=None, input_tensor=scaled, pooling="avg"
     )
+    return keras.Model(pixels, core.outputs[0], name="extractor")
 
 
 def weighted_layers(model: keras.Model) -> list[keras.layers.Layer]:
@@ -248,7 +249,7 @@ def calibrate_batch_norm(network: keras.Model, pixels: np.ndarray) -> None:
 
 def save_model(model: keras.Model, path: pathlib.Path) -> None:
     """Writes the network of a model, without its optimizer, as `.keras` onto an existing file."""
-    model = keras.Model(model.inputs, model.outputs, name=model.name)
+    model = keras.Model(model.input, model.output, name=model.name)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as folder:
         file = os.path.join(folder, "model.keras")
         model.save(file)

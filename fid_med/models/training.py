@@ -7,6 +7,7 @@ import time
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from fid_med.data import pipeline, splits
 from fid_med.data.augmentation import Augmentation
@@ -124,6 +125,9 @@ def train(
       FidMedError: images that cannot be read or split, weights that cannot be loaded.
     """
     start = time.perf_counter()
+    # Without it TensorFlow sums gradients in whatever order its threads finish.
+    tf.config.experimental.enable_op_determinism()
+    keras.utils.set_random_seed(config.seed)
     base = load_extractor(
         config.weights, image_size=config.image_size, aspect=config.aspect, seed=config.seed
     )
@@ -212,7 +216,6 @@ class _Run:
         self.members = {part: np.flatnonzero(assigned == part) for part in splits.SPLITS}
         counts = np.bincount(images.labels[self.members["train"]], minlength=len(images.classes))
         self._balance = counts.sum() / (len(counts) * counts)
-        keras.utils.set_random_seed(config.seed)
         self.head = keras.Sequential(
             [
                 keras.Input((inception.NUM_FEATURES,), name="features"),
