@@ -94,7 +94,7 @@ def log_dot_chart(dots: Sequence[tuple[str, float]], path, title: str, label: st
     axis.plot(values, names, "o", color=BLUE, markersize=9)
     for row, value in enumerate(values):
         place = {"xytext": (9, 0), "textcoords": "offset points", "va": "center"}
-        axis.annotate(f"{value:.4g}", (value, row), **place)
+        axis.annotate(f"{value:.4g}" if value < 1000 else f"{value:,.0f}", (value, row), **place)
     axis.grid(alpha=0.3)
     axis.set_ylim(-0.6, len(dots) - 0.4)
     axis.set_xscale("log")

@@ -242,7 +242,7 @@ class _Run:
         self.head.compile(keras.optimizers.Adam(_HEAD_LEARNING_RATE), _loss(), metrics=["accuracy"])
         keep = KeepBest(
             self.head,
-            lambda: self.head.predict(features["validation"], batch_size=1024, verbose=0),
+            lambda: self._softmax(features["validation"]),
             labels[validation],
             self._balance,
             patience=max(10, self.config.patience),
@@ -250,15 +250,11 @@ class _Run:
             phase="head",
         )
         train = self.members["train"]
-        self.head.fit(
-            features["train"],
-            labels[train],
-            sample_weight=self._balance[labels[train]],
-            batch_size=self.config.batch_size,
-            epochs=_HEAD_EPOCHS,
-            callbacks=[keep],
-            verbose=0,
+        batches = tf.data.Dataset.from_tensor_slices(
+            (features["train"], labels[train], self._balance[labels[train]].astype(np.float32))
         )
+        batches = batches.shuffle(len(train), seed=self.config.seed).batch(self.config.batch_size)
+        self.head.fit(batches, epochs=_HEAD_EPOCHS, callbacks=[keep], shuffle=False, verbose=0)
         say(f"head: {keep.best()}")
 
     def train_top(self) -> None:
@@ -322,7 +318,10 @@ class _Run:
     def probabilities(self, part: str) -> np.ndarray:
         """Softmax outputs float32 [n, K] for the images of a split, in the order of `members`."""
         features = self._features(self.members[part], part)
-        return self.head.predict(features, batch_size=1024, verbose=0)
+        return self._softmax(features)
+
+    def _softmax(self, features):
+        return np.asarray(self.head(features, training=False))
 
     def reports(self) -> dict:
         """`classification_report` of each held-out split that has images."""
