@@ -1,6 +1,7 @@
 """Extractors: a network cut for features, with its preprocessing and its fingerprint."""
 
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -200,16 +201,24 @@ def random_network(preprocessing: Preprocessing, seed: int) -> keras.Model:
     Fresh batch normalisation would leave features near 1e-4, so its moving statistics are set
     once from fixed phantoms at 299 pixels.
     """
+    network = inception.build_network(preprocessing)
+    for layer, weights in zip(
+        inception.weighted_layers(network), _calibrated_weights(seed), strict=True
+    ):
+        layer.set_weights(weights)
+    return network
+
+
+@functools.lru_cache(maxsize=1)
+def _calibrated_weights(seed):
     from fid_med.data.phantom import phantom_set
 
-    calibrated = inception.build_network(Preprocessing())
-    inception.initialise_randomly(calibrated, seed)
+    network = inception.build_network(Preprocessing())
+    inception.initialise_randomly(network, seed)
     size, count = _CALIBRATION["size"], _CALIBRATION["phantoms"]
     phantoms, _ = phantom_set(count, size=size, seed=_CALIBRATION["seed"])
-    inception.calibrate_batch_norm(calibrated, as_rgb_batch(list(phantoms)))
-    network = inception.build_network(preprocessing)
-    inception.copy_weights(calibrated, network, "random")
-    return network
+    inception.calibrate_batch_norm(network, as_rgb_batch(list(phantoms)))
+    return [layer.get_weights() for layer in inception.weighted_layers(network)]
 
 
 def save_extractor(

@@ -202,15 +202,15 @@ def _cut_at_pool(model, path):
         pools = isinstance(layer, (keras.layers.GlobalAveragePooling2D, keras.Model))
         shape = getattr(layer.output, "shape", ()) if pools else ()
         if len(shape) == 2 and shape[-1] == NUM_FEATURES:
-            return keras.Model(model.inputs, layer.output)
+            return keras.Model(model.inputs[0], layer.output)
         if len(shape) == 4 and shape[-1] == NUM_FEATURES:
-            return keras.Model(model.inputs, keras.layers.GlobalAveragePooling2D()(layer.output))
+            return keras.Model(model.inputs[0], keras.layers.GlobalAveragePooling2D()(layer.output))
     shape = model.outputs[0].shape
     if len(shape) == 4 and shape[-1] == NUM_FEATURES:
-        return keras.Model(model.inputs, keras.layers.GlobalAveragePooling2D()(model.outputs[0]))
+        return keras.Model(model.inputs[0], keras.layers.GlobalAveragePooling2D()(model.outputs[0]))
     for layer in model.layers:
         if layer.name == BLOCKS[-1] and layer.output.shape[-1] == NUM_FEATURES:
-            return keras.Model(model.inputs, keras.layers.GlobalAveragePooling2D()(layer.output))
+            return keras.Model(model.inputs[0], keras.layers.GlobalAveragePooling2D()(layer.output))
     raise ExtractorError(f"{path}: has no layer with InceptionV3's {NUM_FEATURES} pooled features")
 
 

@@ -1,0 +1,40 @@
+"""What the whole suite shares."""
+
+import os
+
+import pytest
+
+# Before TensorFlow is imported by any test.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+
+
+@pytest.fixture(scope="session")
+def small_extractor():
+    """InceptionV3 at 75 pixels with seeded random weights: real topology, little work."""
+    from fid_med.models.extractors import load_extractor
+
+    return load_extractor("random", image_size=75)
+
+
+@pytest.fixture(scope="session")
+def phantoms():
+    """Forty phantoms of 80 pixels, uint8 [40, 80, 80], and their labels."""
+    from fid_med.data.phantom import phantom_set
+
+    return phantom_set(40, size=80, seed=3)
+
+
+@pytest.fixture
+def write_images(tmp_path):
+    """Writes images as PNG files of a folder below tmp_path and returns it."""
+    from PIL import Image
+
+    def write(name, images, names=None):
+        folder = tmp_path / name
+        folder.mkdir(parents=True)
+        for i, image in enumerate(images):
+            Image.fromarray(image).save(folder / (names[i] if names else f"{i:03d}.png"))
+        return folder
+
+    return write

@@ -1,0 +1,163 @@
+"""Extractors: identity, what they carry, independence of batches."""
+
+import dataclasses
+import json
+import zipfile
+
+import keras
+import numpy as np
+import pytest
+
+from fid_med.errors import ExtractorError
+from fid_med.models import inception
+from fid_med.models.extractors import TrainingImages, load_extractor, save_extractor
+
+
+@pytest.fixture(scope="module")
+def saved(small_extractor, tmp_path_factory):
+    path = tmp_path_factory.mktemp("extractor") / "extractor.keras"
+    images = TrainingImages("00" * 16, frozenset(["aa"]), frozenset(["bb"]))
+    fingerprint = save_extractor(
+        path,
+        small_extractor.network,
+        small_extractor.preprocessing,
+        labels=("elbow", "neck"),
+        training_images=images,
+        lineage=({"name": "random"},),
+    )
+    return path, fingerprint
+
+
+def test_random_features_are_of_ordinary_size_and_differ(small_extractor, phantoms):
+    features = small_extractor.extract(phantoms[0][:12])
+    assert 0.05 < np.abs(features).mean() < 20
+    assert np.all(features.std(axis=0).mean() > 0.01)
+
+
+def test_random_extractor_is_its_seed():
+    first, again = (load_extractor("random", image_size=75, seed=5) for _ in range(2))
+    other = load_extractor("random", image_size=75, seed=6)
+    assert first.fingerprint == again.fingerprint != other.fingerprint
+    image = np.full((1, 75, 75, 3), 90, np.uint8)
+    np.testing.assert_array_equal(first.extract_batch(image), again.extract_batch(image))
+
+
+def test_preprocessing_is_part_of_the_fingerprint(small_extractor):
+    for change in ({"resize": "tf1"}, {"aspect": "pad"}, {"image_size": 80}):
+        options = {"image_size": 75} | change
+        assert load_extractor("random", **options).fingerprint != small_extractor.fingerprint
+
+
+def test_saved_extractor_comes_back_with_all_it_carries(saved, small_extractor, phantoms):
+    path, fingerprint = saved
+    loaded = load_extractor(path)
+    assert loaded.fingerprint == fingerprint
+    assert loaded.preprocessing == small_extractor.preprocessing
+    assert loaded.labels == ("elbow", "neck")
+    assert loaded.lineage == ({"name": "random"},)
+    assert "aa" in loaded.training_images
+    assert "bb" in loaded.training_images
+    assert "cc" not in loaded.training_images
+    np.testing.assert_array_equal(
+        loaded.extract(phantoms[0][:3]), small_extractor.extract(phantoms[0][:3])
+    )
+
+
+def test_saved_extractor_loads_with_plain_keras(saved, small_extractor, phantoms):
+    model = keras.models.load_model(saved[0])
+    pixels = np.repeat(phantoms[0][:2, :75, :75, None], 3, axis=-1).astype(np.float32)
+    np.testing.assert_allclose(
+        np.asarray(model(pixels, training=False)),
+        small_extractor.extract_batch(pixels),
+        atol=1e-5,
+    )
+
+
+def test_classifier_is_cut_to_the_same_extractor(small_extractor, saved, tmp_path):
+    network = small_extractor.network
+    classifier = keras.Model(network.input, keras.layers.Dense(2)(network.output))
+    path = tmp_path / "classifier.keras"
+    assert save_extractor(path, classifier, small_extractor.preprocessing) == saved[1]
+    assert load_extractor(path).fingerprint == saved[1]
+
+
+def _rewrite(source, target, change):
+    """Copies a .keras file, its members passed through `change(name, content)`."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
+        for name in old.namelist():
+            content = change(name, old.read(name))
+            if content is not None:
+                new.writestr(name, content)
+
+
+def test_altered_preprocessing_is_noticed(saved, tmp_path):
+    def alter(name, content):
+        if name != "fid_med.json":
+            return content
+        metadata = json.loads(content)
+        metadata["preprocessing"]["aspect"] = "pad"
+        return json.dumps(metadata)
+
+    _rewrite(saved[0], tmp_path / "x.keras", alter)
+    with pytest.raises(ExtractorError, match="not those it was saved with"):
+        load_extractor(tmp_path / "x.keras")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("{", "damaged"), ("{}", "damaged"), ('{"format": 99}', "newer fid_med")],
+)
+def test_unreadable_metadata_is_refused(saved, tmp_path, content, message):
+    def alter(name, old):
+        return content if name == "fid_med.json" else old
+
+    _rewrite(saved[0], tmp_path / "x.keras", alter)
+    with pytest.raises(ExtractorError, match=message):
+        load_extractor(tmp_path / "x.keras")
+
+
+def test_truncated_extractor_is_refused(saved, tmp_path):
+    path = tmp_path / "x.keras"
+    path.write_bytes(saved[0].read_bytes()[:5_000_000])
+    with pytest.raises(ExtractorError, match=r"x\.keras"):
+        load_extractor(path)
+
+
+def test_features_hardly_depend_on_the_batch(small_extractor, phantoms):
+    images = phantoms[0][:13]
+    whole = small_extractor.extract(images, batch_size=13)
+    for size in (1, 5):
+        parts = small_extractor.extract(images, batch_size=size)
+        assert np.abs(parts - whole).max() <= 1e-5 * np.abs(whole).max()
+
+
+def test_grey_and_grey_repeated_to_rgb_are_one(small_extractor, phantoms):
+    grey = phantoms[0][:2]
+    rgb = np.repeat(grey[..., None], 3, axis=-1)
+    np.testing.assert_array_equal(small_extractor.extract(grey), small_extractor.extract(rgb))
+
+
+def test_calibration_sets_the_moments_and_leaves_the_momentum(small_extractor):
+    network = inception.build_network(small_extractor.preprocessing)
+    inception.initialise_randomly(network, 0)
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 75, 75, 3))
+    inception.calibrate_batch_norm(network, pixels)
+    first = next(x for x in inception.weighted_layers(network) if hasattr(x, "moving_mean"))
+    assert first.momentum == keras.layers.BatchNormalization().momentum
+    conv = inception.weighted_layers(network)[0]
+    part = keras.Model(network.input, conv.output)
+    expected = np.asarray(part(pixels.astype(np.float32))).mean(axis=(0, 1, 2))
+    np.testing.assert_allclose(np.asarray(first.moving_mean), expected, atol=1e-4)
+
+
+def test_unknown_preprocessing_field_is_refused(saved, tmp_path):
+    fields = dataclasses.asdict(load_extractor(saved[0]).preprocessing) | {"colour": "sepia"}
+
+    def alter(name, content):
+        if name != "fid_med.json":
+            return content
+        return json.dumps(json.loads(content) | {"preprocessing": fields})
+
+    _rewrite(saved[0], tmp_path / "x.keras", alter)
+    with pytest.raises(ExtractorError, match="colour"):
+        load_extractor(tmp_path / "x.keras")

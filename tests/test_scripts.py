@@ -1,0 +1,217 @@
+"""The scripts as their users run them: exit codes, one line a mistake, the last line of stdout."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fid_med.metrics.statistics import FeatureStatistics
+
+ROOT = pathlib.Path(__file__).parent.parent
+COMPUTE_FID = ROOT / "eval" / "compute_fid.py"
+TRAIN = ROOT / "train" / "train_classifier.py"
+
+
+def run(*arguments, **variables):
+    environment = os.environ | {"PYTHONPATH": str(ROOT)} | variables
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=300,
+        check=False,
+    )
+
+
+def assert_one_line(process, status, *words):
+    """One error line, the words in it, the status, no traceback."""
+    assert process.returncode == status, process.stderr
+    assert "Traceback" not in process.stderr
+    errors = [line for line in process.stderr.splitlines() if ": error: " in line]
+    assert len(errors) == 1, process.stderr
+    for word in words:
+        assert word in errors[0]
+    assert "FID:" not in process.stdout
+
+
+@pytest.fixture
+def statistics_file(tmp_path):
+    def write(name, seed=0, **attributes):
+        features = np.random.default_rng(seed).normal(size=(50, 16))
+        statistics = FeatureStatistics.from_features(features)
+        for key, value in attributes.items():
+            setattr(statistics, key, value)
+        statistics.save(tmp_path / name)
+        return tmp_path / name
+
+    return write
+
+
+@pytest.mark.parametrize("script", [COMPUTE_FID, TRAIN])
+@pytest.mark.parametrize("flag", ["--help", "-h", "--helpfull"])
+def test_help_ends_with_0_and_shows_the_flags(script, flag):
+    process = run(script, flag)
+    assert process.returncode == 0
+    assert process.stdout.startswith("usage: ")
+    assert "--batch_size" in process.stdout
+    assert process.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        ([COMPUTE_FID], "REAL GENERATED"),
+        ([COMPUTE_FID, "one"], "REAL GENERATED"),
+        ([COMPUTE_FID, "one", "two", "three"], "got 3"),
+        ([COMPUTE_FID, "one", "two", "--extracter=imagenet"], "extracter"),
+        ([COMPUTE_FID, "one", "two", "--resize=best"], "resize"),
+        ([COMPUTE_FID, "one", "two", "--batch_size=0"], "batch_size"),
+        ([TRAIN], "output_dir"),
+        ([TRAIN, "--output_dir=x", "--dataset=imagenet"], "dataset"),
+        ([TRAIN, "--output_dir=x", "stray"], "stray"),
+    ],
+)
+def test_wrong_flags_end_with_2(arguments, word):
+    assert_one_line(run(*arguments), 2, word)
+
+
+def test_statistics_against_statistics_prints_the_number_without_tensorflow(
+    statistics_file, tmp_path
+):
+    one, two = statistics_file("one.npz"), statistics_file("two.npz", seed=1)
+    blocked = tmp_path / "tensorflow.py"
+    blocked.write_text("raise ImportError('must not be imported')")
+    process = run(
+        COMPUTE_FID, one, two, f"--json={tmp_path}/out/x.json",
+        PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}",
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr
+    fid = json.loads((tmp_path / "out" / "x.json").read_text())["fid"]
+    assert process.stdout.splitlines()[-1] == f"FID: {fid:.10g}"
+    assert "unknown origin" in process.stderr
+    assert "FID" not in process.stderr.replace("the FID is biased", "").replace("FIDs", "")
+
+
+def test_statistics_against_itself_is_zero(statistics_file):
+    one = statistics_file("one.npz")
+    process = run(COMPUTE_FID, one, one)
+    assert abs(float(process.stdout.splitlines()[-1].removeprefix("FID: "))) < 1e-6
+
+
+def _without_mu(path):
+    np.savez(path, sigma=np.eye(4))
+
+
+def _objects(path):
+    np.savez(path, mu=np.array([{}, None], dtype=object), sigma=np.eye(2))
+
+
+def _nan(path):
+    sigma = np.eye(4)
+    sigma[1, 1] = np.nan
+    np.savez(path, mu=np.zeros(4), sigma=sigma)
+
+
+@pytest.mark.parametrize(
+    ("write", "word"),
+    [(_without_mu, "'mu'"), (_objects, "pickled objects"), (_nan, "sigma")],
+)
+def test_bad_statistics_end_with_1(write, word, statistics_file, tmp_path):
+    write(tmp_path / "bad.npz")
+    assert_one_line(
+        run(COMPUTE_FID, tmp_path / "bad.npz", statistics_file("x.npz")), 1, word, "bad"
+    )
+
+
+def test_statistics_of_two_extractors_end_with_1(statistics_file):
+    one = statistics_file("one.npz", fingerprint="1" * 64, extractor="elbow")
+    two = statistics_file("two.npz", fingerprint="2" * 64, extractor="imagenet")
+    assert_one_line(run(COMPUTE_FID, one, two), 1, "elbow", "imagenet")
+
+
+def test_unwritable_output_is_told_before_the_work(statistics_file, tmp_path):
+    one = statistics_file("one.npz")
+    (tmp_path / "file").write_text("")
+    assert_one_line(run(COMPUTE_FID, one, one, f"--json={tmp_path}/file/x.json"), 1, "file")
+    assert_one_line(run(COMPUTE_FID, one, one, f"--json={tmp_path}"), 1, "is a folder")
+
+
+def test_folders_through_the_script(phantoms, write_images, tmp_path):
+    real = write_images("real", phantoms[0][:6])
+    generated = write_images("generated", phantoms[0][6:12])
+    process = run(
+        COMPUTE_FID, real, generated, "--extractor=random", "--image_size=75",
+        f"--save_statistics={tmp_path}/saved", "--batch_size=4",
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr
+    fid = float(process.stdout.splitlines()[-1].removeprefix("FID: "))
+    assert fid > 0
+    assert all(line.startswith("warning: ") for line in process.stderr.splitlines())
+    again = run(COMPUTE_FID, tmp_path / "saved/real.npz", tmp_path / "saved/generated.npz")
+    assert float(again.stdout.splitlines()[-1].removeprefix("FID: ")) == pytest.approx(fid)
+
+
+@pytest.mark.parametrize(
+    ("make", "word"),
+    [
+        (lambda folder: None, "no such folder"),
+        (lambda folder: folder.mkdir(), "holds no image"),
+        (lambda folder: folder.write_text(""), "is a file"),
+    ],
+)
+def test_bad_folders_end_with_1(make, word, tmp_path):
+    make(tmp_path / "images")
+    assert_one_line(run(COMPUTE_FID, tmp_path / "images", tmp_path / "images"), 1, word)
+
+
+@pytest.mark.parametrize(
+    ("files", "word"),
+    [(["a.png"], "1 image"), (["a.png", "cut.png", "b.png"], "cut.png")],
+)
+def test_bad_images_end_with_1(files, word, phantoms, tmp_path):
+    for name in files:
+        Image.fromarray(phantoms[0][0]).save(tmp_path / name)
+    if "cut.png" in files:
+        (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:900])
+    process = run(COMPUTE_FID, tmp_path, tmp_path, "--extractor=random", "--image_size=75")
+    assert_one_line(process, 1, word)
+
+
+def test_training_refuses_what_it_cannot_train_on(tmp_path):
+    out = f"--output_dir={tmp_path}/out"
+    assert_one_line(run(TRAIN, out), 1, "--data_dir")
+    assert_one_line(run(TRAIN, out, f"--data_dir={tmp_path}/none"), 1, "no such folder")
+    process = run(TRAIN, out, "--dataset=medmnist", f"--data_dir={tmp_path}/x.npz")
+    assert_one_line(process, 1, "no such file")
+
+
+def test_finished_run_is_not_overwritten(tmp_path):
+    (tmp_path / "extractor.keras").write_text("precious")
+    process = run(TRAIN, f"--output_dir={tmp_path}", "--dataset=phantom")
+    assert_one_line(process, 1, "--overwrite")
+    assert (tmp_path / "extractor.keras").read_text() == "precious"
+
+
+def test_import_is_quick_and_loads_nothing_heavy():
+    code = (
+        "import sys, time; start = time.perf_counter(); import fid_med; "
+        "print(time.perf_counter() - start); "
+        "print([m for m in ('tensorflow', 'keras', 'scipy', 'matplotlib') if m in sys.modules])"
+    )
+    seconds, loaded = run("-c", code).stdout.splitlines()
+    assert float(seconds) < 0.3
+    assert loaded == "[]"
+
+
+def test_every_public_name_is_there():
+    import fid_med
+
+    for name in fid_med.__all__:
+        assert getattr(fid_med, name) is not None
+    assert set(dir(fid_med)) == set(fid_med.__all__)
