@@ -71,9 +71,7 @@ class KeepBest(keras.callbacks.Callback):
       aloud: whether each epoch is told on stderr.
     """
 
-    def __init__(
-        self, owner, predict, labels, balance, patience, log, phase, aloud=False
-    ):
+    def __init__(self, owner, predict, labels, balance, patience, log, phase, aloud=False):
         super().__init__()
         self._owner, self._predict, self._labels, self._balance = owner, predict, labels, balance
         self._patience, self._log, self._phase = patience, log, phase

@@ -27,7 +27,7 @@ def build_network(preprocessing: Preprocessing) -> keras.Model:
 
     Returns:
       A model from float32 [B, height, width, 3], 0..255, to float32 [B, 2048], the output of the
-      global average pool; layers carry the names of `keras.applications.InceptionV3`.
+      global average pool; blocks carry the names of `keras.applications.InceptionV3`.
 
     Raises:
       ExtractorError: an input smaller than 75 x 75, which the network cannot take.
