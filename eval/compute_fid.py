@@ -15,8 +15,9 @@ warnings go to stderr."""
 _EXTRACTOR = flags.DEFINE_string(
     "extractor",
     "imagenet",
-    "imagenet (Keras's weights, downloaded once), random, or the path of an extractor.keras, of "
-    "InceptionV3 weights (.weights.h5, .h5) or of a whole InceptionV3 model (.keras, .h5).",
+    "imagenet (Keras's weights, downloaded once), ttur (the 2015-12-05 graph of published FIDs), "
+    "random, or the path of an extractor.keras, of InceptionV3 weights (.weights.h5, .h5), of a "
+    "whole InceptionV3 model (.keras, .h5) or of the 2015-12-05 graph (.pb, .tgz).",
 )
 _BATCH_SIZE = flags.DEFINE_integer(
     "batch_size", 32, "Images that go through the network at once.", lower_bound=1

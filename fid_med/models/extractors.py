@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import zipfile
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -15,7 +16,7 @@ from fid_med.artifacts import atomic_path
 from fid_med.data.preprocessing import Preprocessing, as_rgb_batch
 from fid_med.errors import ExtractorError
 from fid_med.fingerprints import ImageHasher, extractor_fingerprint
-from fid_med.models import inception
+from fid_med.models import inception, ttur, ttur_files
 
 METADATA_MEMBER = "fid_med.json"
 METADATA_FORMAT = 1
@@ -49,6 +50,9 @@ class FeatureExtractor:
       labels: the classes it was trained on, empty where unknown.
       training_images: hashes of its training images, or None where it carries none.
       lineage: JSON fields of the extractors that it was trained from, oldest first.
+      architecture: `inception_v3` (Keras's) or `inception_2015_12_05` (of published FIDs).
+      logits: function from features [N, d] to the classifier's logits without bias, float64
+        [N, K], as TTUR's Inception Score takes them; None where the file holds no classifier.
     """
 
     def __init__(
@@ -60,6 +64,8 @@ class FeatureExtractor:
         labels: tuple[str, ...] = (),
         training_images: TrainingImages | None = None,
         lineage: tuple[dict, ...] = (),
+        architecture: str = inception.NETWORK,
+        logits: Callable[[np.ndarray], np.ndarray] | None = None,
     ):
         self.name = name
         self.network = network
@@ -68,6 +74,8 @@ class FeatureExtractor:
         self.labels = tuple(labels)
         self.training_images = training_images
         self.lineage = tuple(lineage)
+        self.architecture = architecture
+        self.logits = logits
         self._compiled = tf.function(
             lambda pixels: network(tf.cast(pixels, tf.float32), training=False),
             reduce_retracing=True,
@@ -127,11 +135,14 @@ def load_extractor(
 
     Args:
       spec: `imagenet` for Keras's ImageNet weights, downloaded and cached by Keras (not the
-        network behind published FIDs); `random` for seeded random weights, whose FID has no
-        absolute scale; or a path: an `extractor.keras` of ours, InceptionV3 weights with
-        `include_top=False` (`.weights.h5`, legacy `.h5`), or a whole InceptionV3 model (`.keras`,
-        legacy `.h5`), which gets Keras's scaling to -1..1 unless it holds a `Rescaling` layer.
-      image_size: input height and width, in place of the extractor's own.
+        network behind published FIDs); `ttur` for that network, the frozen graph of 2015-12-05,
+        downloaded once; `random` for seeded random weights, whose FID has no absolute scale; or a
+        path: an `extractor.keras` of ours, InceptionV3 weights with `include_top=False`
+        (`.weights.h5`, legacy `.h5`), a whole InceptionV3 model (`.keras`, legacy `.h5`), which
+        gets Keras's scaling to -1..1 unless it holds a `Rescaling` layer, or the graph of
+        2015-12-05 (`.pb`, or the `.tgz` that holds it).
+      image_size: input height and width, in place of the extractor's own; the graph of 2015-12-05
+        takes 299 alone.
       resize: `antialias` or `tf1`, in place of the extractor's own.
       aspect: `stretch` or `pad`, in place of the extractor's own.
       seed: of the weights of `random`.
@@ -152,9 +163,11 @@ def load_extractor(
         return _extractor("imagenet", network, Preprocessing(), overrides)
     if spec == "random":
         return _random_extractor(seed, overrides)
+    if spec == "ttur":
+        return _ttur_extractor(ttur_files.ensure_graph(), "ttur", overrides)
     if not os.path.exists(spec):
         raise ExtractorError(
-            f"{spec}: no such extractor; expected imagenet, random, or the path of a file"
+            f"{spec}: no such extractor; expected imagenet, ttur, random, or the path of a file"
         )
     if os.path.isdir(spec):
         mend = (
@@ -163,10 +176,12 @@ def load_extractor(
             else ""
         )
         raise ExtractorError(f"{spec}: is a folder, not a file of weights{mend}")
-    if not spec.endswith((".keras", ".h5", ".hdf5")):
-        raise ExtractorError(f"{spec}: expected a .keras, .weights.h5 or .h5 file")
-    metadata = _read_metadata(spec)
     name = os.path.basename(spec)
+    if spec.endswith((".pb", ".tgz", ".tar.gz")):
+        return _ttur_extractor(spec, name, overrides)
+    if not spec.endswith((".keras", ".h5", ".hdf5")):
+        raise ExtractorError(f"{spec}: expected a .keras, .weights.h5, .h5, .pb or .tgz file")
+    metadata = _read_metadata(spec)
     if metadata is None:
         network, preprocessing = inception.load_keras_file(spec)
         return _extractor(name, network, preprocessing or Preprocessing(), overrides)
@@ -183,6 +198,21 @@ def _extractor(name, network, preprocessing, overrides, **carried):
         network = rebuilt
     fingerprint = inception.fingerprint(network, wanted)
     return FeatureExtractor(name, network, wanted, fingerprint, **carried)
+
+
+def _ttur_extractor(path, name, overrides):
+    preprocessing = dataclasses.replace(ttur.PREPROCESSING, **overrides)
+    if (preprocessing.height, preprocessing.width) != (299, 299):
+        raise ExtractorError(f"{name}: the graph of 2015-12-05 takes images of 299 x 299 alone")
+    network = ttur.load_network(path, name=name)
+    return FeatureExtractor(
+        name,
+        network.model,
+        preprocessing,
+        network.fingerprint(preprocessing),
+        architecture=ttur.NETWORK,
+        logits=network.logits if network.logit_weights is not None else None,
+    )
 
 
 def _random_extractor(seed, overrides):

@@ -12,7 +12,7 @@ import tensorflow as tf
 from fid_med.data import pipeline, splits
 from fid_med.data.augmentation import Augmentation
 from fid_med.data.labelled import LabelledImages
-from fid_med.errors import DataError
+from fid_med.errors import DataError, ExtractorError
 from fid_med.fingerprints import ImageHasher
 from fid_med.metrics.classification import classification_report
 from fid_med.models import inception
@@ -131,6 +131,11 @@ def train(
     base = load_extractor(
         config.weights, image_size=config.image_size, aspect=config.aspect, seed=config.seed
     )
+    if base.architecture != inception.NETWORK:
+        raise ExtractorError(
+            f"{base.name}: the graph of 2015-12-05 is for reference numbers and is not trained; "
+            "start from imagenet, random or Keras weights"
+        )
     preprocessing = base.preprocessing
     hasher = ImageHasher(secrets.token_hex(16))
     say(f"reading {len(images)} images of {images.name}")
