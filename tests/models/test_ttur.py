@@ -305,7 +305,7 @@ def test_load_extractor_takes_the_graph(graph_def, save):
     assert extractor.name == path.name
     assert extractor.preprocessing == ttur.PREPROCESSING
     image = stand_in.smooth_images(1, 40, 50)[0]
-    pool, product = stand_in.run_graph(graph_def, image, ["pool_3", "softmax/logits/MatMul"])
+    ((pool, product),) = stand_in.run_graph(graph_def, [image], ["pool_3", "softmax/logits/MatMul"])
     obtained = extractor.extract([image])
     assert np.abs(obtained - pool[:, 0, 0]).max() <= TOLERANCE * pool.max()
     assert np.abs(extractor.logits(obtained) - product).max() <= TOLERANCE * np.abs(product).max()
