@@ -15,7 +15,7 @@ setuptools.setup(
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    license_files=["LICENSE"],
+    license_files=["LICENSE", "NOTICE"],
     python_requires=">=3.10",
     packages=setuptools.find_packages(include=["fid_med", "fid_med.*"]),
     # Scripts, not modules: no package named train or eval may land in site-packages.
