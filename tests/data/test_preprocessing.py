@@ -1,0 +1,102 @@
+"""Resizing: Pillow's own filter, TensorFlow's own kernel, and the aspect modes."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from fid_med.data.preprocessing import Preprocessing, as_rgb_batch
+from fid_med.errors import DataError, ExtractorError
+
+RNG = np.random.default_rng(0)
+SIZES = [(32, 32), (75, 75), (299, 299), (512, 384), (1, 40)]
+
+
+def image(size, channels=3):
+    return RNG.integers(0, 256, (*size, channels), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_antialias_is_pillows_bicubic_on_each_channel(size):
+    pixels = image(size)
+    obtained = Preprocessing(96, 120).apply(pixels)
+    assert obtained.dtype == np.uint8
+    for channel in range(3):
+        grey = pixels[..., channel]
+        expected = np.asarray(Image.fromarray(grey).resize((120, 96), Image.Resampling.BICUBIC))
+        np.testing.assert_array_equal(obtained[..., channel], expected)
+        np.testing.assert_array_equal(Preprocessing(96, 120).apply(grey), expected)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_tf1_is_tensorflows_bilinear_bit_for_bit(size):
+    pixels = image(size)
+    obtained = Preprocessing(resize="tf1").apply(pixels)
+    assert obtained.dtype == np.float32
+    expected = tf.compat.v1.image.resize_bilinear(pixels[None].astype(np.float32), (299, 299))
+    np.testing.assert_array_equal(obtained, expected[0])
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_tf1_is_the_formula_of_the_graph(size):
+    pixels = image(size).astype(np.float64)
+
+    def along(axis, new):
+        old = pixels.shape[axis]
+        source = np.arange(new) * (old / new)
+        low = np.floor(source).astype(int)
+        return low, np.minimum(low + 1, old - 1), source - low
+
+    top, bottom, down = along(0, 299)
+    left, right, across = along(1, 299)
+    down, across = down[:, None, None], across[None, :, None]
+    upper = pixels[top][:, left] * (1 - across) + pixels[top][:, right] * across
+    lower = pixels[bottom][:, left] * (1 - across) + pixels[bottom][:, right] * across
+    expected = upper * (1 - down) + lower * down
+    obtained = Preprocessing(resize="tf1").apply(pixels.astype(np.uint8))
+    # The kernel computes the source index in float32: off by 2e-5 of a pixel at index 300.
+    np.testing.assert_allclose(obtained, expected, atol=1e-2)
+
+
+@pytest.mark.parametrize("resize", ["antialias", "tf1"])
+@pytest.mark.parametrize(("size", "box"), [((40, 80), (48, 96)), ((80, 40), (96, 48))])
+def test_pad_keeps_the_aspect_and_centres_on_black(resize, size, box):
+    pixels = np.full((*size, 3), 200, np.uint8)
+    padded = Preprocessing(96, 96, resize=resize, aspect="pad").apply(pixels)
+    top, left = (96 - box[0]) // 2, (96 - box[1]) // 2
+    expected = np.zeros((96, 96, 3))
+    expected[top : top + box[0], left : left + box[1]] = 200
+    np.testing.assert_array_equal(padded, expected)
+
+
+def test_pad_of_a_very_thin_image_keeps_a_line():
+    padded = Preprocessing(96, 96, aspect="pad").apply(np.full((1, 1000), 200, np.uint8))
+    assert padded.shape == (96, 96)
+    assert (padded == 200).all(axis=1).sum() == 1
+
+
+def test_an_image_of_the_right_size_is_left_alone():
+    pixels = image((96, 96))
+    for aspect in ("stretch", "pad"):
+        np.testing.assert_array_equal(Preprocessing(96, 96, aspect=aspect).apply(pixels), pixels)
+
+
+def test_round_trip_through_json_fields():
+    preprocessing = Preprocessing(96, 80, "tf1", "pad", 1 / 128, -1.0)
+    assert Preprocessing.from_dict(preprocessing.to_dict()) == preprocessing
+    with pytest.raises(ExtractorError, match="sharpen"):
+        Preprocessing.from_dict({"sharpen": True})
+
+
+def test_unknown_modes_are_refused():
+    with pytest.raises(DataError, match="best"):
+        Preprocessing(resize="best")
+    with pytest.raises(DataError, match="crop"):
+        Preprocessing(aspect="crop")
+
+
+def test_batch_repeats_grey():
+    grey, rgb = image((5, 4))[..., 0], image((5, 4))
+    batch = as_rgb_batch([grey, rgb])
+    np.testing.assert_array_equal(batch[0], np.repeat(grey[..., None], 3, axis=-1))
+    np.testing.assert_array_equal(batch[1], rgb)
