@@ -1,0 +1,142 @@
+"""Pixels on their way into training: decoded once, shuffled in full, moved by a known amount."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from fid_med.data import pipeline
+from fid_med.data.augmentation import Augmentation
+from fid_med.data.labelled import LabelledImages
+from fid_med.data.preprocessing import Preprocessing
+from fid_med.fingerprints import ImageHasher
+
+NUM = 23
+PIXELS = np.arange(NUM, dtype=np.uint8)[:, None, None, None] * np.ones((1, 6, 6, 1), np.uint8)
+LABELS = (np.arange(NUM) > 11).astype(int)
+WEIGHTS = np.arange(NUM) / 10
+
+
+def epochs(count, members=None, **options):
+    """The indices of each epoch, read back from the pixels, with labels and weights checked."""
+    members = np.arange(NUM) if members is None else members
+    options = {"batch_size": 5, "seed": 3, "augmentation": None} | options
+    batches = iter(pipeline.training_batches(PIXELS, LABELS, WEIGHTS, members, **options))
+    found = []
+    for _ in range(count):
+        order = []
+        while len(order) < len(members):
+            images, labels, weights = (x.numpy() for x in next(batches))
+            assert images.shape[1:] == (6, 6, 3)
+            index = images[:, 0, 0, 0].astype(int)
+            np.testing.assert_array_equal(labels, LABELS[index])
+            np.testing.assert_allclose(weights, WEIGHTS[index])
+            order += index.tolist()
+        found.append(order)
+    return found
+
+
+def test_each_epoch_is_a_permutation_of_its_own():
+    members = np.arange(2, 22)
+    found = epochs(3, members)
+    for order in found:
+        assert sorted(order) == members.tolist()
+    assert found[0] != found[1] != found[2]
+
+
+def test_order_is_a_function_of_seed_and_epoch():
+    assert epochs(4) == epochs(4)
+    assert epochs(4)[2:] == epochs(2, first_epoch=2)
+    assert epochs(1) != epochs(1, seed=4)
+
+
+def test_a_label_sorted_source_comes_out_mixed():
+    order = epochs(1)[0]
+    # The labels' correlation with their place; 1 where nothing was shuffled.
+    assert abs(np.corrcoef(np.arange(NUM), LABELS[order])[0, 1]) < 0.6
+    assert len(set(LABELS[order[:8]])) == 2
+
+
+def test_augmentation_is_a_function_of_seed_and_epoch():
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (4, 16, 16, 3), dtype=np.uint8)
+
+    def images(seed, first_epoch):
+        batches = pipeline.training_batches(
+            pixels, np.zeros(4, int), np.ones(4), np.arange(4), batch_size=4, seed=seed,
+            augmentation=Augmentation(), first_epoch=first_epoch,
+        )  # fmt: skip
+        return next(iter(batches))[0].numpy()
+
+    np.testing.assert_array_equal(images(0, 0), images(0, 0))
+    assert (images(0, 0) != images(0, 1)).any()
+    assert (images(0, 0) != images(1, 0)).any()
+
+
+def labelled(arrays):
+    loaders = [lambda array=array: array for array in arrays]
+    return LabelledImages("x", list("abcdef")[: len(arrays)], loaders, np.zeros(1, int), ("u", "v"))
+
+
+@pytest.mark.parametrize("limit", [1 << 30, 0], ids=["memory", "file"])
+@pytest.mark.parametrize("colour_at", [None, 0, 2])
+def test_decode(limit, colour_at, tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline, "MEMORY_LIMIT", limit)
+    rng = np.random.default_rng(0)
+    arrays = [rng.integers(0, 256, (8, 8), dtype=np.uint8) for _ in range(4)]
+    if colour_at is not None:
+        arrays[colour_at] = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    hasher = ImageHasher("00" * 16)
+    pixels, digests = pipeline.decode(labelled(arrays), Preprocessing(8, 8), hasher, tmp_path)
+    assert isinstance(pixels, np.memmap) == (limit == 0)
+    assert pixels.shape == (4, 8, 8, 1 if colour_at is None else 3)
+    for array, decoded in zip(arrays, pixels, strict=True):
+        np.testing.assert_array_equal(
+            decoded, np.broadcast_to(array if array.ndim == 3 else array[..., None], decoded.shape)
+        )
+    assert digests == [hasher.digest(array) for array in arrays]
+    assert not list(tmp_path.iterdir())
+
+
+def test_plain_batches_keep_order_and_repeat_grey():
+    batches = list(pipeline.plain_batches(PIXELS, np.array([5, 3, 9]), 2))
+    assert [len(batch) for batch in batches] == [2, 1]
+    np.testing.assert_array_equal(np.concatenate(batches)[:, 0, 0], [[5] * 3, [3] * 3, [9] * 3])
+
+
+def smooth(count=2, size=48):
+    noise = np.random.default_rng(0).uniform(0, 255, (count, size, size))
+    return ndimage.gaussian_filter(noise, (0, 3, 3)).astype(np.float32)
+
+
+def moved(images, augmentation, draws):
+    draws = np.tile(np.asarray(draws, np.float32), (len(images), 1))
+    return augmentation.apply(images[..., None], draws).numpy()[..., 0]
+
+
+def test_no_augmentation_is_the_identity():
+    images = smooth()
+    obtained = moved(images, Augmentation(0.0, 1.0), [0.3, 0.7, 0.2, 0.9])
+    np.testing.assert_allclose(obtained, images, atol=1e-3)
+
+
+def test_rotation_turns_by_the_angle_and_fills_with_black():
+    images = smooth() + 50
+    obtained = moved(images, Augmentation(30.0, 1.0), [1.0, 0.5, 0.5, 0.5])  # 30 degrees
+    expected = ndimage.rotate(images, -30, axes=(1, 2), reshape=False, order=1, mode="constant")
+    opposite = ndimage.rotate(images, 30, axes=(1, 2), reshape=False, order=1, mode="constant")
+    inner = np.s_[:, 10:-10, 10:-10]
+    errors = [np.abs(obtained - x)[inner].max() for x in (expected, opposite)]
+    assert min(errors) < 0.05
+    assert max(errors) > 10
+    assert obtained[0, 0, 0] == 0
+
+
+def test_crop_keeps_the_share_at_the_place():
+    images = smooth()
+    obtained = moved(images, Augmentation(0.0, 0.5), [0.5, 1.0, 0.0, 1.0])  # upper right quarter
+    rows, columns = np.mgrid[0:48, 0:48].astype(float)
+    middle = 47 / 2
+    source = [(rows - middle) * 0.5 + middle - 12, (columns - middle) * 0.5 + middle + 12]
+    for image, crop in zip(images, obtained, strict=True):
+        expected = ndimage.map_coordinates(image, source, order=1)
+        np.testing.assert_allclose(crop[1:-1, 1:-1], expected[1:-1, 1:-1], atol=0.05)

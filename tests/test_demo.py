@@ -1,0 +1,51 @@
+"""The demo's own judgement, and the pictures; `make demo` runs the rest."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fid_med import demo, plots
+from fid_med.errors import FidMedError
+
+
+def test_spoiled_sets_differ_from_the_clean_one_as_their_names_say(phantoms):
+    images = phantoms[0][:6]
+    sets, again = demo.spoiled(images), demo.spoiled(images)
+    for name, pixels in sets.items():
+        assert pixels.dtype == np.uint8
+        np.testing.assert_array_equal(pixels, again[name])
+
+    def roughness(pixels):
+        return np.abs(np.diff(pixels.astype(float), axis=2)).mean()
+
+    assert roughness(sets["with noise"]) > 2 * roughness(images)
+    assert roughness(sets["blurred"]) < 0.8 * roughness(images)
+    np.testing.assert_array_equal(sets["halves mixed up"][1, 40:], images[0, 40:])
+    np.testing.assert_array_equal(sets["halves mixed up"][:, :40], images[:, :40])
+
+
+def report(accuracy=0.9, noise=5.0):
+    fid = {"held-out phantoms": 1.0, "with noise": noise, "blurred": 3.0}
+    return {"accuracy": accuracy, "chance": 1 / 6, "fid": fid}
+
+
+def test_demo_fails_where_it_proves_nothing():
+    demo._check(report())
+    with pytest.raises(FidMedError, match="chance"):
+        demo._check(report(accuracy=0.3))
+    with pytest.raises(FidMedError, match="with noise"):
+        demo._check(report(noise=1.0))
+    with pytest.raises(FidMedError, match="with noise"):
+        demo._check(report(noise=float("nan")))
+
+
+def test_pictures_are_drawn(phantoms, tmp_path):
+    row = {"loss": 1.0, "accuracy": 0.5, "val_loss": 1.2, "val_accuracy": 0.4, "val_auc": None}
+    rows = [row | {"phase": phase, "epoch": i} for phase in ("head", "top") for i in (1, 2)]
+    plots.plot_history(rows, tmp_path / "history.png")
+    plots.contact_sheet([("a", list(phantoms[0][:3])), ("b", [])], tmp_path / "sheet.png", "t")
+    plots.log_dot_chart([("a", 1.0), ("b", 1e4)], tmp_path / "dots.png", "t", "FID")
+    for name in ("history.png", "sheet.png", "dots.png"):
+        with Image.open(tmp_path / name) as picture:
+            assert min(picture.size) > 150
+            assert np.asarray(picture.convert("L")).std() > 5
