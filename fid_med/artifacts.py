@@ -51,7 +51,8 @@ def write_json(path, value) -> None:
     """Writes `value` as indented JSON, atomically; NaN and infinity are refused (ValueError)."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     with atomic_path(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+        # File names that are no UTF-8 come as lone surrogates, written as JSON's own \uXXXX.
+        temporary.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
 
 
 def versions() -> dict[str, str]:

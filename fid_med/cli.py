@@ -4,6 +4,7 @@ absl's own `app.run` ends wrong flags, wrong data and `--help` alike with status
 with 2, 1 and 0, each mistake in one line on stderr.
 """
 
+import glob
 import os
 import sys
 import tempfile
@@ -79,11 +80,16 @@ def load_tensorflow() -> None:
     with tempfile.TemporaryFile("w+", errors="replace") as held:
         os.dup2(held.fileno(), 2)
         try:
-            import tensorflow  # noqa: F401
+            import tensorflow
+
+            # Devices are looked for on first use; better now, while stderr is held.
+            tensorflow.config.list_physical_devices()
         finally:
             os.dup2(shown, 2)
             os.close(shown)
             held.seek(0)
             for line in held:
-                if not line.startswith(_CHATTER):
+                # A failed cuInit matters only where there is a GPU to initialise.
+                no_gpu = "cuInit" in line and not glob.glob("/dev/nvidia[0-9]*")
+                if not line.startswith(_CHATTER) and not no_gpu:
                     sys.stderr.write(line)

@@ -4,13 +4,15 @@ import os
 import pathlib
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from fid_med.errors import DataError, UnreadableImageError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".tif", ".tiff", ".bmp", ".webp")
 DICOM_SUFFIXES = (".dcm", ".dicom")
+_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
 _ONE_FRAME_FORMATS = ("TIFF", "WEBP", "PNG")
+_SAMPLE_FORMAT = 339  # TIFF's tag: 1 unsigned, 2 signed, 3 floating point, 4 not stated
 
 
 def list_images(folder) -> list[str]:
@@ -58,7 +60,7 @@ def _walk(folder, above):
     for entry in os.scandir(folder):
         if entry.name.startswith(".") or entry.name == "__MACOSX":
             continue
-        if entry.is_dir():
+        if os.path.isdir(entry):  # unlike entry.is_dir(), False for a link to itself
             yield from _walk(pathlib.Path(entry.path), above | {real})
         else:
             yield pathlib.Path(entry.path)
@@ -68,9 +70,10 @@ def read_image(path) -> np.ndarray:
     """Reads one image file as 8-bit pixels.
 
     PNG, JPEG, TIFF, BMP and WebP; 1, 8 and 16 bits; grey, RGB, RGBA, palette, CMYK. The rules:
-    EXIF orientation is applied; alpha is composited on black; 16-bit grey is scaled from its whole
-    range, round(v * 255 / 65535), never from the image's own minimum and maximum, so that
-    intensities stay comparable between images (Pillow reduces 16-bit colour to 8 by its high byte).
+    EXIF orientation is applied; alpha is composited on black; a TIFF whose 0 is white is inverted;
+    16-bit grey is scaled from its whole range, round(v * 255 / 65535), never from the image's own
+    minimum and maximum, so that intensities stay comparable between images (Pillow reduces 16-bit
+    colour to 8 by its high byte).
 
     Args:
       path: path of the file.
@@ -79,34 +82,55 @@ def read_image(path) -> np.ndarray:
       uint8 [H, W] for a grey image, [H, W, 3] (RGB) for one in colour.
 
     Raises:
-      UnreadableImageError: missing, truncated, no image, several frames, or pixels without a
-        fixed range (floating point, 32 bits).
+      UnreadableImageError: missing, truncated, no image of these formats, several frames, or
+        pixels without a fixed range (signed, 32 bits, floating point).
     """
     try:
-        with Image.open(path) as image:
+        # Given a path, Pillow (13.0, not yet 10.1) maps an uncompressed TIFF into memory, by the
+        # wrong number of columns where its orientation lays it on its side. A file it reads.
+        with open(path, "rb") as file, Image.open(file, formats=_FORMATS) as image:
             if image.format in _ONE_FRAME_FORMATS and getattr(image, "n_frames", 1) > 1:
                 raise UnreadableImageError(
                     f"{path}: holds {image.n_frames} frames; save each as an image of its own"
                 )
+            if image.format == "TIFF":
+                _check_range(image, path)
             image.load()
-            return _to_pixels(ImageOps.exif_transpose(image), path)
+            inverted = image.format == "TIFF" and _zero_is_white(image)
+            pixels = _to_pixels(ImageOps.exif_transpose(image))
+            return 255 - pixels if inverted else pixels
     except UnreadableImageError:
         raise
     except UnidentifiedImageError:
-        raise UnreadableImageError(f"{path}: not an image that can be read") from None
+        raise UnreadableImageError(f"{path}: not an image (PNG, JPEG, TIFF, BMP or WebP)") from None
     # Pillow's decoders raise whatever they stumble over in a damaged file.
     except Exception as error:
         reason = str(error) or type(error).__name__
         raise UnreadableImageError(f"{path}: cannot be read ({reason})") from None
 
 
-def _to_pixels(image, path):
-    if image.mode.startswith("I"):
-        return _sixteen_bits(np.asarray(image), path)
-    if image.mode == "F":
+def _check_range(tiff, path):
+    bits = tiff.tag_v2.get(ExifTags.Base.BitsPerSample, (1,))
+    kinds = tiff.tag_v2.get(_SAMPLE_FORMAT, (1,))
+    if max(bits) > 16 or not {1, 4}.issuperset(kinds):
         raise UnreadableImageError(
-            f"{path}: floating-point pixels have no fixed range; save as 8- or 16-bit integers"
+            f"{path}: signed, 32-bit or floating-point pixels have no fixed range; "
+            "save as 8- or 16-bit integers without sign"
         )
+
+
+def _zero_is_white(tiff):
+    # Pillow sees to it for up to 8 bits, and not for 16.
+    photometric = tiff.tag_v2.get(ExifTags.Base.PhotometricInterpretation)
+    return photometric == 0 and tiff.mode.startswith("I")
+
+
+def _to_pixels(image):
+    if image.mode.startswith("I"):
+        values = np.asarray(image).astype(np.int64)
+        if "transparency" in image.info:  # one value stands for nothing
+            values[values == image.info["transparency"]] = 0
+        return _rescale(values, 65535)
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         return _on_black(image)
     if image.mode in ("1", "L"):
@@ -114,17 +138,8 @@ def _to_pixels(image, path):
     return np.asarray(image.convert("RGB"))
 
 
-def _sixteen_bits(values, path):
-    values = values.astype(np.int64)
-    if values.min() < 0 or values.max() > 65535:
-        raise UnreadableImageError(
-            f"{path}: pixels from {values.min()} to {values.max()} do not fit 16 bits without sign"
-        )
-    return _rescale(values, 65535)
-
-
 def _on_black(image):
-    grey = image.mode in ("LA", "La", "L")
+    grey = image.mode in ("LA", "La", "L", "1")
     rgba = np.asarray(image.convert("RGBA")).astype(np.int64)
     pixels = _rescale(rgba[..., :3] * rgba[..., 3:], 255 * 255)
     return pixels[..., 0] if grey else pixels

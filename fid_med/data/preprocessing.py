@@ -46,12 +46,11 @@ class Preprocessing:
     @classmethod
     def from_dict(cls, fields: dict) -> "Preprocessing":
         """The inverse of `to_dict`; ExtractorError where a field is unknown or missing."""
-        try:
-            return cls(**fields)
-        except TypeError:
+        if set(fields) != {field.name for field in dataclasses.fields(cls)}:
             raise ExtractorError(
                 f"preprocessing {sorted(fields)} is not what this version of fid_med knows"
-            ) from None
+            )
+        return cls(**fields)
 
     def apply(self, image: np.ndarray) -> np.ndarray:
         """Resizes one image to the network's input size.

@@ -79,12 +79,17 @@ def _folder_source(folder, name):
 
 
 def _array_source(array, name):
-    if array.ndim not in (3, 4):
+    if not _is_batch(array):
         raise DataError(f"{name}: array of shape {array.shape}, expected [N, H, W] or [N, H, W, 3]")
     loaders = (
         (f"{name}[{i}]", functools.partial(_item, array, i, name)) for i in range(len(array))
     )
     return ImageSource("array", name, loaders, len(array))
+
+
+def _is_batch(array):
+    # [n, H, 3] is one image in colour that lacks its first axis, not n images 3 pixels wide.
+    return array.ndim == 4 or (array.ndim == 3 and array.shape[-1] not in (1, 3))
 
 
 def _item(array, i, name):
@@ -107,7 +112,12 @@ def _dataset_loaders(dataset, name):
         elif isinstance(element, tuple):
             element = element[0]
         element = np.asarray(element)
-        single = element.ndim == 2 or (element.ndim == 3 and element.shape[-1] in (1, 3))
+        if element.ndim < 2:
+            raise DataError(
+                f"{name}: the dataset's elements have shape {element.shape}, expected images or "
+                "batches of them"
+            )
+        single = not _is_batch(element)
         for image in element[None] if single else element:
             yield f"{name}[{seen}]", functools.partial(check_pixels, image, f"{name}[{seen}]")
             seen += 1
@@ -117,7 +127,7 @@ def _asked(function, name, num_images):
     seen = 0
     while seen < num_images:
         images = np.asarray(function(min(64, num_images - seen)))
-        if images.ndim not in (3, 4) or not len(images):
+        if not _is_batch(images) or not len(images):
             raise DataError(
                 f"{name}: the callable returned shape {images.shape}, expected at least one image "
                 "as [n, H, W] or [n, H, W, 3]"

@@ -55,7 +55,9 @@ def classification_report(probabilities, labels, classes) -> dict:
             "recall": matrix[i, i] / true if true else None,
             "auc": roc_auc(probabilities[:, i], labels == i),
         }
-    aucs = [entry["auc"] for entry in by_class.values() if entry["auc"] is not None]
+    # Of two classes the second alone: where the softmax saturates, the two break ties differently.
+    counted = classes[1:] if len(classes) == 2 else classes
+    aucs = [by_class[name]["auc"] for name in counted if by_class[name]["auc"] is not None]
     recalls = [entry["recall"] for entry in by_class.values() if entry["recall"] is not None]
     return {
         "count": len(labels),

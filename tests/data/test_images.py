@@ -5,9 +5,9 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
-from fid_med.data.images import check_pixels, list_images, read_image
+from fid_med.data.images import check_pixels, is_dark_sixteen_bit, list_images, read_image
 from fid_med.errors import DataError, UnreadableImageError
 
 RNG = np.random.default_rng(0)
@@ -16,8 +16,62 @@ RGB = RNG.integers(0, 256, (11, 17, 3), dtype=np.uint8)
 ALPHA = RNG.integers(0, 256, (11, 17, 1), dtype=np.uint8)
 
 
+TURNS = {
+    1: lambda x: x, 2: np.fliplr, 3: lambda x: np.rot90(x, 2), 4: np.flipud,
+    5: lambda x: np.swapaxes(x, 0, 1), 6: lambda x: np.rot90(x, -1),
+    7: lambda x: np.rot90(np.swapaxes(x, 0, 1), 2), 8: np.rot90,
+}  # fmt: skip
+
+
 def on_black(colour, alpha):
     return np.floor(colour.astype(int) * alpha / 255 + 0.5).astype(np.uint8)
+
+
+# Adam7's passes: first row and column, steps down and right.
+ADAM7 = (
+    (0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)
+)  # fmt: skip
+
+
+def png(values, bits, colour_type, *, transparency=None, interlaced=False):
+    """A PNG that Pillow does not write; values [H, W] or [H, W, c], `bits` 8 or 16."""
+
+    def chunk(kind, data):
+        check = struct.pack(">I", zlib.crc32(kind + data))
+        return struct.pack(">I", len(data)) + kind + data + check
+
+    rows = b"".join(
+        b"\0" + row.astype(f">u{bits // 8}").tobytes()
+        for top, left, down, right in (ADAM7 if interlaced else [(0, 0, 1, 1)])
+        for row in values[top::down, left::right]
+    )
+    height, width = values.shape[:2]
+    header = struct.pack(">IIBBBBB", width, height, bits, colour_type, 0, 0, interlaced)
+    content = chunk(b"IHDR", header)
+    if transparency is not None:
+        content += chunk(b"tRNS", struct.pack(">H", transparency))
+    content += chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + content
+
+
+def tiff(values, *, order="<", sample_format=1, photometric=1, orientation=1, deflate=False):
+    """A grey TIFF of one strip, as other software writes it; values [H, W]."""
+    data = values.astype(values.dtype.newbyteorder(order)).tobytes()
+    data = zlib.compress(data) if deflate else data
+    height, width = values.shape
+    tags = [
+        (256, width), (257, height), (258, 8 * values.itemsize), (259, 8 if deflate else 1),
+        (262, photometric), (273, 8), (274, orientation), (277, 1), (278, height),
+        (279, len(data)), (339, sample_format),
+    ]  # fmt: skip
+    entries = b"".join(
+        struct.pack(f"{order}HHII", tag, 4, 1, value)
+        if tag in (273, 279)
+        else struct.pack(f"{order}HHIHH", tag, 3, 1, value, 0)
+        for tag, value in tags
+    )
+    start = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HI", 42, 8 + len(data))
+    return start + data + struct.pack(f"{order}H", len(tags)) + entries + bytes(4)
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif", "bmp", "webp"])
@@ -84,42 +138,97 @@ def test_big_endian_sixteen_bit_tiff(tmp_path):
 
 
 def test_sixteen_bit_colour_png(tmp_path):
-    values = RGB.astype(np.uint16) * 257
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
-
-    def chunk(kind, data):
-        return (
-            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        )
-
-    header = struct.pack(">IIBBBBB", 17, 11, 16, 2, 0, 0, 0)
-    content = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    (tmp_path / "x.png").write_bytes(b"\x89PNG\r\n\x1a\n" + content)
+    (tmp_path / "x.png").write_bytes(png(RGB.astype(np.uint16) * 257, 16, 2))
     np.testing.assert_array_equal(read_image(tmp_path / "x.png"), RGB)
 
 
+def test_sixteen_bit_colour_with_alpha(tmp_path):
+    values = np.concatenate([RGB, ALPHA], axis=-1).astype(np.uint16) * 257
+    (tmp_path / "rgba.png").write_bytes(png(values, 16, 6))
+    np.testing.assert_array_equal(read_image(tmp_path / "rgba.png"), on_black(RGB, ALPHA))
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_the_one_transparent_value_of_a_grey_png_is_black(bits, tmp_path):
+    values = GREY.astype(np.uint16) * (1 if bits == 8 else 257)
+    (tmp_path / "x.png").write_bytes(png(values, bits, 0, transparency=values[5, 5]))
+    expected = np.where(values == values[5, 5], 0, GREY)
+    np.testing.assert_array_equal(read_image(tmp_path / "x.png"), expected)
+
+
+def test_interlaced_png(tmp_path):
+    for pixels, colour_type in ((GREY, 0), (RGB, 2)):
+        (tmp_path / "x.png").write_bytes(png(pixels, 8, colour_type, interlaced=True))
+        np.testing.assert_array_equal(read_image(tmp_path / "x.png"), pixels)
+
+
 @pytest.mark.parametrize(
-    "values",
-    [np.full((4, 4), 0.5, np.float32), np.full((4, 4), 70000, np.int32), -np.ones((4, 4), "i4")],
-    ids=["float", "over 16 bits", "negative"],
+    ("dtype", "sample_format"),
+    [("i1", 2), ("i2", 2), ("i4", 2), ("u4", 1), ("f4", 3)],
+    ids=["signed 8", "signed 16", "signed 32", "32", "float"],
 )
-def test_pixels_without_a_fixed_range_are_refused(values, tmp_path):
-    Image.fromarray(values).save(tmp_path / "x.tif")
-    with pytest.raises(UnreadableImageError, match=r"x\.tif"):
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_pixels_without_a_fixed_range_are_refused(dtype, sample_format, order, tmp_path):
+    # All of them values that would fit: the file's type decides, not what one image happens to use.
+    values = np.arange(12).reshape(3, 4).astype(dtype)
+    (tmp_path / "x.tif").write_bytes(tiff(values, order=order, sample_format=sample_format))
+    with pytest.raises(UnreadableImageError, match=r"x\.tif") as error:
         read_image(tmp_path / "x.tif")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("deflate", [False, True], ids=["plain", "deflate"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_tiff_whose_zero_is_white_is_inverted(dtype, deflate, tmp_path):
+    values = GREY.astype(dtype) * (257 if dtype == np.uint16 else 1)
+    (tmp_path / "x.tif").write_bytes(tiff(values, photometric=0, deflate=deflate))
+    np.testing.assert_array_equal(read_image(tmp_path / "x.tif"), 255 - GREY)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation(orientation, tmp_path):
-    turn = {
-        1: lambda x: x, 2: np.fliplr, 3: lambda x: np.rot90(x, 2), 4: np.flipud,
-        5: lambda x: np.swapaxes(x, 0, 1), 6: lambda x: np.rot90(x, -1),
-        7: lambda x: np.rot90(np.swapaxes(x, 0, 1), 2), 8: np.rot90,
-    }[orientation]  # fmt: skip
+@pytest.mark.parametrize("pixels", [GREY, RGB], ids=["grey", "rgb"])
+def test_exif_orientation(orientation, pixels, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    Image.fromarray(RGB).save(tmp_path / "x.png", exif=exif)
-    np.testing.assert_array_equal(read_image(tmp_path / "x.png"), turn(RGB))
+    options = {"png": {}, "webp": {"lossless": True}, "tif": {"compression": "tiff_lzw"}}
+    for suffix, more in options.items():
+        Image.fromarray(pixels).save(tmp_path / f"x.{suffix}", exif=exif, **more)
+        obtained = read_image(tmp_path / f"x.{suffix}")
+        if suffix == "webp" and pixels.ndim == 2:
+            obtained = obtained[..., 0]
+        np.testing.assert_array_equal(obtained, TURNS[orientation](pixels), err_msg=suffix)
+    Image.fromarray(pixels).save(tmp_path / "x.jpg", exif=exif)
+    with Image.open(tmp_path / "x.jpg") as image:
+        unturned = np.asarray(image)
+    np.testing.assert_array_equal(read_image(tmp_path / "x.jpg"), TURNS[orientation](unturned))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_orientation_of_an_uncompressed_tiff(dtype, order, orientation, tmp_path):
+    # Pillow 13.0 maps these into memory and garbles 5 to 8, given the path.
+    values = GREY.astype(dtype) * (257 if dtype == np.uint16 else 1)
+    (tmp_path / "x.tif").write_bytes(tiff(values, order=order, orientation=orientation))
+    np.testing.assert_array_equal(read_image(tmp_path / "x.tif"), TURNS[orientation](GREY))
+
+
+def test_damaged_exif_is_no_reason_to_refuse(tmp_path):
+    Image.fromarray(GREY).save(tmp_path / "x.jpg", exif=b"Exif\0\0no such thing")
+    assert read_image(tmp_path / "x.jpg").shape == GREY.shape
+
+
+def test_dark_sixteen_bit_is_told_from_full_range_and_eight_bit(tmp_path):
+    cases = {
+        "dark.png": (GREY.astype(np.uint16) * 16, True),
+        "full.png": (GREY.astype(np.uint16) * 257, False),
+        "eight.png": (GREY // 16, False),
+    }
+    for name, (values, expected) in cases.items():
+        Image.fromarray(values).save(tmp_path / name)
+        assert is_dark_sixteen_bit(tmp_path / name) == expected, name
+    (tmp_path / "text.png").write_text("no image")
+    assert not is_dark_sixteen_bit(tmp_path / "text.png")
 
 
 def _truncated(path):
@@ -135,6 +244,10 @@ def _truncated(path):
         ("text.png", lambda path: path.write_text("patient: none")),
         ("empty.png", lambda path: path.write_bytes(b"")),
         ("missing.png", lambda path: None),
+        ("gif.png", lambda path: Image.fromarray(GREY).save(path, "GIF")),
+        ("script.png", lambda path: path.write_text("%!PS-Adobe-3.0 EPSF-3.0\n")),
+        ("dicom.png", lambda path: path.write_bytes(bytes(128) + b"DICM" + bytes(200))),
+        ("dangling.png", lambda path: path.symlink_to(path.parent / "gone.png")),
     ],
 )
 def test_unreadable_files_are_named_in_one_line(name, write, tmp_path):
@@ -142,6 +255,47 @@ def test_unreadable_files_are_named_in_one_line(name, write, tmp_path):
     with pytest.raises(UnreadableImageError, match=name) as error:
         read_image(tmp_path / name)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("x.png", {}), ("x.bmp", {}), ("x.jpg", {}), ("progressive.jpg", {"progressive": True}),
+        ("x.tif", {}), ("x.webp", {"lossless": True}),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("pixels", [GREY, RGB], ids=["grey", "rgb"])
+def test_a_file_cut_anywhere_is_refused_or_whole(name, options, pixels, tmp_path):
+    path = tmp_path / name
+    Image.fromarray(np.tile(pixels, (4, 4) + (1,) * (pixels.ndim - 2))).save(path, **options)
+    whole, content = read_image(path), path.read_bytes()
+    refused = 0
+    for end in np.linspace(1, len(content) - 1, 25).astype(int):
+        path.write_bytes(content[:end])
+        try:
+            np.testing.assert_array_equal(read_image(path), whole)
+        except UnreadableImageError:
+            refused += 1
+    assert refused >= 20
+
+
+def test_an_image_too_large_to_be_one_is_refused_in_one_line(tmp_path):
+    header = bytearray(png(GREY, 8, 0))
+    header[16:24] = struct.pack(">II", 60_000, 60_000)
+    header[29:33] = struct.pack(">I", zlib.crc32(header[12:29]))
+    (tmp_path / "x.png").write_bytes(header)
+    with pytest.raises(UnreadableImageError, match=r"x\.png: .*exceeds limit") as error:
+        read_image(tmp_path / "x.png")
+    assert "\n" not in str(error.value)
+
+
+def test_the_preview_in_a_cameras_jpeg_is_no_second_image(tmp_path):
+    preview = Image.fromarray(GREY[:4, :4])
+    Image.fromarray(GREY).save(tmp_path / "x.jpg", "MPO", save_all=True, append_images=[preview])
+    with Image.open(tmp_path / "x.jpg") as image:
+        assert image.n_frames == 2
+        expected = np.asarray(ImageOps.exif_transpose(image))
+    np.testing.assert_array_equal(read_image(tmp_path / "x.jpg"), expected)
 
 
 @pytest.mark.parametrize("name", ["x.tif", "x.webp", "x.png"])
@@ -170,6 +324,22 @@ def test_listing_follows_links_but_not_in_circles(tmp_path):
     (tmp_path / "set" / "link").symlink_to(tmp_path / "images")
     assert list_images(tmp_path / "images") == ["x.png"]
     assert list_images(tmp_path / "set") == ["link/x.png"]
+    (tmp_path / "images" / "up").symlink_to(tmp_path)
+    assert list_images(tmp_path / "images") == ["x.png"]
+
+
+def test_a_link_to_itself_is_an_image_that_cannot_be_read(tmp_path):
+    (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    assert list_images(tmp_path) == ["loop.png"]
+    with pytest.raises(UnreadableImageError, match=r"loop\.png"):
+        read_image(tmp_path / "loop.png")
+
+
+def test_a_folder_named_like_an_image_is_a_folder(tmp_path):
+    (tmp_path / "study.png").mkdir()
+    (tmp_path / "study.png" / "a.png").write_bytes(b"")
+    assert list_images(tmp_path) == ["study.png/a.png"]
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-import ttur_stand_in as stand_in
 
 from fid_med.data.datasets import phantom
 from fid_med.errors import ExtractorError
 from fid_med.models import ttur, ttur_graph
+from fid_med.models import ttur_stand_in as stand_in
 from fid_med.models.extractors import load_extractor
 from fid_med.models.training import TrainingConfig, train
 

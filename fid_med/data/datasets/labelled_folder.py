@@ -33,7 +33,7 @@ def load(folder, patient_regex: str | None = None) -> LabelledImages:
     of_image = [name.split("/", 1)[0] for name in names]
     classes = tuple(sorted(set(of_image)))
     return LabelledImages(
-        name=folder.name,
+        name=folder.absolute().name,
         names=names,
         loaders=[functools.partial(read_image, folder / name) for name in names],
         labels=np.array([classes.index(label) for label in of_image]),
@@ -48,10 +48,12 @@ def _patients(names, expression):
     except re.error as error:
         raise DataError(f"patient_regex {expression!r}: {error}") from None
     matches = [pattern.search(name.rsplit("/", 1)[-1]) for name in names]
-    unmatched = [name for name, match in zip(names, matches, strict=True) if match is None]
+    patients = [match and match.group(1 if pattern.groups else 0) for match in matches]
+    # An empty match, or a group that took no part in it, names nobody.
+    unmatched = [name for name, patient in zip(names, patients, strict=True) if not patient]
     if unmatched:
         raise DataError(
             f"patient_regex {expression!r} matches nothing in {len(unmatched)} names, "
             f"such as {unmatched[0]}"
         )
-    return [match.group(1 if match.re.groups else 0) for match in matches]
+    return patients

@@ -2,7 +2,6 @@
 
 import functools
 import pathlib
-import zipfile
 
 import numpy as np
 
@@ -28,8 +27,9 @@ def load(path) -> LabelledImages:
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
-    except (ValueError, OSError, zipfile.BadZipFile, AttributeError) as error:
-        raise DataError(f"{path}: cannot be read as npz ({error})") from None
+    except Exception as error:  # a damaged zip or array header raises nearly anything
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise DataError(f"{path}: cannot be read as npz ({reason})") from None
     missing = [
         f"{theirs}_{what}"
         for theirs, _ in _SPLITS
@@ -42,6 +42,11 @@ def load(path) -> LabelledImages:
     for theirs, ours in _SPLITS:
         images = arrays[f"{theirs}_images"]
         numbers = _label_numbers(arrays[f"{theirs}_labels"], path, theirs)
+        if images.ndim not in (3, 4):
+            raise DataError(
+                f"{path}: {theirs} images of shape {images.shape}, expected [N, H, W] or "
+                "[N, H, W, 3]"
+            )
         if len(images) != len(numbers):
             raise DataError(f"{path}: {len(images)} {theirs} images, {len(numbers)} labels")
         for i, image in enumerate(images):
@@ -65,4 +70,6 @@ def _label_numbers(labels, path, split):
         raise DataError(
             f"{path}: {labels.shape[1]} labels for each {split} image; only one is supported"
         )
-    return labels.reshape(len(labels))
+    if labels.ndim not in (1, 2):
+        raise DataError(f"{path}: {split} labels of shape {labels.shape}, expected [N] or [N, 1]")
+    return labels.reshape(-1)

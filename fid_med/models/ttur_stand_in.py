@@ -3,11 +3,13 @@
 The published file cannot be had on every machine, and need not: what a reader must get right is
 in the graph's form. Node names, op types, pass-throughs and the GraphDef's version are those of
 the file; attributes that ops gained after 2015 are absent, as they are there. Weights are random,
-and calibrated so that every feature is of ordinary size and differs between images.
+and calibrated so that every feature is of ordinary size and differs between images. The tests
+and `eval/validate_reference.py` run on it.
 
-    python tests/models/ttur_stand_in.py FOLDER
+    python -m fid_med.models.ttur_stand_in FOLDER
 
-writes `classify_image_graph_def.pb` and, for `ttur_torch_weights.py`, `constants.npz`.
+writes `classify_image_graph_def.pb` and, for `tests/models/ttur_torch_weights.py`,
+`constants.npz`.
 """
 
 import pathlib
