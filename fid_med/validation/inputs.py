@@ -1,0 +1,216 @@
+"""The files that checks against published values need: found, downloaded on request, read once."""
+
+import contextlib
+import http.client
+import os
+import pathlib
+import shutil
+import urllib.request
+from typing import NamedTuple
+
+import numpy as np
+
+from fid_med.artifacts import atomic_path
+from fid_med.data import cifar10
+from fid_med.errors import DataError, FidMedError
+from fid_med.metrics.statistics import FeatureStatistics
+from fid_med.progress import Progress, say
+
+GRAPH = "graph"
+CIFAR10 = "cifar10"
+CIFAR10_ORDER = "cifar10 in the order of its files"
+TTUR_CIFAR10_TRAIN = "fid_stats_cifar10_train.npz"
+TTUR_IMAGENET_TRAIN = "fid_stats_imagenet_train.npz"
+TTUR_IMAGENET_VALID = "fid_stats_imagenet_valid.npz"
+TTUR_URL = "http://bioinf.jku.at/research/ttur/ttur_stats"
+_TIMEOUT = 60  # seconds without an answer
+
+
+class Features(NamedTuple):
+    """What the network makes of images: statistics of d features, and logits [N, K] or None."""
+
+    statistics: FeatureStatistics
+    logits: np.ndarray | None
+
+
+class Inputs:
+    """Finds and reads what checks need, each thing once, its failure included.
+
+    Args:
+      graph: path of the 2015-12-05 graph (.pb, .tgz); by default the one in fid_med's cache.
+      ttur_stats_dir: folder of TTUR's statistics; by default `ttur_stats` in the cache.
+      cifar10: folder of CIFAR-10's batches, or `tfds` to read it through tensorflow_datasets.
+      tfds_data_dir: where tensorflow_datasets keeps its data, by default its own choice.
+      download: whether what is missing may be downloaded; CIFAR-10 through `tfds` alone.
+      batch_size: images that go through the network at once.
+
+    Raises:
+      DataError: a given path that is not there, which must not cost an hour to find out.
+    """
+
+    def __init__(
+        self,
+        graph=None,
+        ttur_stats_dir=None,
+        cifar10=None,
+        tfds_data_dir=None,
+        download: bool = False,
+        batch_size: int = 32,
+    ):
+        if graph is not None and not os.path.isfile(graph):
+            raise DataError(f"{graph}: no such file; expected the 2015-12-05 graph (.pb, .tgz)")
+        for folder in (ttur_stats_dir, None if cifar10 == "tfds" else cifar10):
+            if folder is not None and not os.path.isdir(folder):
+                raise DataError(f"{folder}: no such folder")
+        self.graph = graph
+        self.ttur_stats_dir = ttur_stats_dir
+        self.cifar10 = cifar10
+        self.tfds_data_dir = tfds_data_dir
+        self.download = download
+        self.batch_size = batch_size
+        self._known = {}
+
+    def get(self, need: str):
+        """What a check needs: an extractor, images by split, or `FeatureStatistics`.
+
+        Args:
+          need: `GRAPH`, `CIFAR10`, `CIFAR10_ORDER` or one of TTUR's file names.
+
+        Raises:
+          FidMedError: missing or unusable; the message says the mend.
+        """
+        readers = {GRAPH: self._extractor, CIFAR10: self._images, CIFAR10_ORDER: self._ordered}
+        return self.once(need, readers.get(need) or (lambda: self._statistics(need)))
+
+    def once(self, key: str, compute):
+        """The result of `compute()`, or its FidMedError, the first time and ever after."""
+        if key not in self._known:
+            try:
+                self._known[key] = compute()
+            except FidMedError as error:
+                self._known[key] = error
+        if isinstance(self._known[key], FidMedError):
+            raise self._known[key]
+        return self._known[key]
+
+    def graph_path(self) -> pathlib.Path:
+        """Where the graph lies; FidMedError where it does not and must not be downloaded."""
+        from fid_med.models import ttur_files
+
+        if self.graph is not None:
+            return pathlib.Path(self.graph)
+        cache = ttur_files.cache_folder()
+        names = (ttur_files.GRAPH_NAME, ttur_files.ARCHIVE_NAME)
+        if self.download or any((cache / name).exists() for name in names):
+            return ttur_files.ensure_graph()
+        raise DataError(
+            f"no {ttur_files.ARCHIVE_NAME} in {cache}; give --graph=PATH or --download "
+            f"({ttur_files.URL})"
+        )
+
+    def features(self, split: str) -> Features:
+        """What the graph makes of CIFAR-10's `train` or `test` images, computed once."""
+        return self.once(f"features of {split}", lambda: self._features(split))
+
+    def _features(self, split):
+        extractor, images = self.get(GRAPH), self.get(CIFAR10)[split]
+        statistics, logits = FeatureStatistics(extractor.num_features), None
+        with Progress(f"CIFAR-10 {split} images", len(images)) as progress:
+            for start in range(0, len(images), self.batch_size):
+                batch = images[start : start + self.batch_size]
+                features = extractor.extract(batch, self.batch_size)
+                statistics.update(features)
+                if extractor.logits is not None and split == "train":
+                    rows = extractor.logits(features)
+                    if logits is None:
+                        # 400 MB for the whole of CIFAR-10, and never twice.
+                        logits = np.empty((len(images), rows.shape[1]))
+                    logits[start : start + len(rows)] = rows
+                progress.update(len(batch))
+        return Features(statistics, logits)
+
+    def _extractor(self):
+        from fid_med.models.extractors import load_extractor
+
+        return load_extractor(self.graph_path())
+
+    def _images(self):
+        if self.cifar10 is None:
+            raise DataError(
+                "no CIFAR-10; give --cifar10=FOLDER of its binary or Python version "
+                f"({cifar10.URL}) or --cifar10=tfds"
+            )
+        if self.cifar10 == "tfds":
+            return _read_tfds(self.tfds_data_dir, self.download)
+        return cifar10.read_folder(self.cifar10)
+
+    def _ordered(self):
+        if self.cifar10 == "tfds":
+            raise DataError(
+                "tensorflow_datasets keeps CIFAR-10 in another order than its files; give "
+                "--cifar10=FOLDER"
+            )
+        return self.get(CIFAR10)
+
+    def _statistics(self, name):
+        from fid_med.models.ttur_files import cache_folder
+
+        folder = pathlib.Path(self.ttur_stats_dir or cache_folder() / "ttur_stats")
+        path = folder / name
+        if not path.exists():
+            if not self.download:
+                raise DataError(
+                    f"no {name} in {folder}; give --ttur_stats_dir=FOLDER or --download "
+                    f"({TTUR_URL}/{name})"
+                )
+            _fetch(f"{TTUR_URL}/{name}", path)
+        return FeatureStatistics.load(path)
+
+
+def _fetch(url, path):
+    say(f"downloading {url} to {path.parent}")
+    try:
+        with (
+            atomic_path(path) as temporary,
+            urllib.request.urlopen(url, timeout=_TIMEOUT) as answer,
+            open(temporary, "wb") as file,
+        ):
+            shutil.copyfileobj(answer, file)
+            expected = answer.headers.get("Content-Length")
+            if expected is not None and file.tell() != int(expected):
+                raise http.client.IncompleteRead(b"", int(expected) - file.tell())
+    except (OSError, http.client.HTTPException) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(
+            f"{url} could not be downloaded ({reason[:200]}); fetch it on a machine with internet "
+            f"and put it into {path.parent}"
+        ) from None
+
+
+def _read_tfds(data_dir, download):
+    # Loaded here: it takes seconds, and few validations ask for it.
+    import tensorflow_datasets as tfds
+
+    builder = tfds.builder("cifar10", data_dir=data_dir)
+    if not os.path.isdir(builder.data_dir):
+        if not download:
+            raise DataError(
+                f"no cifar10 of tensorflow_datasets in {builder.data_dir}; give --tfds_data_dir, "
+                "or --download"
+            )
+        say(f"tensorflow_datasets prepares cifar10 in {builder.data_dir}")
+        try:
+            with contextlib.redirect_stdout(None):
+                builder.download_and_prepare()
+        except Exception as error:  # whatever its downloader raises
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise DataError(
+                f"cifar10 could not be prepared ({reason[:200]}); give --cifar10=FOLDER of its "
+                f"files ({cifar10.URL})"
+            ) from None
+    return {split: _stacked(builder.as_dataset(split=split)) for split in cifar10.COUNTS}
+
+
+def _stacked(dataset):
+    images = (element["image"] for element in dataset.as_numpy_iterator())
+    return np.stack(list(images))
