@@ -1,5 +1,6 @@
 """Files whole or not at all, and the identity of images and extractors."""
 
+import json
 import os
 import stat
 
@@ -86,3 +87,41 @@ def test_fingerprint_depends_on_all_that_decides_features():
     }
     assert len(others) == 6
     assert fingerprint not in others
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_permissions_follow_the_umask(umask, mode, tmp_path):
+    before = os.umask(umask)
+    try:
+        write_json(tmp_path / "x.json", {})
+        assert os.umask(umask) == umask
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "x.json").stat().st_mode) == mode
+
+
+def test_a_file_name_that_is_no_utf8_does_not_spoil_the_result(tmp_path):
+    # As os.fsdecode gives a name in Latin-1, which old archives from hospitals hold.
+    value = {"warnings": ["skipped: R\udcf6ntgen.png: cannot be read", "Röntgen"]}
+    write_json(tmp_path / "x.json", value)
+    content = (tmp_path / "x.json").read_bytes().decode("utf-8")
+    assert "Röntgen" in content
+    assert json.loads(content) == value
+
+
+def test_the_old_file_stays_whole_until_the_new_one_is(tmp_path):
+    path = tmp_path / "x.json"
+    write_json(path, [1])
+    with atomic_path(path) as temporary:
+        temporary.write_text("[2]")
+        assert json.loads(path.read_text()) == [1]
+        assert temporary.parent == path.parent  # one file system, or the move would not be atomic
+        assert temporary.name.startswith(".")
+    assert json.loads(path.read_text()) == [2]
+
+
+@pytest.mark.parametrize("value", [float("inf"), {1, 2}, np.arange(2)])
+def test_what_json_cannot_hold_leaves_no_file(value, tmp_path):
+    with pytest.raises((ValueError, TypeError)):
+        write_json(tmp_path / "new" / "x.json", {"fid": value})
+    assert not os.listdir(tmp_path)

@@ -102,3 +102,99 @@ def test_load_dataset_refuses():
         load_dataset("mnist", "x")
     with pytest.raises(DataError, match="--data_dir"):
         load_dataset("medmnist", None)
+
+
+@pytest.mark.parametrize("expression", ["^(Q[0-9]+)?", "(x)*P", "^Q?", "()"])
+def test_patient_regex_that_finds_nobody_is_refused(expression, folder):
+    # Else every image would be one patient's, called None.
+    with pytest.raises(DataError, match="matches nothing in 3 names, such as elbow/P1_b"):
+        load_dataset("labelled_folder", folder, patient_regex=expression)
+
+
+def test_patient_is_searched_in_the_file_name_alone(folder):
+    images = load_dataset("labelled_folder", folder, patient_regex="[a-z]")
+    assert images.patients == ["b", "a", "a"]
+
+
+def test_labelled_folder_is_named_wherever_it_is_called_from(folder, monkeypatch):
+    expected = folder.name
+    monkeypatch.chdir(folder)
+    assert load_dataset("labelled_folder", ".").name == expected
+
+
+def test_labelled_folder_that_cannot_serve(folder, tmp_path_factory):
+    with pytest.raises(DataError, match="no such folder"):
+        load_dataset("labelled_folder", folder / "missing")
+    one = tmp_path_factory.mktemp("one")
+    (one / "neck").mkdir()
+    Image.new("L", (4, 4)).save(one / "neck" / "x.png")
+    (one / "elbow").mkdir()
+    with pytest.raises(DataError, match="at least two labels to tell apart, has neck"):
+        load_dataset("labelled_folder", one)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train_labels": np.zeros((6, 1, 1))}, r"train labels of shape \(6, 1, 1\)"),
+        ({"test_labels": np.array(3)}, r"test labels of shape \(\)"),
+        ({"val_images": np.array(3, np.uint8)}, r"val images of shape \(\)"),
+        ({"val_images": np.zeros((6, 5), np.uint8)}, r"val images of shape \(6, 5\)"),
+        ({"train_images": np.array([{}] * 6, dtype=object)}, "cannot be read"),
+    ],
+)
+def test_medmnist_of_odd_shapes_is_told_in_one_line(changes, message, tmp_path):
+    with pytest.raises(DataError, match=message) as error:
+        load_dataset("medmnist", medmnist(tmp_path / "x.npz", **changes))
+    assert "\n" not in str(error.value)
+
+
+def test_medmnist_in_colour_and_of_wrong_type(tmp_path):
+    colour = np.arange(6 * 75, dtype=np.uint8).reshape(6, 5, 5, 3)
+    images = load_dataset("medmnist", medmnist(tmp_path / "x.npz", train_images=colour))
+    np.testing.assert_array_equal(images.loaders[4](), colour[4])
+    floats = load_dataset("medmnist", medmnist(tmp_path / "y.npz", val_images=np.zeros((6, 5, 5))))
+    with pytest.raises(DataError, match=r"y\.npz val/0: pixels are float64"):
+        floats.loaders[6]()
+
+
+def test_medmnist_damaged_anywhere_is_refused_or_whole(tmp_path):
+    path = medmnist(tmp_path / "x.npz")
+    arrays = dict(np.load(path))
+    np.savez_compressed(path, **arrays)
+    content = path.read_bytes()
+    refused = 0
+    for at in range(0, len(content), 37):
+        damaged = bytearray(content)
+        damaged[at] ^= 0xFF
+        path.write_bytes(damaged)
+        try:
+            images = load_dataset("medmnist", path)
+        except DataError as error:
+            assert "\n" not in str(error)  # noqa: PT017
+            refused += 1
+        else:
+            assert [int(load()[0, 0]) for load in images.loaders[:6]] == [*range(6)]
+    assert refused > 20
+
+
+def test_medmnist_that_is_empty_or_a_bare_array(tmp_path):
+    (tmp_path / "empty.npz").write_bytes(b"")
+    with open(tmp_path / "bare.npz", "wb") as file:
+        np.save(file, np.zeros(3))
+    for name in ("empty.npz", "bare.npz"):
+        with pytest.raises(DataError, match=name) as error:
+            load_dataset("medmnist", tmp_path / name)
+        assert "\n" not in str(error.value)
+
+
+def test_phantoms_are_a_function_of_their_seed():
+    first, again, other = (
+        load_dataset("phantom", None, phantoms=6, image_size=32, seed=seed) for seed in (0, 0, 1)
+    )
+    for one, two in zip(first.loaders, again.loaders, strict=True):
+        np.testing.assert_array_equal(one(), two())
+    assert any(
+        (one() != two()).any() for one, two in zip(first.loaders, other.loaders, strict=True)
+    )
+    assert first.loaders[0]().dtype == np.uint8

@@ -8,6 +8,7 @@ from fid_med.data import pipeline
 from fid_med.data.augmentation import Augmentation
 from fid_med.data.labelled import LabelledImages
 from fid_med.data.preprocessing import Preprocessing
+from fid_med.errors import UnreadableImageError
 from fid_med.fingerprints import ImageHasher
 
 NUM = 23
@@ -140,3 +141,87 @@ def test_crop_keeps_the_share_at_the_place():
     for image, crop in zip(images, obtained, strict=True):
         expected = ndimage.map_coordinates(image, source, order=1)
         np.testing.assert_allclose(crop[1:-1, 1:-1], expected[1:-1, 1:-1], atol=0.05)
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 23, 100])
+def test_every_epoch_ends_with_its_remainder(batch_size):
+    batches = iter(
+        pipeline.training_batches(
+            PIXELS,
+            LABELS,
+            WEIGHTS,
+            np.arange(NUM),
+            batch_size=batch_size,
+            seed=0,
+            augmentation=None,
+        )
+    )
+    full, rest = divmod(NUM, batch_size)
+    expected = ([batch_size] * full + [rest] * bool(rest)) * 2
+    assert [len(next(batches)[0]) for _ in expected] == expected
+
+
+def test_order_does_not_depend_on_the_batch_size():
+    assert epochs(2, batch_size=4) == epochs(2, batch_size=7)
+
+
+def test_every_image_comes_at_every_place():
+    places = np.array([np.argsort(order) for order in epochs(200, batch_size=23)])
+    # The mean place over 200 epochs has a standard deviation of 0.47 around 11.
+    np.testing.assert_allclose(places.mean(axis=0), 11, atol=2.4)
+
+
+def test_augmented_images_keep_their_labels_and_weights():
+    batches = iter(
+        pipeline.training_batches(
+            PIXELS,
+            LABELS,
+            WEIGHTS,
+            np.arange(NUM),
+            batch_size=5,
+            seed=0,
+            augmentation=Augmentation(20.0, 0.7),
+        )
+    )
+    seen = []
+    for _ in range(5):
+        images, labels, weights = (x.numpy() for x in next(batches))
+        index = np.rint(images[:, 2, 2, 0]).astype(int)  # the middle of a flat image stays
+        np.testing.assert_array_equal(labels, LABELS[index])
+        np.testing.assert_allclose(weights, WEIGHTS[index])
+        seen += index.tolist()
+    assert sorted(seen) == list(range(NUM))
+
+
+def test_augmentation_of_an_image_does_not_depend_on_the_batch_size():
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (6, 16, 16, 1), dtype=np.uint8)
+
+    def images(batch_size):
+        batches = pipeline.training_batches(
+            pixels, np.zeros(6, int), np.ones(6), np.arange(6), batch_size=batch_size, seed=0,
+            augmentation=Augmentation(), first_epoch=3,
+        )  # fmt: skip
+        return np.concatenate([batch[0] for batch in batches.take(6 // batch_size)])
+
+    np.testing.assert_allclose(images(6), images(2), atol=1e-3)
+
+
+def test_decode_names_the_image_that_cannot_be_read(tmp_path):
+    def fail():
+        raise UnreadableImageError("c.png: cannot be read")
+
+    images = labelled([np.zeros((8, 8), np.uint8)] * 4)
+    images.loaders[2] = fail
+    with pytest.raises(UnreadableImageError, match=r"c\.png"):
+        pipeline.decode(images, Preprocessing(8, 8), ImageHasher("00" * 16), tmp_path)
+
+
+def test_decode_resizes_and_hashes_the_pixels_before_that(tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (30, 20), dtype=np.uint8)
+    hasher = ImageHasher("00" * 16)
+    preprocessing = Preprocessing(8, 12, aspect="pad")
+    pixels, digests = pipeline.decode(labelled([image, image]), preprocessing, hasher, tmp_path)
+    assert pixels.dtype == np.uint8
+    np.testing.assert_array_equal(pixels[1, ..., 0], preprocessing.apply(image))
+    assert digests == [hasher.digest(image)] * 2

@@ -100,3 +100,53 @@ def test_batch_repeats_grey():
     batch = as_rgb_batch([grey, rgb])
     np.testing.assert_array_equal(batch[0], np.repeat(grey[..., None], 3, axis=-1))
     np.testing.assert_array_equal(batch[1], rgb)
+
+
+@pytest.mark.parametrize("aspect", ["stretch", "pad"])
+def test_tf1_of_grey_is_that_of_the_repeated_channels(aspect):
+    grey = image((40, 60))[..., 0]
+    preprocessing = Preprocessing(96, 96, "tf1", aspect)
+    expected = preprocessing.apply(np.repeat(grey[..., None], 3, axis=-1))
+    np.testing.assert_array_equal(preprocessing.apply(grey), expected)
+
+
+@pytest.mark.parametrize("resize", ["antialias", "tf1"])
+def test_pad_of_any_shape_fills_one_side_and_keeps_the_ratio(resize):
+    for _ in range(40):
+        size = RNG.integers(1, 400, 2)
+        white = np.full(size, 255, np.uint8)
+        padded = Preprocessing(32, 48, resize, "pad").apply(white)
+        padded = padded if padded.ndim == 2 else padded[..., 0]
+        rows, columns = np.flatnonzero(padded.any(axis=1)), np.flatnonzero(padded.any(axis=0))
+        inner = padded[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        assert (inner == 255).all()
+        assert inner.shape[0] == 32 or inner.shape[1] == 48
+        shrink = min(32 / size[0], 48 / size[1])
+        for side, length in zip(inner.shape, size, strict=True):
+            assert abs(side - max(1, length * shrink)) <= 0.5 + 1e-9
+        for found, side in ((rows, 32), (columns, 48)):
+            assert abs(found[0] - (side - 1 - found[-1])) <= 1
+
+
+def test_pad_is_the_stretched_box_on_black():
+    pixels = image((30, 90))
+    padded = Preprocessing(64, 60, aspect="pad").apply(pixels)
+    np.testing.assert_array_equal(padded[22:42], Preprocessing(20, 60).apply(pixels))
+    assert not padded[:22].any()
+    assert not padded[42:].any()
+
+
+def test_fields_that_are_missing_are_not_guessed():
+    fields = Preprocessing(96, 80, "tf1", "pad").to_dict()
+    for name in fields:
+        with pytest.raises(ExtractorError, match="preprocessing"):
+            Preprocessing.from_dict({key: fields[key] for key in fields if key != name})
+
+
+def test_input_is_left_alone():
+    pixels = image((96, 96))
+    before = pixels.copy()
+    for resize in ("antialias", "tf1"):
+        Preprocessing(96, 96, resize, "pad").apply(pixels)[...].sum()
+        as_rgb_batch([pixels])[...] = 0
+    np.testing.assert_array_equal(pixels, before)

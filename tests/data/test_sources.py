@@ -1,5 +1,6 @@
 """Images of a source: in order, overlapped, and no further ahead than needed."""
 
+import functools
 import threading
 import time
 
@@ -9,6 +10,7 @@ import pytest
 from fid_med.data.preprocessing import Preprocessing
 from fid_med.data.sources import ImageSource, open_source, prepared_images
 from fid_med.errors import DataError, UnreadableImageError
+from fid_med.fingerprints import ImageHasher
 
 TINY = Preprocessing(8, 8)
 NUMBERED = np.arange(100, dtype=np.uint8)[:, None, None] * np.ones((1, 8, 8), np.uint8)
@@ -85,3 +87,134 @@ def test_endless_dataset_is_refused():
         open_source(tf.data.Dataset.from_tensor_slices(NUMBERED).repeat(), "x")
     with pytest.raises(DataError, match="no key 'image'"):
         list(prepared_images(open_source(tf.data.Dataset.from_tensors({"y": 1}), "x"), TINY))
+
+
+def first_pixels(source):
+    return [int(image.pixels[0, 0].max()) for image in prepared_images(source, TINY)]
+
+
+def test_every_kind_of_dataset_gives_its_images_in_order():
+    import tensorflow as tf
+
+    colour = np.repeat(NUMBERED[..., None], 3, axis=-1)
+    labels = np.zeros(100)
+    for images in (NUMBERED, NUMBERED[..., None], colour):
+        plain = tf.data.Dataset.from_tensor_slices(images)
+        labelled = tf.data.Dataset.from_tensor_slices((images, labels))
+        named = tf.data.Dataset.from_tensor_slices({"label": labels, "image": images})
+        for dataset in (plain, labelled, named):
+            for fed in (dataset, dataset.batch(7), dataset.batch(100)):
+                assert first_pixels(open_source(fed, "x")) == list(range(100))
+
+
+def test_arrays_of_every_shape():
+    colour = np.repeat(NUMBERED[..., None], 3, axis=-1)
+    for array in (NUMBERED, NUMBERED[..., None], colour):
+        source = open_source(array, "x")
+        assert (source.kind, source.count) == ("array", 100)
+        assert first_pixels(source) == list(range(100))
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 3), (8, 8, 1), (8, 8), (8,), (2, 2, 8, 8, 3)], ids=str)
+def test_one_image_is_not_taken_for_many(shape):
+    # [H, W, 3] read as [N, H, W] would be H images three pixels wide, and a FID of nonsense.
+    one = np.zeros(shape, np.uint8)
+    with pytest.raises(DataError, match=r"x: array of shape \("):
+        open_source(one, "x")
+    with pytest.raises(DataError, match=r"x: the callable returned shape \("):
+        list(prepared_images(open_source(lambda count: one, "x", 3), TINY))
+
+
+def test_datasets_of_no_images_are_refused():
+    import tensorflow as tf
+
+    for dataset in (tf.data.Dataset.range(3), tf.data.Dataset.range(8).batch(4)):
+        with pytest.raises(DataError, match="x: the dataset's elements have shape"):
+            list(prepared_images(open_source(dataset, "x"), TINY))
+    floats = tf.data.Dataset.from_tensor_slices(NUMBERED / 255)
+    with pytest.raises(DataError, match=r"x\[0\]: pixels are float64, expected uint8"):
+        list(prepared_images(open_source(floats, "x"), TINY))
+
+
+def test_a_callable_is_asked_until_there_are_enough():
+    asked = []
+
+    def three_at_most(count):
+        start = 3 * len(asked)
+        asked.append(count)
+        return NUMBERED[start : start + min(count, 3)]
+
+    assert first_pixels(open_source(three_at_most, "x", 10)) == list(range(10))
+    assert asked == [10, 7, 4, 1]
+
+
+def test_a_callable_is_not_asked_for_more_than_fits_in_memory():
+    asked = []
+
+    def as_asked(count):
+        asked.append(count)
+        return NUMBERED[:count]
+
+    assert len(first_pixels(open_source(as_asked, "x", 150))) == 150
+    assert asked == [64, 64, 22]
+
+
+def test_what_is_no_source_is_told():
+    for wrong in (None, 3, [NUMBERED]):
+        with pytest.raises(DataError, match="is no source of images"):
+            open_source(wrong, "x")
+
+
+def test_folder_with_a_damaged_image_names_it_and_gives_the_others(write_images):
+    folder = write_images("set", NUMBERED[:5])
+    (folder / "002.png").write_text("no image")
+    source = open_source(str(folder), "real")
+    assert (source.kind, source.count, source.dark_sixteen_bit) == ("folder", 5, 0)
+    images = list(prepared_images(source, TINY))
+    assert [image.name for image in images] == [f"{i:03d}.png" for i in range(5)]
+    assert str(folder / "002.png") in str(images[2].error)
+    assert images[2].pixels is None
+    assert [image.pixels[0, 0] for image in images if not image.error] == [0, 1, 3, 4]
+
+
+def test_dark_sixteen_bit_files_are_counted(write_images):
+    folder = write_images("set", [np.full((8, 8), 4000, np.uint16)] * 3)
+    assert open_source(folder, "real").dark_sixteen_bit == 3
+
+
+def test_digests_are_of_the_images_own_pixels():
+    hashers = [ImageHasher("ab" * 16), ImageHasher("cd" * 16)]
+    image = np.random.default_rng(0).integers(0, 256, (30, 20), dtype=np.uint8)
+    (prepared,) = prepared_images(open_source(image[None], "x"), TINY, hashers)
+    assert prepared.digests == tuple(hasher.digest(image) for hasher in hashers)
+
+
+def test_an_error_of_the_source_ends_the_work_and_the_threads():
+    def loaders():
+        for i in range(50):
+            if i == 40:
+                raise DataError("x: broke off")
+            yield str(i), lambda: NUMBERED[0]
+
+    before = threading.active_count()
+    with pytest.raises(DataError, match="broke off"):
+        list(prepared_images(ImageSource("array", "x", loaders()), TINY, workers=2))
+    assert threading.active_count() == before
+
+
+def test_images_not_yet_begun_are_dropped_on_closing():
+    loaded = []
+    go_on = threading.Event()
+
+    def load(i):
+        loaded.append(i)
+        if i:
+            go_on.wait(5)
+        return NUMBERED[i]
+
+    loaders = [(str(i), functools.partial(load, i)) for i in range(100)]
+    images = prepared_images(ImageSource("array", "x", loaders), TINY, workers=1)
+    next(images)
+    threading.Timer(0.2, go_on.set).start()
+    images.close()
+    assert loaded in ([0], [0, 1])

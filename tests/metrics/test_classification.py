@@ -38,3 +38,51 @@ def test_report_on_a_small_example():
     assert report["by_class"]["c"] == {"count": 0, "precision": None, "recall": None, "auc": None}
     assert report["by_class"]["a"]["auc"] == pytest.approx(3 / 6)
     json.dumps(report, allow_nan=False)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_confusion_matrix_counts_pairs(seed):
+    rng = np.random.default_rng(seed)
+    labels, predicted = rng.integers(0, 4, (2, 50))
+    expected = np.zeros((5, 5), int)
+    for label, guess in zip(labels, predicted, strict=True):
+        expected[label, guess] += 1
+    np.testing.assert_array_equal(confusion_matrix(labels, predicted, 5), expected)
+
+
+def test_auc_depends_on_order_alone():
+    rng = np.random.default_rng(0)
+    scores, positives = rng.normal(size=80), rng.random(80) < 0.4
+    expected = roc_auc(scores, positives)
+    assert roc_auc(np.exp(scores), positives) == expected
+    assert roc_auc(-scores, positives) == pytest.approx(1 - expected)
+    assert roc_auc(scores, ~positives) == pytest.approx(1 - expected)
+    assert roc_auc(np.ones(80), positives) == 0.5
+    shuffled = rng.permutation(80)
+    assert roc_auc(scores[shuffled], positives[shuffled]) == expected
+
+
+def test_auc_of_two_classes_is_the_second_ones():
+    # A saturated softmax: the second column ties where the first still tells apart.
+    probabilities = np.array([[1e-9, 1.0], [1e-12, 1.0], [0.4, 0.6], [0.9, 0.1]], np.float32)
+    report = classification_report(probabilities, np.array([0, 1, 1, 0]), ("normal", "abnormal"))
+    assert report["by_class"]["abnormal"]["auc"] == report["auc"] == 2.5 / 4
+    assert report["by_class"]["normal"]["auc"] == 3 / 4
+
+
+def test_auc_of_more_classes_is_their_mean():
+    rng = np.random.default_rng(0)
+    probabilities = rng.dirichlet(np.ones(3), 60)
+    report = classification_report(probabilities, rng.integers(0, 3, 60), ("a", "b", "c"))
+    aucs = [report["by_class"][name]["auc"] for name in "abc"]
+    assert len(set(aucs)) == 3
+    assert report["auc"] == pytest.approx(np.mean(aucs))
+
+
+def test_report_where_only_one_of_two_classes_is_present():
+    report = classification_report([[0.9, 0.1], [0.4, 0.6]], [0, 0], ("normal", "abnormal"))
+    assert report["auc"] is None
+    assert report["accuracy"] == report["balanced_accuracy"] == 0.5
+    assert report["by_class"]["abnormal"]["precision"] == 0
+    assert report["by_class"]["abnormal"]["recall"] is None
+    json.dumps(report, allow_nan=False)
