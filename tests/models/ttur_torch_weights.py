@@ -2,9 +2,9 @@
 
     python tests/models/ttur_torch_weights.py CONSTANTS.npz TABLE.py WEIGHTS.pth
 
-CONSTANTS.npz is written by `fid_med.models.ttur_stand_in`; TABLE.py is torch-fidelity's own converter,
-`utils/util_convert_inception_weights.py` of its repository (the wheel lacks it): the names are
-its, so that a mistake in ours cannot hide. Needs torch and no TensorFlow.
+CONSTANTS.npz is written by `python -m fid_med.models.ttur_stand_in`; TABLE.py is torch-fidelity's
+own converter, `utils/util_convert_inception_weights.py` of its repository (the wheel lacks it):
+the names are its, so that a mistake in ours cannot hide. Needs torch and no TensorFlow.
 """
 
 import runpy
