@@ -19,7 +19,8 @@ setuptools.setup(
     python_requires=">=3.10",
     packages=setuptools.find_packages(include=["fid_med", "fid_med.*"]),
     # Scripts, not modules: no package named train or eval may land in site-packages.
-    scripts=["train/train_classifier.py", "eval/compute_fid.py"],
+    scripts=["train/train_classifier.py", "eval/compute_fid.py", "eval/validate_reference.py"],
+    package_data={"fid_med.validation": ["reference_values.json"]},
     install_requires=[
         "tensorflow>=2.18",
         "keras>=3.6",
@@ -31,6 +32,9 @@ setuptools.setup(
         "matplotlib>=3.8",
         # etils 1.14 left Python 3.10, and the pip that 3.10 ships backtracks over it for minutes.
         'etils<1.14; python_version < "3.11"',
+        # tensorflow-datasets 4.9.10 prepares no data set without it, and leaves it to etils, whose
+        # 1.15 dropped it.
+        "importlib_resources",
     ],
     extras_require={
         "test": ["pytest>=7.4", "ruff==0.17.6"],

@@ -5,9 +5,19 @@ that some of them need, and `offline` and `published` hold the checks themselves
 """
 
 from fid_med.validation.inputs import Inputs
-from fid_med.validation.table import Check, Row, count, run, to_dict, to_lines
+from fid_med.validation.table import Check, Row, check_success, count, run, to_dict, to_lines
 
-__all__ = ["Check", "Inputs", "Row", "all_checks", "count", "run", "to_dict", "to_lines"]
+__all__ = [
+    "Check",
+    "Inputs",
+    "Row",
+    "all_checks",
+    "check_success",
+    "count",
+    "run",
+    "to_dict",
+    "to_lines",
+]
 
 
 def all_checks() -> tuple[Check, ...]:

@@ -18,7 +18,7 @@ PATH = pathlib.Path(__file__).parent / "reference_values.json"
 SHUFFLE = 2020  # torch-fidelity's own seed
 SPLITS = 10
 # name: (seed, rows, columns). "few" has fewer rows than columns, and so singular covariances.
-_SHAPES = {
+SHAPES = {
     "real": (1, 200, 24),
     "generated": (2, 150, 24),
     "few_real": (3, 16, 24),
@@ -32,7 +32,7 @@ def numbers(name: str) -> np.ndarray:
 
     Columns are correlated, and the two sets differ in mean and covariance.
     """
-    seed, rows, columns = _SHAPES[name]
+    seed, rows, columns = SHAPES[name]
     raw = np.random.PCG64(seed).random_raw(rows * columns) >> np.uint64(44)  # 0 .. 2**20 - 1
     x = raw.astype(np.int64).reshape(rows, columns)
     if name == "logits":

@@ -1,6 +1,5 @@
 """The files that checks against published values need: found, downloaded on request, read once."""
 
-import contextlib
 import http.client
 import os
 import pathlib
@@ -191,24 +190,25 @@ def _read_tfds(data_dir, download):
     # Loaded here: it takes seconds, and few validations ask for it.
     import tensorflow_datasets as tfds
 
-    builder = tfds.builder("cifar10", data_dir=data_dir)
-    if not os.path.isdir(builder.data_dir):
-        if not download:
-            raise DataError(
-                f"no cifar10 of tensorflow_datasets in {builder.data_dir}; give --tfds_data_dir, "
-                "or --download"
-            )
-        say(f"tensorflow_datasets prepares cifar10 in {builder.data_dir}")
-        try:
-            with contextlib.redirect_stdout(None):
-                builder.download_and_prepare()
-        except Exception as error:  # whatever its downloader raises
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise DataError(
-                f"cifar10 could not be prepared ({reason[:200]}); give --cifar10=FOLDER of its "
-                f"files ({cifar10.URL})"
-            ) from None
-    return {split: _stacked(builder.as_dataset(split=split)) for split in cifar10.COUNTS}
+    try:
+        builder = tfds.builder("cifar10", data_dir=data_dir)
+        if not os.path.isdir(builder.data_dir):
+            if not download:
+                raise DataError(
+                    f"no cifar10 of tensorflow_datasets in {builder.data_dir}; give "
+                    "--tfds_data_dir or --download"
+                )
+            say(f"tensorflow_datasets prepares cifar10 in {builder.data_dir}")
+            builder.download_and_prepare()
+        return {split: _stacked(builder.as_dataset(split=split)) for split in cifar10.COUNTS}
+    except DataError:
+        raise
+    except Exception as error:  # whatever tensorflow_datasets and its downloader raise
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(
+            f"tensorflow_datasets has no cifar10 to give ({reason[:200]}); give --cifar10=FOLDER "
+            f"of its files ({cifar10.URL})"
+        ) from None
 
 
 def _stacked(dataset):

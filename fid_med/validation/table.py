@@ -97,6 +97,22 @@ def count(rows: Iterable[Row]) -> dict[str, int]:
     return {status: found.count(status) for status in STATUSES}
 
 
+def check_success(rows: Iterable[Row], required: Iterable[str] = ()) -> None:
+    """Raises FidMedError where a row is FAIL, or UNAVAILABLE and among the required names."""
+    rows, required = list(rows), set(required)
+    failed = [row.check.name for row in rows if row.status == "FAIL"]
+    lacking = [
+        row.check.name for row in rows if row.status == "UNAVAILABLE" and row.check.name in required
+    ]
+    told = [
+        f"{what}: {', '.join(names)}"
+        for what, names in (("FAIL", failed), ("required but UNAVAILABLE", lacking))
+        if names
+    ]
+    if told:
+        raise FidMedError("; ".join(told))
+
+
 def to_lines(row: Row) -> list[str]:
     """A row of the table: the values, and indented below what they are and stem from."""
     check = row.check
@@ -109,7 +125,7 @@ def to_lines(row: Row) -> list[str]:
         )
     ]
     lines = [
-        f"{row.status:<11}  {check.name:<30}  " + "  ".join(f"{x:<20}" for x in values).rstrip()
+        f"{row.status:<11}  {check.name:<31}  " + "  ".join(f"{x:<20}" for x in values).rstrip()
     ]
     below = (check.compares, f"source: {check.source}", row.note)
     return lines + [f"{'':13}{' '.join(text.split())}" for text in below if text]

@@ -1,0 +1,93 @@
+#!/usr/bin/env python3
+"""Compares every part of the FID with values that do not stem from this code."""
+
+from absl import flags
+
+from fid_med import cli
+
+USAGE = """usage: validate_reference.py [flags]
+
+Prints a table of checks: the network against TensorFlow, the metrics against closed forms and
+against other programs, and published values. Those need the 2015-12-05 graph, CIFAR-10 and TTUR's
+statistics, and are UNAVAILABLE without; nothing is downloaded unless --download says so. The last
+line counts the rows. The exit status is 1 on FAIL, or where a check that --require names is
+UNAVAILABLE."""
+
+_GRAPH = flags.DEFINE_string(
+    "graph", None, "The 2015-12-05 graph (.pb, .tgz); by default the one in fid_med's cache."
+)
+_TTUR_STATS_DIR = flags.DEFINE_string(
+    "ttur_stats_dir",
+    None,
+    "Folder of TTUR's fid_stats_*.npz; by default ttur_stats in fid_med's cache.",
+)
+_CIFAR10 = flags.DEFINE_string(
+    "cifar10",
+    None,
+    "Folder of CIFAR-10's binary or Python version, or tfds to read it through "
+    "tensorflow_datasets. Its 60,000 images take an hour or two on a few cores.",
+)
+_TFDS_DATA_DIR = flags.DEFINE_string(
+    "tfds_data_dir", None, "Data folder of tensorflow_datasets, for --cifar10=tfds."
+)
+_DOWNLOAD = flags.DEFINE_bool(
+    "download", False, "Download what is missing: graph, statistics, CIFAR-10 with tfds."
+)
+_REQUIRE = flags.DEFINE_list("require", [], "Names of checks that must not be UNAVAILABLE.")
+_ONLY = flags.DEFINE_list(
+    "only", [], "Names of the checks to run beside those of --require; by default all."
+)
+_JSON = flags.DEFINE_string("json", None, "File to write the table to, as JSON.")
+_BATCH_SIZE = flags.DEFINE_integer(
+    "batch_size", 32, "Images that go through the network at once.", lower_bound=1
+)
+
+
+def _check_names(given):
+    if not given:
+        return True
+    from fid_med.validation import all_checks
+
+    known = [check.name for check in all_checks()]
+    unknown = [name for name in given if name not in known]
+    if unknown:
+        raise flags.ValidationError(
+            f"no check named {', '.join(unknown)}; there are {', '.join(known)}"
+        )
+    return True
+
+
+flags.register_validator("require", _check_names)
+flags.register_validator("only", _check_names)
+
+
+def main():
+    from fid_med import artifacts, validation
+
+    if _JSON.value:
+        artifacts.check_writable(_JSON.value)
+    inputs = validation.Inputs(
+        graph=_GRAPH.value,
+        ttur_stats_dir=_TTUR_STATS_DIR.value,
+        cifar10=_CIFAR10.value,
+        tfds_data_dir=_TFDS_DATA_DIR.value,
+        download=_DOWNLOAD.value,
+        batch_size=_BATCH_SIZE.value,
+    )
+    # What is required is run, whatever --only says.
+    wanted = {*_ONLY.value, *_REQUIRE.value} if _ONLY.value else None
+    checks = [c for c in validation.all_checks() if wanted is None or c.name in wanted]
+    if any(check.tensorflow for check in checks):
+        cli.load_tensorflow()
+    rows = []
+    for row in validation.run(checks, inputs):
+        rows.append(row)
+        print("\n".join(validation.to_lines(row)), flush=True)
+    if _JSON.value:
+        artifacts.write_json(_JSON.value, validation.to_dict(rows))
+    print(", ".join(f"{status} {n}" for status, n in validation.count(rows).items()))
+    validation.check_success(rows, _REQUIRE.value)
+
+
+if __name__ == "__main__":
+    cli.run(main, USAGE)
