@@ -136,7 +136,7 @@ def _available_weights():
 
 
 def _check(report):
-    if report["accuracy"] < 3 * report["chance"]:
+    if not report["accuracy"] >= 3 * report["chance"]:
         raise FidMedError(
             f"accuracy on held-out phantoms is {report['accuracy']:.3f}, not clearly above chance "
             f"({report['chance']:.3f})"

@@ -33,6 +33,8 @@ def test_demo_fails_where_it_proves_nothing():
     demo._check(report())
     with pytest.raises(FidMedError, match="chance"):
         demo._check(report(accuracy=0.3))
+    with pytest.raises(FidMedError, match="chance"):
+        demo._check(report(accuracy=float("nan")))
     with pytest.raises(FidMedError, match="with noise"):
         demo._check(report(noise=1.0))
     with pytest.raises(FidMedError, match="with noise"):

@@ -27,7 +27,7 @@ def roc_auc(scores, positives) -> float | None:
 
 def confusion_matrix(labels, predicted, num_classes: int) -> np.ndarray:
     """Counts int64 [num_classes, num_classes]: rows the true label, columns the predicted one."""
-    pairs = np.asarray(labels) * num_classes + np.asarray(predicted)
+    pairs = np.asarray(labels, np.int64) * num_classes + np.asarray(predicted, np.int64)
     return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 

@@ -86,3 +86,9 @@ def test_report_where_only_one_of_two_classes_is_present():
     assert report["by_class"]["abnormal"]["precision"] == 0
     assert report["by_class"]["abnormal"]["recall"] is None
     json.dumps(report, allow_nan=False)
+
+
+def test_small_integer_labels_do_not_overflow():
+    matrix = confusion_matrix(np.uint8([13, 19]), np.uint8([13, 19]), 20)
+    assert matrix.sum() == 2
+    assert matrix[13, 13] == matrix[19, 19] == 1
