@@ -19,3 +19,8 @@ class ExtractorError(FidMedError):
 
 class DataError(FidMedError, ValueError):
     """Images, labels or a folder that cannot serve the purpose."""
+
+
+def reason_of(error: Exception) -> str:
+    """What another library's error says, as part of one line: at most 200 characters."""
+    return (" ".join(str(error).split()) or type(error).__name__)[:200]

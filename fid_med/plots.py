@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from fid_med.artifacts import atomic_path
 
 # Okabe & Ito, "Color Universal Design", 2008.
-BLUE, ORANGE, GREEN, PURPLE, BLACK = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#000000"
+BLUE, ORANGE, GREEN = "#0072B2", "#E69F00", "#009E73"
 
 
 def save_figure(figure: Figure, path) -> None:

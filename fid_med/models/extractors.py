@@ -114,14 +114,6 @@ class FeatureExtractor:
         features = [self.extract_batch(as_rgb_batch(batch)) for batch in batches]
         return np.concatenate(features) if features else np.empty((0, self.num_features), "f4")
 
-    def describe(self) -> dict:
-        """Name, fingerprint and preprocessing as JSON types."""
-        return {
-            "name": self.name,
-            "fingerprint": self.fingerprint,
-            "preprocessing": self.preprocessing.to_dict(),
-        }
-
 
 def load_extractor(
     spec,
@@ -189,10 +181,10 @@ def load_extractor(
 
 
 def _extractor(name, network, preprocessing, overrides, **carried):
-    """Wraps a network, rebuilt where the wanted preprocessing changes its input or scaling."""
+    """Wraps a network, rebuilt where another input size is wanted."""
     wanted = dataclasses.replace(preprocessing, **overrides)
     size = (wanted.height, wanted.width)
-    if size != network.input_shape[1:3] or wanted.scale != preprocessing.scale:
+    if size != network.input_shape[1:3]:
         rebuilt = inception.build_network(wanted)
         inception.copy_weights(network, rebuilt, name)
         network = rebuilt

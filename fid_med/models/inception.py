@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from fid_med.data.preprocessing import Preprocessing
-from fid_med.errors import ExtractorError
+from fid_med.errors import ExtractorError, reason_of
 from fid_med.fingerprints import extractor_fingerprint
 
 NETWORK = "inception_v3"
@@ -102,9 +102,8 @@ def load_imagenet_weights(network: keras.Model) -> None:
     try:
         source = keras.applications.InceptionV3(include_top=False, weights="imagenet")
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
         raise ExtractorError(
-            f"ImageNet weights could not be downloaded ({reason[:200]}); fetch that file on a "
+            f"ImageNet weights could not be downloaded ({reason_of(error)}); fetch that file on a "
             "machine with internet, put it into ~/.keras/models/ here, or give its path instead "
             "of 'imagenet'"
         ) from None
@@ -139,10 +138,9 @@ def load_keras_file(path: str, verify: bool = True) -> tuple[keras.Model, Prepro
     try:
         source.load_weights(path)
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
         raise ExtractorError(
             f"{path}: not the weights of a Keras InceptionV3 with include_top=False "
-            f"({reason[:200]})"
+            f"({reason_of(error)})"
         ) from None
     copy_weights(source, network, path)
     return network, None
@@ -153,8 +151,9 @@ def _whole_model(path):
         return keras.saving.load_model(path, compile=False)
     except Exception as error:
         if path.endswith(".keras"):
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise ExtractorError(f"{path}: cannot be loaded by Keras ({reason[:200]})") from None
+            raise ExtractorError(
+                f"{path}: cannot be loaded by Keras ({reason_of(error)})"
+            ) from None
         return None  # a legacy .h5 may hold weights alone
 
 

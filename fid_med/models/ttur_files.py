@@ -11,7 +11,7 @@ import urllib.request
 import zlib
 
 from fid_med.artifacts import atomic_path, check_writable, write_json
-from fid_med.errors import ExtractorError
+from fid_med.errors import ExtractorError, reason_of
 from fid_med.progress import Progress, say, warn
 
 ARCHIVE_NAME = "inception-2015-12-05.tgz"
@@ -148,10 +148,9 @@ def _download(archive, folder):
         with urllib.request.urlopen(URL, timeout=_TIMEOUT) as answer, open(archive, "wb") as file:
             received = _copy(answer, file)
     except (OSError, http.client.HTTPException) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
         raise ExtractorError(
-            f"{URL} could not be downloaded ({reason[:200]}); fetch it on a machine with internet "
-            f"and put {ARCHIVE_NAME}, or {GRAPH_NAME} out of it, into {folder}"
+            f"{URL} could not be downloaded ({reason_of(error)}); fetch it on a machine with "
+            f"internet and put {ARCHIVE_NAME}, or {GRAPH_NAME} out of it, into {folder}"
         ) from None
     if received != ARCHIVE_BYTES:
         raise ExtractorError(

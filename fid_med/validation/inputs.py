@@ -11,7 +11,7 @@ import numpy as np
 
 from fid_med.artifacts import atomic_path
 from fid_med.data import cifar10
-from fid_med.errors import DataError, FidMedError
+from fid_med.errors import DataError, FidMedError, reason_of
 from fid_med.metrics.statistics import FeatureStatistics
 from fid_med.progress import Progress, say
 
@@ -179,10 +179,9 @@ def _fetch(url, path):
             if expected is not None and file.tell() != int(expected):
                 raise http.client.IncompleteRead(b"", int(expected) - file.tell())
     except (OSError, http.client.HTTPException) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
-            f"{url} could not be downloaded ({reason[:200]}); fetch it on a machine with internet "
-            f"and put it into {path.parent}"
+            f"{url} could not be downloaded ({reason_of(error)}); fetch it on a machine with "
+            f"internet and put it into {path.parent}"
         ) from None
 
 
@@ -204,10 +203,9 @@ def _read_tfds(data_dir, download):
     except DataError:
         raise
     except Exception as error:  # whatever tensorflow_datasets and its downloader raise
-        reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
-            f"tensorflow_datasets has no cifar10 to give ({reason[:200]}); give --cifar10=FOLDER "
-            f"of its files ({cifar10.URL})"
+            f"tensorflow_datasets has no cifar10 to give ({reason_of(error)}); give "
+            f"--cifar10=FOLDER of its files ({cifar10.URL})"
         ) from None
 
 
