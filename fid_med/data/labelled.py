@@ -12,15 +12,17 @@ SPLITS = ("train", "validation", "test")
 
 @dataclasses.dataclass
 class LabelledImages:
-    """Images with one label each.
+    """Images with one label each, or with any number of labels at once.
 
     Attributes:
       name: of the data set.
       names: an image's name, such as its path inside the data folder.
       loaders: functions that return uint8 [H, W] or [H, W, 3], one an image.
-      labels: int64 [N], indices into `classes`.
-      classes: names of the labels, sorted.
+      labels: int64 [N], indices into `classes`; or, where an image may carry several labels at
+        once, bool [N, K].
+      classes: names of the K labels, sorted.
       patients: an image's patient, or None where no patient is known.
+      studies: an image's study (one examination of one patient), or None where none is known.
       splits: an image's split by the data set's own division, or None where it has none.
     """
 
@@ -30,6 +32,7 @@ class LabelledImages:
     labels: np.ndarray
     classes: tuple[str, ...]
     patients: Sequence[str] | None = None
+    studies: Sequence[str] | None = None
     splits: np.ndarray | None = None
 
     def __post_init__(self):
@@ -40,7 +43,14 @@ class LabelledImages:
     def __len__(self):
         return len(self.names)
 
+    @property
+    def multi_label(self) -> bool:
+        """Whether an image may carry several labels at once."""
+        return self.labels.ndim == 2
+
     def counts(self, members: np.ndarray | None = None) -> dict[str, int]:
         """Images by label, of all or of those that `members` (indices or bool [N]) selects."""
         labels = self.labels if members is None else self.labels[members]
+        if self.multi_label:
+            return dict(zip(self.classes, labels.sum(axis=0).tolist(), strict=True))
         return {name: int((labels == i).sum()) for i, name in enumerate(self.classes)}
