@@ -22,8 +22,8 @@ setuptools.setup(
     scripts=["train/train_classifier.py", "eval/compute_fid.py", "eval/validate_reference.py"],
     package_data={"fid_med.validation": ["reference_values.json"]},
     install_requires=[
-        "tensorflow>=2.18",
-        "keras>=3.6",
+        "tensorflow>=2.20",
+        "keras>=3.10",
         "tensorflow-datasets>=4.9.7",
         "numpy>=1.26",
         "scipy>=1.12",

@@ -4,19 +4,17 @@ absl's own `app.run` ends wrong flags, wrong data and `--help` alike with status
 with 2, 1 and 0, each mistake in one line on stderr.
 """
 
-import glob
+import logging
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 
 from absl import app, flags
 
 from fid_med.errors import FidMedError
+from fid_med.progress import sifted_stderr
 
 _HELP = {"--help", "-help", "-h", "--helpshort", "--helpfull", "-?"}
-
-_CHATTER = ("WARNING: All log messages before absl::InitializeLog()", "I0000 ")
 
 
 def run(main: Callable[..., int | None], usage: str, positional: Sequence[str] = ()) -> None:
@@ -69,27 +67,12 @@ def _end(status, message):
 
 
 def load_tensorflow() -> None:
-    """Imports TensorFlow without its start-up chatter, which would bury the lines that matter.
-
-    Some of it is printed by the library while it loads, whatever the log level, so what arrives
-    on stderr meanwhile is held back and sifted.
-    """
+    """Imports TensorFlow without its start-up chatter, which would bury the lines that matter."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    sys.stderr.flush()
-    shown = os.dup(2)
-    with tempfile.TemporaryFile("w+", errors="replace") as held:
-        os.dup2(held.fileno(), 2)
-        try:
-            import tensorflow
+    # Keras imports it, and on a machine's first use it tells of its fonts.
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)
+    with sifted_stderr():
+        import tensorflow
 
-            # Devices are looked for on first use; better now, while stderr is held.
-            tensorflow.config.list_physical_devices()
-        finally:
-            os.dup2(shown, 2)
-            os.close(shown)
-            held.seek(0)
-            for line in held:
-                # A failed cuInit matters only where there is a GPU to initialise.
-                no_gpu = "cuInit" in line and not glob.glob("/dev/nvidia[0-9]*")
-                if not line.startswith(_CHATTER) and not no_gpu:
-                    sys.stderr.write(line)
+        # Devices are looked for on first use; better now, while stderr is held.
+        tensorflow.config.list_physical_devices()

@@ -1,7 +1,13 @@
 """What long work tells the user: a moving line on a terminal, nothing of it in a log."""
 
+import contextlib
+import glob
+import os
 import sys
+import tempfile
 import time
+
+_CHATTER = ("WARNING: All log messages before absl::InitializeLog()", "I0000 ")
 
 
 def say(message: str) -> None:
@@ -12,6 +18,29 @@ def say(message: str) -> None:
 def warn(message: str) -> None:
     """Prints one warning line to stderr."""
     say(f"warning: {message}")
+
+
+@contextlib.contextmanager
+def sifted_stderr():
+    """Holds stderr back, and lets go of it what is more than TensorFlow's talk of itself.
+
+    The library prints some lines while it loads, or opens a session, whatever the log level.
+    """
+    sys.stderr.flush()
+    shown = os.dup(2)
+    with tempfile.TemporaryFile("w+", errors="replace") as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(shown, 2)
+            os.close(shown)
+            held.seek(0)
+            for line in held:
+                # A failed cuInit matters only where there is a GPU to initialise.
+                no_gpu = "cuInit" in line and not glob.glob("/dev/nvidia[0-9]*")
+                if not line.startswith(_CHATTER) and not no_gpu:
+                    sys.stderr.write(line)
 
 
 class Progress:

@@ -195,7 +195,8 @@ def _sqrtm_parts(mu1, sigma1, mu2, sigma2, eps) -> tuple[float, float]:
         if not np.allclose(np.diagonal(covmean).imag, 0, atol=1e-3):
             m = np.max(np.abs(covmean.imag))
             raise StatisticsError(
-                f"Imaginary component {m}: sigma1 or sigma2 is no covariance, compute it again"
+                f"Imaginary component {m}: sigma1 or sigma2 is no covariance, or SciPy found no "
+                "root of a singular product: frechet_distance needs none"
             )
         covmean = covmean.real
     trace = np.trace(sigma1) + np.trace(sigma2) - 2 * np.trace(covmean)

@@ -18,6 +18,8 @@ import sys
 import numpy as np
 import tensorflow as tf
 
+from fid_med.progress import sifted_stderr
+
 GraphDef = tf.compat.v1.GraphDef
 FLOAT, INT = tf.float32, tf.int32
 
@@ -80,7 +82,8 @@ def run_graph(graph_def: GraphDef, images, outputs: list[str]) -> list[list[np.n
             return_elements=[f"{name}:0" for name in outputs],
             name="",
         )
-        return [session.run(fetched, {pixels: x[None].astype(np.float32)}) for x in images]
+        with sifted_stderr():
+            return [session.run(fetched, {pixels: x[None].astype(np.float32)}) for x in images]
 
 
 def smooth_images(count: int, height: int, width: int, seed: int = 0) -> np.ndarray:
