@@ -61,11 +61,13 @@ def test_motion_keeps_its_direction_over_the_levels_and_a_flat_image_flat():
 
 
 @pytest.mark.parametrize("grey", [40, 128, 215])
-@pytest.mark.parametrize("level", [6.0, 9.0])
-def test_low_dose_has_the_noise_of_thinned_poisson_counts(grey, level):
-    image = np.full((256, 256), grey, np.uint8)
+@pytest.mark.parametrize(
+    ("level", "shape"), [(6.0, (256, 256)), (9.0, (256, 256)), (1.0, (2048, 32))]
+)
+def test_low_dose_has_the_noise_of_thinned_poisson_counts(grey, level, shape):
+    image = np.full(shape, grey, np.uint8)
     settings = absolute_settings("low_dose", level, image.shape)
-    photons = 2.5 * 30174 * 0.6 * (400 / 256) ** 2
+    photons = 2.5 * 30174 * 0.6 * (400 / shape[0]) ** 2
     kept = photons * 2**-level
     assert settings["dose_share"] == 2**-level
     assert settings["photons_per_pixel_middle_grey"] == pytest.approx(kept)
