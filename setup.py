@@ -37,7 +37,7 @@ setuptools.setup(
         "importlib_resources",
     ],
     extras_require={
-        "test": ["pytest>=7.4", "ruff==0.17.6"],
+        "test": ["pytest>=7.4", "ruff==0.17.6", "scikit-image>=0.22"],
     },
     classifiers=[
         "Programming Language :: Python :: 3",
