@@ -44,6 +44,12 @@ _EXCLUDE_TRAINING_IMAGES = flags.DEFINE_bool(
     False,
     "Leave out images that the extractor was trained or validated on.",
 )
+_CACHE_DIR = flags.DEFINE_string(
+    "cache_dir",
+    None,
+    "Folder that keeps features by the content of image files: a killed run goes on, a repeated "
+    "one computes only what changed. Holds hashes, no names.",
+)
 
 
 def main(real, generated):
@@ -66,6 +72,7 @@ def main(real, generated):
         seed=_SEED.value,
         skip_unreadable=_SKIP_UNREADABLE.value,
         exclude_training_images=_EXCLUDE_TRAINING_IMAGES.value,
+        cache_dir=_CACHE_DIR.value,
     )
     if _SAVE_STATISTICS.value:
         result.save_statistics(_SAVE_STATISTICS.value)

@@ -4,38 +4,16 @@ import contextlib
 import dataclasses
 import os
 import time
-from collections.abc import Iterator
-
-import numpy as np
 
 from fid_med.artifacts import versions
-from fid_med.data.preprocessing import as_rgb_batch
-from fid_med.data.sources import ImageSource, open_source, prepared_images
+from fid_med.data.sources import is_generator, open_source
 from fid_med.errors import DataError
+from fid_med.extraction import SideResult, empty_statistics, extract
 from fid_med.metrics.frechet import frechet_distance
 from fid_med.metrics.statistics import FeatureStatistics, check_comparable
 from fid_med.progress import warn
 
 SMALL_SAMPLE = 2048
-
-
-@dataclasses.dataclass
-class SideResult:
-    """One side of a comparison.
-
-    Attributes:
-      kind: statistics, folder, array, dataset or callable.
-      count: images that entered the statistics; None for statistics of unknown origin.
-      skipped: unreadable images left out, only ever on request.
-      excluded: images left out because the extractor was trained on them, only on request.
-      seen_in_training: images that entered although the extractor was trained on them.
-    """
-
-    kind: str
-    count: int | None
-    skipped: int = 0
-    excluded: int = 0
-    seen_in_training: int = 0
 
 
 @dataclasses.dataclass
@@ -79,15 +57,16 @@ class FIDResult:
         lines = []
         for name, side in (("real", self.real), ("generated", self.generated)):
             count = "unknown count" if side.count is None else f"{side.count} images"
-            left_out = [
+            account = [
                 f"{number} {what}"
                 for number, what in (
                     (side.skipped, "skipped as unreadable"),
                     (side.excluded, "excluded as training images"),
+                    (side.cached, "taken from the cache"),
                 )
                 if number
             ]
-            lines.append(f"{name}: {count} ({side.kind})" + "".join(f", {x}" for x in left_out))
+            lines.append(f"{name}: {count} ({side.kind})" + "".join(f", {x}" for x in account))
         if self.fingerprint:
             size = f"{self.preprocessing['height']} x {self.preprocessing['width']}"
             lines.append(
@@ -115,6 +94,7 @@ def compute_fid(
     num_generated: int | None = None,
     skip_unreadable: bool = False,
     exclude_training_images: bool = False,
+    cache_dir=None,
 ) -> FIDResult:
     """Computes the Fréchet inception distance between two sets of images.
 
@@ -129,6 +109,9 @@ def compute_fid(
       num_generated: images to ask a callable for; by default as many as the other side has.
       skip_unreadable: leave unreadable images out and count them, in place of an error.
       exclude_training_images: leave out images that the extractor was trained or validated on.
+      cache_dir: folder that keeps features by the content of image files, so that a killed run
+        goes on and a repeated one computes only what changed. It holds features of single images
+        and hashes, no names. Only for folders; by default nothing is kept.
 
     Returns:
       The result; warnings are printed to stderr as well.
@@ -163,6 +146,7 @@ def compute_fid(
                 batch_size=batch_size,
                 skip_unreadable=skip_unreadable,
                 exclude_training_images=exclude_training_images,
+                cache_dir=cache_dir,
             )
         warnings += lines
     sides, statistics = list(accounts.values()), (given["real"], given["generated"])
@@ -194,16 +178,12 @@ def is_statistics(side) -> bool:
 
 def _open_sources(sides, given, num_generated):
     """Opens what holds images; a callable is asked for as many as the other side has."""
-    opened = {n: open_source(x, n) for n, x in sides.items() if not _is_callable(x)}
+    opened = {n: open_source(x, n) for n, x in sides.items() if not is_generator(x)}
     counts = [x.count for x in (*given.values(), *opened.values()) if x.count]
     for name, side in sides.items():
-        if _is_callable(side):
+        if is_generator(side):
             opened[name] = open_source(side, name, num_generated or next(iter(counts), None))
     return opened
-
-
-def _is_callable(side):
-    return callable(side) and not hasattr(side, "element_spec") and not hasattr(side, "__array__")
 
 
 def _loaded(extractor, **options):
@@ -223,16 +203,6 @@ def _clock(seconds, stage):
     seconds[stage] = time.perf_counter() - start
 
 
-def empty_statistics(extractor) -> FeatureStatistics:
-    """Statistics without features that name the extractor their features will come from."""
-    statistics = FeatureStatistics(extractor.num_features)
-    statistics.fingerprint = extractor.fingerprint
-    statistics.extractor = extractor.name
-    statistics.preprocessing = extractor.preprocessing.to_dict()
-    statistics.versions = versions()
-    return statistics
-
-
 def compute_statistics(
     source,
     extractor,
@@ -242,6 +212,7 @@ def compute_statistics(
     num_images: int | None = None,
     skip_unreadable: bool = False,
     exclude_training_images: bool = False,
+    cache_dir=None,
 ) -> tuple[FeatureStatistics, SideResult, list[str]]:
     """Computes the statistics of the features of a set of images, in bounded memory.
 
@@ -249,7 +220,7 @@ def compute_statistics(
       source: a folder, array, dataset or callable, as for `compute_fid`, or an `ImageSource`.
       extractor: a loaded `FeatureExtractor`.
       name: what messages call the set.
-      batch_size, skip_unreadable, exclude_training_images: as for `compute_fid`.
+      batch_size, skip_unreadable, exclude_training_images, cache_dir: as for `compute_fid`.
       num_images: how many images to ask a callable for.
 
     Returns:
@@ -259,64 +230,17 @@ def compute_statistics(
       DataError: no source of images, or fewer than two images in it.
       UnreadableImageError: an unreadable image, unless `skip_unreadable`.
     """
-    if batch_size < 1:
-        raise DataError(f"batch size {batch_size}: expected at least 1")
-    opened = source if isinstance(source, ImageSource) else open_source(source, name, num_images)
-    name, side = opened.name, SideResult(opened.kind, 0)
-    statistics = empty_statistics(extractor)
-    warnings: list[str] = []
-    kept = _kept_images(opened, extractor, side, skip_unreadable, exclude_training_images, warnings)
-    for batch in _batches(kept, batch_size):
-        statistics.update(extractor.extract_batch(batch))
-    side.count = statistics.count
-    if side.count < 2:
-        left_out = side.skipped + side.excluded
-        aside = f" ({left_out} left out)" if left_out else ""
-        raise DataError(
-            f"{name}: {side.count} image{'' if side.count == 1 else 's'}{aside}; "
-            "a covariance needs at least 2, a FID worth reading hundreds"
-        )
-    if side.seen_in_training:
-        warnings.append(
-            f"{name}: the extractor was trained on {side.seen_in_training} of these {side.count} "
-            "images; their features flatter it, so compare held-out images "
-            "(--exclude_training_images)"
-        )
-    if opened.dark_sixteen_bit:
-        warnings.append(
-            f"{name}: 16-bit images that use at most a sixteenth of their range (12-bit data?) "
-            "come out nearly black; scale them to the whole range first"
-        )
-    return statistics, side, warnings
-
-
-def _kept_images(opened, extractor, side, skip_unreadable, exclude_training_images, warnings):
-    trained = extractor.training_images
-    hashers = [trained.hasher()] if trained else []
-    for image in prepared_images(opened, extractor.preprocessing, hashers):
-        if image.error:
-            if not skip_unreadable:
-                raise image.error
-            side.skipped += 1
-            warnings.append(f"skipped: {image.error}")
-            continue
-        if trained and image.digests[0] in trained:
-            if exclude_training_images:
-                side.excluded += 1
-                continue
-            side.seen_in_training += 1
-        yield image.pixels
-
-
-def _batches(images, batch_size) -> Iterator[np.ndarray]:
-    batch: list[np.ndarray] = []
-    for image in images:
-        batch.append(image)
-        if len(batch) == batch_size:
-            yield as_rgb_batch(batch)
-            batch = []
-    if batch:
-        yield as_rgb_batch(batch)
+    extraction = extract(
+        source,
+        extractor,
+        name=name,
+        batch_size=batch_size,
+        num_images=num_images,
+        skip_unreadable=skip_unreadable,
+        exclude_training_images=exclude_training_images,
+        cache_dir=cache_dir,
+    )
+    return extraction.statistics, extraction.side, extraction.warnings
 
 
 def _small_sample_warnings(sides):

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from fid_med.errors import DataError
+
 
 def extractor_fingerprint(network: str, arrays: Iterable[np.ndarray], preprocessing: dict) -> str:
     """Identifies an extractor by what decides its features.
@@ -37,11 +39,19 @@ class ImageHasher:
 
     Args:
       key: hex string; 16 bytes or more.
+
+    Raises:
+      DataError: another key.
     """
 
     def __init__(self, key: str):
+        try:
+            self._key = bytes.fromhex(key)
+        except (TypeError, ValueError):
+            self._key = b""
+        if len(self._key) < 16:
+            raise DataError("key of an image hash: expected 32 hex digits or more")
         self.key = key
-        self._key = bytes.fromhex(key)
 
     def digest(self, image: np.ndarray) -> str:
         """HMAC-SHA256, 16 bytes in hex, of uint8 [H, W] or [H, W, 3]."""

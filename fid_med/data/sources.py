@@ -8,9 +8,11 @@ import collections
 import concurrent.futures
 import dataclasses
 import functools
+import hashlib
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -31,6 +33,7 @@ class ImageSource:
       loaders: iterable of (image name, function that returns uint8 [H, W] or [H, W, 3]).
       count: how many there are, or None where only the end tells.
       dark_sixteen_bit: how many files look like 12-bit data that nobody scaled, out of a sample.
+      names: the files of a folder, None elsewhere.
     """
 
     kind: str
@@ -38,6 +41,16 @@ class ImageSource:
     loaders: Iterable[tuple[str, Callable[[], np.ndarray]]]
     count: int | None = None
     dark_sixteen_bit: int = 0
+    names: Sequence[str] | None = None
+
+
+def is_generator(source) -> bool:
+    """Whether `open_source` takes this for a callable that must be told how many images to make."""
+    return (
+        callable(source)
+        and not hasattr(source, "__array__")
+        and not hasattr(source, "element_spec")
+    )
 
 
 def open_source(source, name: str, num_images: int | None = None) -> ImageSource:
@@ -60,7 +73,7 @@ def open_source(source, name: str, num_images: int | None = None) -> ImageSource
         return _array_source(np.asarray(source), name)
     if hasattr(source, "element_spec"):
         return _dataset_source(source, name)
-    if callable(source):
+    if is_generator(source):
         if not num_images:
             raise DataError(f"{name}: a callable needs the number of images to ask it for")
         return ImageSource("callable", name, _asked(source, name, num_images), num_images)
@@ -75,7 +88,7 @@ def _folder_source(folder, name):
     sample = [folder / p for p in paths if p.lower().endswith((".png", ".tif", ".tiff"))][:20]
     loaders = ((path, functools.partial(read_image, folder / path)) for path in paths)
     dark = sum(is_dark_sixteen_bit(path) for path in sample)
-    return ImageSource("folder", name, loaders, len(paths), dark)
+    return ImageSource("folder", name, loaders, len(paths), dark, paths)
 
 
 def _array_source(array, name):
@@ -139,12 +152,44 @@ def _asked(function, name, num_images):
 
 @dataclasses.dataclass
 class Prepared:
-    """One image on its way to the network: resized pixels, or the reason why there are none."""
+    """One image on its way to the network: resized pixels, or the reason why there are none.
+
+    Attributes:
+      name: the image's name.
+      pixels: as `Preprocessing.apply` makes them.
+      digests: one of each hasher.
+      error: why the image cannot be read.
+      key: hash of its file's content, where there was something to look up.
+      found: what was looked up under that key, in place of pixels and digests.
+    """
 
     name: str
     pixels: np.ndarray | None = None
     digests: tuple[str, ...] = ()
     error: UnreadableImageError | None = None
+    key: bytes | None = None
+    found: Any = None
+
+
+def content_key(load: Callable[[], np.ndarray]) -> bytes | None:
+    """sha256 of the file that a folder's loader reads; None where there is no file to read.
+
+    Of the whole content, because size and time of a file can stay while its pixels change.
+    """
+    path = next(iter(getattr(load, "args", ())), None)
+    if not isinstance(path, pathlib.Path):
+        return None
+    file_name, frame = os.fspath(path), ""
+    if "#" in path.name and not path.exists():  # one frame of a file
+        file_name, _, frame = file_name.rpartition("#")
+    digest = hashlib.sha256(frame.encode())
+    try:
+        with open(file_name, "rb") as file:
+            while piece := file.read(1 << 20):
+                digest.update(piece)
+    except OSError:
+        return None  # loading it will say why
+    return digest.digest()
 
 
 def prepared_images(
@@ -152,6 +197,7 @@ def prepared_images(
     preprocessing: Preprocessing,
     hashers: Iterable[ImageHasher] = (),
     workers: int | None = None,
+    look_up: Callable[[bytes], Any] | None = None,
 ) -> Iterator[Prepared]:
     """Loads, hashes and resizes the images of a source in threads, in the source's order.
 
@@ -162,17 +208,25 @@ def prepared_images(
       preprocessing: how pixels are resized.
       hashers: each adds one digest of the image's own pixels to `digests`.
       workers: threads; by default the machine's cores and one more.
+      look_up: asked, from the threads, for what is known of a file by its `content_key`; where it
+        knows something, the image is not decoded.
     """
     hashers = tuple(hashers)
     workers = workers or (os.cpu_count() or 1) + 1
 
     def prepare(name, load):
+        key = content_key(load) if look_up else None
+        found = look_up(key) if key else None
+        if found is not None:
+            return Prepared(name, key=key, found=found)
         try:
             image = load()
         except UnreadableImageError as error:
             return Prepared(name, error=error)
+        if key and content_key(load) != key:
+            key = None  # written to meanwhile: nobody knows which content was read
         digests = tuple(hasher.digest(image) for hasher in hashers)
-        return Prepared(name, preprocessing.apply(image), digests)
+        return Prepared(name, preprocessing.apply(image), digests, key=key)
 
     with (
         concurrent.futures.ThreadPoolExecutor(workers) as pool,

@@ -14,9 +14,9 @@ import tensorflow as tf
 
 from fid_med.artifacts import atomic_path
 from fid_med.data.preprocessing import Preprocessing, as_rgb_batch
-from fid_med.errors import ExtractorError
+from fid_med.errors import ExtractorError, FidMedError, reason_of
 from fid_med.fingerprints import ImageHasher, extractor_fingerprint
-from fid_med.models import inception, ttur, ttur_files
+from fid_med.models import folding, inception, ttur, ttur_files
 
 METADATA_MEMBER = "fid_med.json"
 METADATA_FORMAT = 1
@@ -76,10 +76,8 @@ class FeatureExtractor:
         self.lineage = tuple(lineage)
         self.architecture = architecture
         self.logits = logits
-        self._compiled = tf.function(
-            lambda pixels: network(tf.cast(pixels, tf.float32), training=False),
-            reduce_retracing=True,
-        )
+        self._folded = None
+        self._compiled = {}
 
     @property
     def num_features(self) -> int:
@@ -96,7 +94,25 @@ class FeatureExtractor:
         Returns:
           float32 [B, d].
         """
-        return self._compiled(tf.constant(pixels)).numpy()
+        if len(pixels) == 1:
+            # A convolution of one image sums in another order than one of many.
+            return self.extract_batch(np.repeat(pixels, 2, axis=0))[:1]
+        return self.compiled(pixels.dtype)(tf.constant(pixels)).numpy()
+
+    def compiled(self, dtype) -> Callable[[tf.Tensor], tf.Tensor]:
+        """The network compiled for pixels uint8 or float32 and batches of any size, made once.
+
+        To call it before the first batch is there saves that time where images are being read.
+        """
+        dtype = tf.as_dtype(dtype)
+        if dtype not in self._compiled:
+            if self._folded is None:
+                self._folded = folding.folded(self.network)
+            # Bytes go to the device as they are, a quarter of float32, and are cast there.
+            self._compiled[dtype] = tf.function(
+                lambda pixels: self._folded(tf.cast(pixels, tf.float32), training=False)
+            ).get_concrete_function(tf.TensorSpec((None, *self.network.input_shape[1:]), dtype))
+        return self._compiled[dtype]
 
     def extract(self, images, batch_size: int = 32) -> np.ndarray:
         """Features of images of any size.
@@ -299,21 +315,26 @@ def _read_metadata(path):
 
 
 def _our_extractor(path, name, metadata, overrides):
+    try:
+        preprocessing = Preprocessing.from_dict(metadata["preprocessing"])
+        fingerprint, carried = metadata["fingerprint"], _carried(metadata)
+    except (AttributeError, KeyError, TypeError, FidMedError) as error:
+        raise ExtractorError(
+            f"{path}: its {METADATA_MEMBER} is damaged ({reason_of(error)})"
+        ) from None
     network, _ = inception.load_keras_file(path, verify=False)
-    preprocessing = Preprocessing.from_dict(metadata["preprocessing"])
-    fingerprint = inception.fingerprint(network, preprocessing)
-    if fingerprint != metadata["fingerprint"]:
+    if inception.fingerprint(network, preprocessing) != fingerprint:
         raise ExtractorError(f"{path}: its weights are not those it was saved with")
+    return _extractor(name, network, preprocessing, overrides, **carried)
+
+
+def _carried(metadata):
+    """The labels, lineage and training images of a file's metadata, their form checked."""
+    labels, lineage = tuple(metadata["labels"]), tuple(metadata["lineage"])
     images = metadata["training_images"]
-    return _extractor(
-        name,
-        network,
-        preprocessing,
-        overrides,
-        labels=tuple(metadata["labels"]),
-        lineage=tuple(metadata["lineage"]),
-        training_images=images
-        and TrainingImages(
+    if images is not None:
+        images = TrainingImages(
             images["key"], frozenset(images["train"]), frozenset(images["validation"])
-        ),
-    )
+        )
+        images.hasher()  # refuses a key that protects nothing
+    return {"labels": labels, "lineage": lineage, "training_images": images}

@@ -1,0 +1,96 @@
+"""A network for feature extraction alone: batch normalisation folded into the convolutions."""
+
+import collections
+
+import keras
+import tensorflow as tf
+
+
+def folded(network: keras.Model) -> keras.Model:
+    """The same features from fewer operations.
+
+    A convolution, the normalisation by fixed moments behind it and the Relu behind that become
+    one convolution with a bias and a Relu, which TensorFlow runs as one fused kernel.
+
+    Args:
+      network: functional model whose normalisations, `BatchNormalization` or a layer with a method
+        `affine`, follow a convolution each.
+
+    Returns:
+      A model that shares the network's variables: what changes them there changes them here.
+      Features are equal within the rounding of float32, 1e-5 of the largest feature. The network
+      itself, where it is built in another way.
+    """
+    consumers = collections.Counter(
+        id(tensor) for layer in network.layers[1:] for tensor in _inputs(layer)
+    )
+    convolutions = {
+        id(layer.output): layer
+        for layer in network.layers
+        if isinstance(layer, keras.layers.Conv2D) and consumers[id(layer.output)] == 1
+    }
+    pairs, folded_away = {}, set()
+    for layer in network.layers[1:]:
+        convolution = convolutions.get(id(_inputs(layer)[0]))
+        if convolution is not None and _is_normalisation(layer) and _is_plain(convolution):
+            pairs[layer.name] = convolution
+            folded_away.add(convolution.name)
+    weighted = {layer.name for layer in network.layers if layer.weights}
+    if weighted != folded_away | pairs.keys():
+        return network
+
+    def clone(layer):
+        if layer.name in pairs:
+            return _FoldedConvolution(pairs[layer.name], layer)
+        if layer.name in folded_away:
+            return keras.layers.Identity(name=layer.name)
+        return layer.__class__.from_config(layer.get_config())
+
+    return keras.models.clone_model(network, clone_function=clone)
+
+
+def _inputs(layer):
+    return layer.input if isinstance(layer.input, (list, tuple)) else [layer.input]
+
+
+def _is_normalisation(layer):
+    if isinstance(layer, keras.layers.BatchNormalization):
+        return layer.axis in (-1, 3)
+    return hasattr(layer, "affine")
+
+
+def _is_plain(convolution):
+    return (
+        not convolution.use_bias
+        and convolution.activation is keras.activations.linear
+        and convolution.data_format == "channels_last"
+        and convolution.groups == 1
+        and convolution.dilation_rate == (1, 1)
+    )
+
+
+class _FoldedConvolution(keras.layers.Layer):
+    """Computes with the variables of two layers of another model."""
+
+    def __init__(self, convolution, normalisation):
+        super().__init__(name=normalisation.name)
+        self._convolution, self._normalisation = convolution, normalisation
+
+    def call(self, x, mask=None):  # BatchNormalization is called with one
+        scale, shift, relu = _affine(self._normalisation)
+        kernel = tf.convert_to_tensor(self._convolution.kernel) * scale
+        strides, padding = self._convolution.strides, self._convolution.padding.upper()
+        x = tf.nn.bias_add(tf.nn.conv2d(x, kernel, strides, padding), shift)
+        return tf.nn.relu(x) if relu else x
+
+
+def _affine(layer):
+    if not isinstance(layer, keras.layers.BatchNormalization):
+        return layer.affine()
+    scale = tf.math.rsqrt(layer.moving_variance + layer.epsilon)
+    if layer.gamma is not None:
+        scale *= tf.convert_to_tensor(layer.gamma)
+    shift = -tf.convert_to_tensor(layer.moving_mean) * scale
+    if layer.beta is not None:
+        shift += tf.convert_to_tensor(layer.beta)
+    return scale, shift, False
