@@ -108,7 +108,7 @@ def pixel_matches(generated: np.ndarray, training: np.ndarray) -> PixelMatches:
             better = similarities > best[0] + 1e-9
             best[0][better], best[1][better] = similarities[better], column[better]
             flipped[better] = flip
-    return PixelMatches(best[1], best[0], flipped)
+    return PixelMatches(best[1], np.minimum(best[0].round(9), 1.0), flipped)
 
 
 def _grey(image, i):
