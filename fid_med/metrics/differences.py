@@ -1,0 +1,304 @@
+"""What a FID is made of: single images, directions in feature space, and classes.
+
+A FID is the squared 2-Wasserstein distance between two Gaussians: the least mean squared distance
+over which one set's features must be moved to have the other's mean and covariance (Dowson & Landau
+1982; Peyré & Cuturi, "Computational Optimal Transport", 2019, remark 2.31). So it can be shared out
+by what is moved. With A1 [N, d] and A2 [M, d] the centred features over sqrt(N - 1) and
+sqrt(M - 1), A1 A2^T = U S V^T, and delta the difference of the means, the counterpart of generated
+image j is row j of B = V U^T A1, which is T(y_j) for the optimal map T wherever there is one, and
+
+    FID = sum_j |delta / sqrt(M) + A2_j - B_j|^2 + |A1 - U U^T A1|^2.
+
+The last term is real variance that no generated image can be moved to: 0 unless there are fewer
+generated than real images, or generated features span fewer dimensions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable
+from typing import NamedTuple
+
+import numpy as np
+from scipy import linalg
+
+from fid_med.errors import StatisticsError
+from fid_med.metrics.distances import checked_count, checked_pair
+from fid_med.metrics.frechet import FrechetComponents, frechet_components
+from fid_med.metrics.statistics import FeatureStatistics
+
+# Singular values below this share of the largest are rounding.
+_RANK_TOLERANCE = 1e-12
+
+
+class Contributions(NamedTuple):
+    """Each image's part in a FID.
+
+    Attributes:
+        fid: the Fréchet distance.
+        generated: squared distance that each generated image is moved, over M, float64 [M], >= 0.
+            With `unreached` they sum to `fid`.
+        real: the same from the other side, [N]; these sum to `fid` less what real images cannot
+            be moved to (which is 0 where N >= M).
+        unreached: real variance without a counterpart.
+        influence: derivative of the FID by each generated image's weight, [M]; mean 0. Above 0,
+            the FID falls when the image counts less.
+    """
+
+    fid: float
+    generated: np.ndarray
+    real: np.ndarray
+    unreached: float
+    influence: np.ndarray
+
+
+class Direction(NamedTuple):
+    """One direction in which two sets of features differ.
+
+    Attributes:
+        vector: unit vector [d], pointing to where the generated images' mean lies.
+        share: of the FID, 0..1.
+        mean_part, spread_part: squared features: the shift of the mean along the vector, and the
+            rest (spread, and correlation with what lies across); they sum to share * FID.
+        generated_mean: along the vector, from the real mean, >= 0.
+        real_std, generated_std: along the vector (ddof=1).
+        real_low, real_high, generated_low, generated_high: indices of the images farthest out at
+            both ends, the farthest first.
+    """
+
+    vector: np.ndarray
+    share: float
+    mean_part: float
+    spread_part: float
+    generated_mean: float
+    real_std: float
+    generated_std: float
+    real_low: np.ndarray
+    real_high: np.ndarray
+    generated_low: np.ndarray
+    generated_high: np.ndarray
+
+
+class ClassDistance(NamedTuple):
+    """One class's FID.
+
+    Attributes:
+        label: the class.
+        real_count, generated_count: images of it.
+        components: mean and covariance parts, None where there are too few images.
+        reason: why there are none, or None.
+    """
+
+    label: Hashable
+    real_count: int
+    generated_count: int
+    components: FrechetComponents | None
+    reason: str | None
+
+
+class _Moved(NamedTuple):
+    """Both sides centred and scaled, and what each row is moved to."""
+
+    delta: np.ndarray  # generated less real mean
+    real: np.ndarray  # A1
+    generated: np.ndarray  # A2
+    to_generated: np.ndarray  # U V^T A2, counterparts of the real rows
+    to_real: np.ndarray  # V U^T A1, counterparts of the generated rows
+    unreached: np.ndarray  # A1 - U U^T A1
+    out_of_reach: bool
+
+
+def contributions(real, generated) -> Contributions:
+    """Shares a FID out among the images.
+
+    What each image adds is by how far the optimal map between the two Gaussians moves its feature
+    (see this module): a large value is an image unlike any the other set would have there. It says
+    nothing about images that are wrong in ways the two Gaussians do not see.
+
+    The influence is 2 delta.z + c |z|^2 - c z.T(z) - (the same, averaged), z the centred feature
+    and c = M/(M - 1): the derivative of the FID of weighted images (weights w_j / sum w, covariance
+    c sum w z z^T) by w_j times M. To first order, leaving image j out changes the FID by
+    -influence_j / (M - 1); where M is not much larger than the features' rank that is too little,
+    for leaving out then also lowers the rank.
+
+    Args:
+        real, generated: [N, d] and [M, d], any real dtype, 2 images or more on each side.
+
+    Raises:
+        StatisticsError: too few images, different d, NaN.
+    """
+    moved = _moved(*checked_pair(real, generated, at_least=2))
+    count = len(moved.generated)
+    ahead = moved.delta / math.sqrt(count) + moved.generated - moved.to_real
+    back = moved.delta / math.sqrt(len(moved.real)) + moved.to_generated - moved.real
+    by_generated = np.einsum("ij,ij->i", ahead, ahead)
+    unreached = float(np.vdot(moved.unreached, moved.unreached)) if moved.out_of_reach else 0.0
+    # Rows of A2 are z / sqrt(M - 1).
+    influence = 2 * math.sqrt(count - 1) * (moved.generated @ moved.delta)
+    influence += count * np.einsum("ij,ij->i", moved.generated, moved.generated - moved.to_real)
+    return Contributions(
+        fid=float(by_generated.sum()) + unreached,
+        generated=by_generated,
+        real=np.einsum("ij,ij->i", back, back),
+        unreached=unreached,
+        influence=influence - influence.mean(),
+    )
+
+
+def directions(real, generated, *, number: int = 5, ends: int = 4) -> list[Direction]:
+    """The strongest directions of the difference, with the images at both ends.
+
+    They are the principal axes of the moves: eigenvectors of D = sum_j m_j m_j^T + (what is
+    unreached), m_j = delta / sqrt(M) + A2_j - B_j, a matrix whose trace is the FID (see this
+    module). Where the covariances commute these are their axes, with (s1 - s2)^2 each, and the
+    mean's shift. The eigenvalues over the FID are the shares; over all directions they sum to 1.
+    On few images part of every share is sampling: two halves of the real images have directions
+    too.
+
+    Args:
+        real, generated: [N, d] and [M, d], any real dtype, 2 images or more on each side.
+        number: how many directions at most; fewer where the difference spans fewer.
+        ends: how many images to name at each end, at most.
+
+    Returns:
+        By share, largest first; none for a FID of 0.
+
+    Raises:
+        StatisticsError: too few images, different d, NaN.
+    """
+    real, generated = checked_pair(real, generated, at_least=2)
+    number, ends = checked_count(number, "number"), checked_count(ends, "ends", 0)
+    moved = _moved(real, generated)
+    ahead = moved.delta / math.sqrt(len(generated)) + moved.generated - moved.to_real
+    rows = np.concatenate([ahead, moved.unreached]) if moved.out_of_reach else ahead
+    fid = float(np.vdot(rows, rows))
+    size = float(np.vdot(moved.real, moved.real) + np.vdot(moved.generated, moved.generated))
+    if not fid > 1e-20 * (size + float(moved.delta @ moved.delta)):
+        return []  # moves as small as rounding have no direction
+    found = []
+    for value, vector in zip(*_principal_axes(rows, number), strict=True):
+        if value <= 1e-12 * fid:
+            break
+        real_scores = (real - real.mean(axis=0)) @ vector
+        generated_scores = (generated - real.mean(axis=0)) @ vector
+        shift = generated_scores.mean()
+        # Generated images lie at the upper end; without a shift the largest entry is positive.
+        even = abs(shift) <= 1e-9 * math.sqrt(size)
+        if (vector[np.abs(vector).argmax()] if even else shift) < 0:
+            vector, real_scores, generated_scores = -vector, -real_scores, -generated_scores
+            shift = -shift
+        real_order = np.argsort(real_scores, kind="stable")
+        generated_order = np.argsort(generated_scores, kind="stable")
+        found.append(
+            Direction(
+                vector=vector,
+                share=float(value / fid),
+                mean_part=float(shift**2),
+                spread_part=float(value - shift**2),
+                generated_mean=float(shift),
+                real_std=float(real_scores.std(ddof=1)),
+                generated_std=float(generated_scores.std(ddof=1)),
+                real_low=real_order[:ends],
+                real_high=real_order[::-1][:ends],
+                generated_low=generated_order[:ends],
+                generated_high=generated_order[::-1][:ends],
+            )
+        )
+    return found
+
+
+def per_class(real, generated, real_labels, generated_labels) -> list[ClassDistance]:
+    """The FID of each class alone, so that elbows are compared with elbows.
+
+    Classes differ in their counts, and FID's bias with them: compare a class with itself in another
+    set of equal counts, not with another class.
+
+    Args:
+        real, generated: [N, d] and [M, d], any real dtype.
+        real_labels, generated_labels: a label for each image, all of them strings or all integers.
+
+    Returns:
+        A `ClassDistance` for each label of either side, sorted.
+
+    Raises:
+        StatisticsError: different d, NaN, labels of another count or of mixed kinds.
+    """
+    real, generated = checked_pair(real, generated)
+    sides = (
+        (real, _checked_labels(real_labels, len(real), "real")),
+        (generated, _checked_labels(generated_labels, len(generated), "generated")),
+    )
+    try:
+        labels = sorted({*sides[0][1].tolist(), *sides[1][1].tolist()})
+    except TypeError:
+        raise StatisticsError(
+            "real and generated labels are of different kinds: give strings or integers for both"
+        ) from None
+    result = []
+    for label in labels:
+        parts = [features[names == label] for features, names in sides]
+        counts = [len(part) for part in parts]
+        reason = components = None
+        if min(counts) < 2:
+            reason = (
+                f"{counts[0]} real and {counts[1]} generated images: a FID needs 2 of each, and "
+                "hundreds to be worth reading"
+            )
+        else:
+            components = frechet_components(*map(FeatureStatistics.from_features, parts))
+        result.append(ClassDistance(label, *counts, components, reason))
+    return result
+
+
+def _checked_labels(labels, count, name):
+    array = np.asarray(labels)
+    if array.shape != (count,) or array.dtype.kind not in "iuUbO":
+        raise StatisticsError(
+            f"{name} labels of shape {array.shape} and dtype {array.dtype}: expected a string or "
+            f"an integer for each of {count} images"
+        )
+    return array
+
+
+def _moved(real: np.ndarray, generated: np.ndarray) -> _Moved:
+    means = real.mean(axis=0), generated.mean(axis=0)
+    first, second = (
+        (rows - mean) / math.sqrt(len(rows) - 1)
+        for rows, mean in zip((real, generated), means, strict=True)
+    )
+    (q1, r1), (q2, r2) = _reduced(first), _reduced(second)
+    u, s, vt = linalg.svd(r1 @ r2.T, full_matrices=False)
+    keep = s > _RANK_TOLERANCE * s[0] if s.size and s[0] > 0 else np.zeros(len(s), bool)
+    u, v = u[:, keep], vt[keep].T
+    to_real = _expanded(q2, v @ (u.T @ r1))
+    to_generated = _expanded(q1, u @ (v.T @ r2))
+    unreached = r1 - u @ (u.T @ r1)
+    out_of_reach = float(np.vdot(unreached, unreached)) > 1e-20 * float(np.vdot(r1, r1))
+    return _Moved(
+        means[1] - means[0], first, second, to_generated, to_real, unreached, out_of_reach
+    )
+
+
+def _reduced(rows):
+    """Q, R with rows = Q R where there are more rows than columns; otherwise None and the rows."""
+    if len(rows) <= rows.shape[1]:
+        return None, rows
+    return linalg.qr(rows, mode="economic")
+
+
+def _expanded(q, rows):
+    return rows if q is None else q @ rows
+
+
+def _principal_axes(rows, number):
+    """Largest eigenvalues of rows^T rows and their unit eigenvectors, as rows."""
+    small = len(rows) < rows.shape[1]
+    gram = rows @ rows.T if small else rows.T @ rows
+    size = len(gram)
+    number = min(number, size)
+    values, vectors = linalg.eigh(gram, subset_by_index=[size - number, size - 1])
+    values, vectors = np.maximum(values[::-1], 0), vectors[:, ::-1]
+    if small:
+        lengths = np.sqrt(np.where(values > 0, values, 1))
+        vectors = rows.T @ vectors / lengths
+    return values, vectors.T
