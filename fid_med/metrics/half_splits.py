@@ -7,9 +7,10 @@ variance over data sets is taken apart as by Hoeffding (1948), in what single im
 and what pairs of images do (quadratic); where the distributions are equal, only the second is
 there. Both are read off the spread over replicates, at the known rates at which they shrink:
 
-  pairs across sets   F_11 - F_12 - F_21 + F_22 holds nothing linear: its mean square is
-                      4 s / (h k) where pairs of X and Y have the variance s, and h, k images are
-                      in a half. D's share is c^2 s / (N M).
+  pairs across sets   distances between quarters less the means of their row and column hold
+                      nothing linear: their mean square is 9/16 s / (q p) where pairs of X and Y
+                      have the variance s and q, p images are in a quarter. D's share is
+                      c^2 s / (N M).
   pairs within a set  W_12 + W_34 - W_13 - W_24 of the quarters likewise: 4 s / q^2 for q images
                       in a quarter. D's share is 2 w^2 s / (N (N - 1)).
   single images       half the difference between D's first and second half of X: 1 / (2 h) of
@@ -22,6 +23,7 @@ covariances' part it is an approximation, checked by `eval/coverage_study.py`.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -34,7 +36,6 @@ from fid_med.metrics.resampling import BlockDistances, ImageSet, draw_blocks
 LEAST = 8
 
 _STEP = 32  # replicates that are computed at once
-_CROSS = ((0, 0), (0, 1), (1, 0), (1, 1))
 _RING = ((0, 1), (2, 3), (0, 2), (1, 3))
 
 
@@ -84,7 +85,7 @@ class HalfSplits:
         largest_half: int,
     ):
         self._units = [s.units for s in sets]
-        self._quarters = _quarter_sizes(sets, largest_half)
+        self._sizes = _quarter_sizes(sets, largest_half)
         self._crosses = tuple(crosses)
         distances = BlockDistances([s.features for s in sets])
         rng = np.random.default_rng(seed)
@@ -96,7 +97,7 @@ class HalfSplits:
             now = min(_STEP, replicates - start)
             for _ in range(now):
                 for k, s in enumerate(sets):
-                    drawn = draw_blocks(s, [self._quarters[k]] * 4, rng, distances.offsets[k])
+                    drawn = draw_blocks(s, [self._sizes[k]] * 4, rng, distances.offsets[k])
                     quarters.extend(drawn)
                     halves.extend(np.concatenate(drawn[i : i + 2]) for i in (0, 2))
             images.extend(map(len, halves))
@@ -105,41 +106,57 @@ class HalfSplits:
                 values = distances.distances(blocks, (plan + shift).reshape(-1, 2))
                 into.append(values.reshape(now, -1))
         self.half = float(np.mean(images))
-        self._halves, self._quarter_values = (np.concatenate(f) for f in found)
+        self._halves, self._fourths = (np.concatenate(f) for f in found)
 
     def decompose(
         self, crosses: Mapping[tuple[int, int], float], owns: Mapping[int, float]
     ) -> Decomposition:
         """The statistic with these weights of the distances between and within sets."""
-        halves = {p: self._halves[:, 4 * i : 4 * i + 4] for i, p in enumerate(self._crosses)}
-        quarters = {
-            p: self._quarter_values[:, 4 * i : 4 * i + 4] for i, p in enumerate(self._crosses)
-        }
-        n = len(self._crosses)
+        replicates, n = len(self._halves), len(self._crosses)
+        halves = dict(
+            zip(
+                self._crosses,
+                self._halves[:, : 4 * n].reshape(-1, n, 2, 2).swapaxes(0, 1),
+                strict=True,
+            )
+        )
+        quarters = dict(
+            zip(
+                self._crosses,
+                self._fourths[:, : 16 * n].reshape(-1, n, 4, 4).swapaxes(0, 1),
+                strict=True,
+            )
+        )
         own_halves = self._halves[:, 4 * n :]
-        own_quarters = self._quarter_values[:, 4 * n :].reshape(len(self._halves), -1, 4)
+        own_quarters = self._fourths[:, 16 * n :].reshape(replicates, -1, 4)
 
         at_half = sum(c * halves[p].mean() for p, c in crosses.items())
         at_half += sum(w * own_halves[:, i].mean() for i, w in owns.items())
         at_quarter = sum(c * quarters[p].mean() for p, c in crosses.items())
         at_quarter += sum(w * own_quarters[:, i].mean() for i, w in owns.items())
 
-        units, halved = self._units, [2 * q for q in self._quarters]
+        units, halved = self._units, [2 * q for q in self._sizes]
         odd: dict[int, np.ndarray | float] = {}
         across, squares, squares_of_quarters = {}, 0.0, 0.0
         for (i, j), c in crosses.items():
-            f = halves[i, j].reshape(-1, 2, 2)
+            f, g = halves[i, j], quarters[i, j]
             odd[i] = odd.get(i, 0.0) + c * (f[:, 0] - f[:, 1]).mean(axis=1) / 2
             odd[j] = odd.get(j, 0.0) + c * (f[:, :, 0] - f[:, :, 1]).mean(axis=1) / 2
-            s = halved[i] * halved[j] / 4 * _interaction(halves[i, j])
-            across[i, j] = c * c * s / (units[i] * units[j])
-            squares += s
-            squares_of_quarters += halved[i] * halved[j] / 16 * _interaction(quarters[i, j])
-        # In many directions at once a pair's share grows with the block: quarters show less.
+            g = g - g.mean(axis=1, keepdims=True) - g.mean(axis=2, keepdims=True)
+            g += quarters[i, j].mean(axis=(1, 2), keepdims=True)
+            pair = halved[i] * halved[j] / 4 * float((g**2).sum(axis=(1, 2)).mean()) / 9
+            across[i, j] = c * c * pair / (units[i] * units[j])
+            weight = halved[i] * halved[j]
+            squares += weight * float(np.mean(_interaction(f) ** 2))
+            joined = g.reshape(-1, 2, 2, 2, 2).mean(axis=(2, 4))
+            squares_of_quarters += weight * float(np.mean(_interaction(joined) ** 2))
+        # In many directions at once a pair's share grows with the block: quarters show less. Both
+        # are of the same images here, so that the ratio has little noise.
         growth = squares / squares_of_quarters if squares_of_quarters > 0 else 1.0
+        across = {pair: growth * v for pair, v in across.items()}
         within = {}
         for i, w in owns.items():
-            s = growth * (halved[i] / 2) ** 2 / 4 * _ring(own_quarters[:, i])
+            s = growth * ring_variance(own_quarters[:, i], halved[i] // 2)
             within[i] = 2 * w * w * s / (units[i] * (units[i] - 1))
 
         linear = sum(2 * halved[i] / units[i] * float(np.mean(o**2)) for i, o in odd.items())
@@ -163,15 +180,20 @@ def _quarter_sizes(sets: Sequence[ImageSet], largest_half: int) -> list[int]:
 
 def _pairs(crosses, count: int, parts: int) -> np.ndarray:
     """Pairs [1, P, 2] of one replicate's blocks, `parts` a set: across, then within sets."""
-    pairs = [(parts * i + a, parts * j + b) for i, j in crosses for a, b in _CROSS]
+    cross = list(itertools.product(range(parts), repeat=2))
+    pairs = [(parts * i + a, parts * j + b) for i, j in crosses for a, b in cross]
     ring = _RING if parts == 4 else ((0, 1),)
     pairs += [(parts * i + a, parts * i + b) for i in range(count) for a, b in ring]
     return np.array(pairs)[None]
 
 
-def _interaction(values: np.ndarray) -> float:
-    return float(np.mean((values @ (1, -1, -1, 1)) ** 2))
+def _interaction(values: np.ndarray) -> np.ndarray:
+    return values[:, 0, 0] - values[:, 0, 1] - values[:, 1, 0] + values[:, 1, 1]
 
 
-def _ring(values: np.ndarray) -> float:
-    return float(np.mean((values @ (1, 1, -1, -1)) ** 2))
+def ring_variance(values: np.ndarray, units: int) -> float:
+    """Variance of one pair of units, from distances [R, 4] between four blocks.
+
+    The columns are W_12, W_34, W_13, W_24 for blocks of `units` patients (or images).
+    """
+    return units**2 / 4 * float(np.mean((values @ (1, 1, -1, -1)) ** 2))

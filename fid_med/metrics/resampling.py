@@ -167,75 +167,60 @@ class BlockDistances:
 
     def __init__(self, sets: Sequence[np.ndarray]):
         # A common origin among the images keeps the digits of far-off means.
-        origin = np.concatenate([s.mean(axis=0)[None] for s in sets]).mean(axis=0)
+        origin = np.mean([s.mean(axis=0) for s in sets], axis=0)
         self._rows = np.concatenate(sets) - origin
-        self.offsets = np.cumsum([0] + [len(s) for s in sets])
-        self._width = 0
+        self._squares = np.einsum("ij,ij->i", self._rows, self._rows)
         self._gram = self._rows @ self._rows.T if len(self._rows) <= _GRAM_LIMIT else None
-        if self._gram is None:
-            self._width = self._rows.shape[1]
+        self.offsets = np.cumsum([0] + [len(s) for s in sets])
 
     def distances(self, blocks: Sequence[np.ndarray], pairs) -> np.ndarray:
         """Distances between pairs of blocks.
 
         Args:
-            blocks: arrays of indices, 2 or more images each.
+            blocks: arrays of indices, each of 2 different images or more.
             pairs: int [P, 2], indices into `blocks`.
 
         Returns:
             float64 [P].
         """
-        index, mask = _padded(blocks)
-        longest = index.shape[1]
-        step = max(1, _BATCH_ENTRIES // (longest * max(longest, self._width)))
-        means, traces = np.empty(len(blocks)), np.empty(len(blocks))
-        for start in range(0, len(blocks), step):
-            part = slice(start, start + step)
-            means[part], traces[part] = self._own(index[part], mask[part])
-        counts = mask.sum(axis=1)
         pairs = np.asarray(pairs)
-        result = np.empty(len(pairs))
+        index, mask = _padded(blocks)
+        count = mask.sum(axis=1)
+        members = np.zeros((len(blocks), len(self._rows)))
+        for row, block in zip(members, blocks, strict=True):
+            row[block] = 1 / len(block)
+        # Products of the blocks' means with the images and with each other.
+        if self._gram is not None:
+            products = members @ self._gram
+            between = np.einsum("pi,pi->p", products[pairs[:, 0]], members[pairs[:, 1]])
+            square = np.einsum("bi,bi->b", products, members)
+            means = None
+        else:
+            products, means = None, members @ self._rows
+            between = np.einsum("pi,pi->p", means[pairs[:, 0]], means[pairs[:, 1]])
+            square = np.einsum("bi,bi->b", means, means)
+        trace = count * ((members @ self._squares) - square) / (count - 1)
+        root = np.empty(len(pairs))
+        longest = index.shape[1]
+        width = longest if self._gram is not None else max(longest, self._rows.shape[1])
+        step = max(1, _BATCH_ENTRIES // (longest * width))
         for start in range(0, len(pairs), step):
             i, j = pairs[start : start + step].T
-            both, norm = self._cross(index[i], mask[i], index[j], mask[j])
-            root = norm / np.sqrt((counts[i] - 1) * (counts[j] - 1))
-            mean = means[i] + means[j] - 2 * both
-            result[start : start + step] = mean + traces[i] + traces[j] - 2 * root
-        return result
-
-    def _cross(self, index1, mask1, index2, mask2):
-        """The product of the means and the nuclear norm of the centred products."""
-        cross = self._products(index1, index2)
-        if not (mask1.all() and mask2.all()):
-            cross *= mask1[:, :, None] * mask2[:, None, :]
-        n, m = (mask.sum(axis=1)[:, None] for mask in (mask1, mask2))
-        right = cross.sum(axis=2) / m
-        left = cross.sum(axis=1) / n
-        both = right.sum(axis=1) / n[:, 0]
-        cross -= right[:, :, None]
-        cross -= left[:, None, :]
-        cross += both[:, None, None]
-        if not (mask1.all() and mask2.all()):
-            cross *= mask1[:, :, None] * mask2[:, None, :]
-        return both, _nuclear_norm(cross)
-
-    def _products(self, index1, index2):
-        if self._gram is not None:
-            return self._gram[index1[:, :, None], index2[:, None, :]]
-        return np.matmul(self._rows[index1], self._rows[index2].transpose(0, 2, 1))
-
-    def _own(self, index, mask):
-        """|mean|^2 and Tr C of each block."""
-        n = mask.sum(axis=1)
-        if self._gram is not None:
-            squares = (self._gram.diagonal()[index] * mask).sum(axis=1)
-            own = self._gram[index[:, :, None], index[:, None, :]]
-            mean = np.matmul(np.matmul(mask[:, None, :], own), mask[:, :, None])[:, 0, 0] / n**2
-        else:
-            rows = self._rows[index] * mask[:, :, None]
-            squares = np.einsum("bij,bij->b", rows, rows)
-            mean = (rows.sum(axis=1) ** 2).sum(axis=1) / n**2
-        return mean, (squares - n * mean) / (n - 1)
+            if means is None:
+                cross = self._gram[index[i][:, :, None], index[j][:, None, :]]
+                cross -= np.take_along_axis(products[j], index[i], axis=1)[:, :, None]
+                cross -= np.take_along_axis(products[i], index[j], axis=1)[:, None, :]
+                cross += between[start : start + step, None, None]
+            else:
+                first, second = (self._rows[index[k]] - means[k][:, None] for k in (i, j))
+                cross = np.matmul(first, second.transpose(0, 2, 1))
+            if not mask.all():
+                cross *= mask[i][:, :, None]
+                cross *= mask[j][:, None, :]
+            root[start : start + step] = _nuclear_norm(cross)
+        i, j = pairs.T
+        root /= np.sqrt((count[i] - 1) * (count[j] - 1))
+        return square[i] + square[j] - 2 * between + trace[i] + trace[j] - 2 * root
 
 
 def _padded(blocks):
