@@ -1,0 +1,199 @@
+"""Fréchet distances between random halves and quarters of image sets, and what they tell.
+
+A replicate cuts every set into four disjoint random quarters of whole patients; two quarters make
+a half. Write F_ij for the distance of half i of X from half j of Y. As in `uncertainty`, a
+statistic D adds up mean distances between sets (weights c) and within them (weights w). Its
+variance over data sets is taken apart as by Hoeffding (1948), in what single images do (linear)
+and what pairs of images do (quadratic); where the distributions are equal, only the second is
+there. Both are read off the spread over replicates, at the known rates at which they shrink:
+
+  pairs across sets   distances between quarters less the means of their row and column hold
+                      nothing linear: their mean square is 9/16 s / (q p) where pairs of X and Y
+                      have the variance s and q, p images are in a quarter. D's share is
+                      c^2 s / (N M).
+  pairs within a set  W_12 + W_34 - W_13 - W_24 of the quarters likewise: 4 s / q^2 for q images
+                      in a quarter. D's share is 2 w^2 s / (N (N - 1)).
+  single images       half the difference between D's first and second half of X: 1 / (2 h) of
+                      the variance of one image, where D has 1 / N, and of the quadratic shares
+                      N / h (within X) and M / (2 k) (across), which are known and taken off.
+
+The quadratic expansion of |mu1 - mu2|^2 ends there, and all this is exact for it; for the
+covariances' part it is an approximation, checked by `eval/coverage_study.py`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fid_med.metrics.resampling import BlockDistances, ImageSet, draw_blocks
+
+# Images a set needs at least (patients, where they are known): two in every quarter.
+LEAST = 8
+
+_STEP = 32  # replicates that are computed at once
+_RING = ((0, 1), (2, 3), (0, 2), (1, 3))
+
+
+@dataclass(frozen=True)
+class Decomposition:
+    """A statistic and its variance over data sets.
+
+    Attributes:
+        at_half: the statistic with halves.
+        at_quarter: the statistic with quarters.
+        quadratic: variance by pairs of images of 2 at_half - at_quarter, >= 0: the whole variance
+            where the distributions are equal.
+        linear: variance by single images, >= 0 (an estimate below 0 becomes 0).
+    """
+
+    at_half: float
+    at_quarter: float
+    quadratic: float
+    linear: float
+
+    @property
+    def value(self) -> float:
+        """The statistic, linear in 1 / n, taken on to n = infinity."""
+        return 2 * self.at_half - self.at_quarter
+
+
+class HalfSplits:
+    """Distances between and within halves and quarters, for many random splits.
+
+    Args:
+        sets: of one feature dimension, `LEAST` units each.
+        crosses: pairs (i, j) of sets whose distances are wanted.
+        replicates: how many random splits.
+        seed: of the splits.
+        largest_half: images in a half at most; sets that are larger are drawn from.
+
+    Attributes:
+        half: mean number of images in a half, over sets and splits.
+    """
+
+    def __init__(
+        self,
+        sets: Sequence[ImageSet],
+        crosses: Sequence[tuple[int, int]],
+        replicates: int,
+        seed: int,
+        largest_half: int,
+    ):
+        self._units = [s.units for s in sets]
+        self._sizes = _quarter_sizes(sets, largest_half)
+        self._crosses = tuple(crosses)
+        distances = BlockDistances([s.features for s in sets])
+        rng = np.random.default_rng(seed)
+        plans = (_pairs(self._crosses, len(sets), 2), _pairs(self._crosses, len(sets), 4))
+        found: tuple[list, list] = ([], [])
+        images = []
+        for start in range(0, replicates, _STEP):
+            halves, quarters = [], []
+            now = min(_STEP, replicates - start)
+            for _ in range(now):
+                for k, s in enumerate(sets):
+                    drawn = draw_blocks(s, [self._sizes[k]] * 4, rng, distances.offsets[k])
+                    quarters.extend(drawn)
+                    halves.extend(np.concatenate(drawn[i : i + 2]) for i in (0, 2))
+            images.extend(map(len, halves))
+            for blocks, plan, into in zip((halves, quarters), plans, found, strict=True):
+                shift = np.arange(now)[:, None, None] * (len(blocks) // now)
+                values = distances.distances(blocks, (plan + shift).reshape(-1, 2))
+                into.append(values.reshape(now, -1))
+        self.half = float(np.mean(images))
+        self._halves, self._fourths = (np.concatenate(f) for f in found)
+
+    def decompose(
+        self, crosses: Mapping[tuple[int, int], float], owns: Mapping[int, float]
+    ) -> Decomposition:
+        """The statistic with these weights of the distances between and within sets."""
+        replicates, n = len(self._halves), len(self._crosses)
+        halves = dict(
+            zip(
+                self._crosses,
+                self._halves[:, : 4 * n].reshape(-1, n, 2, 2).swapaxes(0, 1),
+                strict=True,
+            )
+        )
+        quarters = dict(
+            zip(
+                self._crosses,
+                self._fourths[:, : 16 * n].reshape(-1, n, 4, 4).swapaxes(0, 1),
+                strict=True,
+            )
+        )
+        own_halves = self._halves[:, 4 * n :]
+        own_quarters = self._fourths[:, 16 * n :].reshape(replicates, -1, 4)
+
+        at_half = sum(c * halves[p].mean() for p, c in crosses.items())
+        at_half += sum(w * own_halves[:, i].mean() for i, w in owns.items())
+        at_quarter = sum(c * quarters[p].mean() for p, c in crosses.items())
+        at_quarter += sum(w * own_quarters[:, i].mean() for i, w in owns.items())
+
+        units, halved = self._units, [2 * q for q in self._sizes]
+        odd: dict[int, np.ndarray | float] = {}
+        across, squares, squares_of_quarters = {}, 0.0, 0.0
+        for (i, j), c in crosses.items():
+            f, g = halves[i, j], quarters[i, j]
+            odd[i] = odd.get(i, 0.0) + c * (f[:, 0] - f[:, 1]).mean(axis=1) / 2
+            odd[j] = odd.get(j, 0.0) + c * (f[:, :, 0] - f[:, :, 1]).mean(axis=1) / 2
+            g = g - g.mean(axis=1, keepdims=True) - g.mean(axis=2, keepdims=True)
+            g += quarters[i, j].mean(axis=(1, 2), keepdims=True)
+            pair = halved[i] * halved[j] / 4 * float((g**2).sum(axis=(1, 2)).mean()) / 9
+            across[i, j] = c * c * pair / (units[i] * units[j])
+            weight = halved[i] * halved[j]
+            squares += weight * float(np.mean(_interaction(f) ** 2))
+            joined = g.reshape(-1, 2, 2, 2, 2).mean(axis=(2, 4))
+            squares_of_quarters += weight * float(np.mean(_interaction(joined) ** 2))
+        # In many directions at once a pair's share grows with the block: quarters show less. Both
+        # are of the same images here, so that the ratio has little noise.
+        growth = squares / squares_of_quarters if squares_of_quarters > 0 else 1.0
+        across = {pair: growth * v for pair, v in across.items()}
+        within = {}
+        for i, w in owns.items():
+            s = growth * ring_variance(own_quarters[:, i], halved[i] // 2)
+            within[i] = 2 * w * w * s / (units[i] * (units[i] - 1))
+
+        linear = sum(2 * halved[i] / units[i] * float(np.mean(o**2)) for i, o in odd.items())
+        linear -= sum(v * units[i] / halved[i] for i, v in within.items())
+        linear -= sum(
+            v * (units[i] / halved[i] + units[j] / halved[j]) / 2 for (i, j), v in across.items()
+        )
+        # The standard deviation goes the way of the value: twice the halves' less the quarters'.
+        onward = 2 - 1 / math.sqrt(max(growth, 1.0))
+        quadratic = onward**2 * (sum(within.values()) + sum(across.values()))
+        return Decomposition(
+            float(at_half), float(at_quarter), float(quadratic), max(0.0, float(linear))
+        )
+
+
+def _quarter_sizes(sets: Sequence[ImageSet], largest_half: int) -> list[int]:
+    """Units in a quarter of each set, so that all quarters hold about as many images."""
+    images = min(min(s.count for s in sets) / 4, largest_half / 2)
+    return [max(2, min(s.units // 4, int(s.units * images / s.count))) for s in sets]
+
+
+def _pairs(crosses, count: int, parts: int) -> np.ndarray:
+    """Pairs [1, P, 2] of one replicate's blocks, `parts` a set: across, then within sets."""
+    cross = list(itertools.product(range(parts), repeat=2))
+    pairs = [(parts * i + a, parts * j + b) for i, j in crosses for a, b in cross]
+    ring = _RING if parts == 4 else ((0, 1),)
+    pairs += [(parts * i + a, parts * i + b) for i in range(count) for a, b in ring]
+    return np.array(pairs)[None]
+
+
+def _interaction(values: np.ndarray) -> np.ndarray:
+    return values[:, 0, 0] - values[:, 0, 1] - values[:, 1, 0] + values[:, 1, 1]
+
+
+def ring_variance(values: np.ndarray, units: int) -> float:
+    """Variance of one pair of units, from distances [R, 4] between four blocks.
+
+    The columns are W_12, W_34, W_13, W_24 for blocks of `units` patients (or images).
+    """
+    return units**2 / 4 * float(np.mean((values @ (1, 1, -1, -1)) ** 2))
