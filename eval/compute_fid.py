@@ -51,20 +51,67 @@ _CACHE_DIR = flags.DEFINE_string(
     "one computes only what changed. Holds hashes, no names.",
 )
 
+_METRICS = flags.DEFINE_list(
+    "metrics",
+    None,
+    "What to compute beside the FID, separated by commas: debiased (FID without the bias of few "
+    "images, with an interval), kid, prdc (precision, recall, density, coverage), is (Inception "
+    "Score), memorisation (with --train_images), difference (what differs most). By default "
+    "debiased, where a side has fewer than 2048 images.",
+)
+_CONFIDENCE = flags.DEFINE_float("confidence", 0.95, "Nominal coverage of intervals.")
+_PER_CLASS = flags.DEFINE_bool(
+    "per_class", False, "Add the FID of each class, the folder below REAL or GENERATED."
+)
+_TRAIN_IMAGES = flags.DEFINE_string(
+    "train_images", None, "Folder of the images that the generator was trained on."
+)
+_PATIENT_REGEX = flags.DEFINE_string(
+    "patient_regex",
+    None,
+    "Regular expression that finds the patient in the name of a file of REAL or --train_images; "
+    "its first group, or the whole match. Intervals then go by patient.",
+)
+_GENERATED_PATIENT_REGEX = flags.DEFINE_string(
+    "generated_patient_regex", None, "The same for GENERATED, where those are patients too."
+)
+_SAVE_FEATURES = flags.DEFINE_bool(
+    "save_features",
+    False,
+    "Add the features of single images, and which are of one patient, to --save_statistics.",
+)
+_FIGURES = flags.DEFINE_string(
+    "figures", None, "Folder to draw the metrics difference and memorisation into."
+)
+
 
 def main(real, generated):
     from fid_med import artifacts
+    from fid_med.errors import DataError
     from fid_med.evaluation import compute_fid, is_statistics
 
+    if _SAVE_FEATURES.value and not _SAVE_STATISTICS.value:
+        raise DataError("--save_features needs --save_statistics=FOLDER to save them to")
     for target in (_JSON.value, _SAVE_STATISTICS.value and f"{_SAVE_STATISTICS.value}/real.npz"):
         if target:
             artifacts.check_writable(target)
+    if _FIGURES.value:
+        from fid_med.fid_figures import check_figures, draw_figures
+
+        check_figures(_METRICS.value)
+        artifacts.check_writable(f"{_FIGURES.value}/directions.png")
     if not (is_statistics(real) and is_statistics(generated)):
         cli.load_tensorflow()
     result = compute_fid(
         real,
         generated,
         _EXTRACTOR.value,
+        metrics=_METRICS.value,
+        per_class=_PER_CLASS.value,
+        confidence=_CONFIDENCE.value,
+        train_images=_TRAIN_IMAGES.value,
+        patient_regex=_PATIENT_REGEX.value,
+        generated_patient_regex=_GENERATED_PATIENT_REGEX.value,
         batch_size=_BATCH_SIZE.value,
         image_size=_IMAGE_SIZE.value,
         resize=_RESIZE.value,
@@ -72,14 +119,18 @@ def main(real, generated):
         seed=_SEED.value,
         skip_unreadable=_SKIP_UNREADABLE.value,
         exclude_training_images=_EXCLUDE_TRAINING_IMAGES.value,
+        keep_features=_SAVE_FEATURES.value,
         cache_dir=_CACHE_DIR.value,
     )
     if _SAVE_STATISTICS.value:
-        result.save_statistics(_SAVE_STATISTICS.value)
+        result.save_statistics(_SAVE_STATISTICS.value, features=_SAVE_FEATURES.value)
     if _JSON.value:
         artifacts.write_json(_JSON.value, result.to_dict())
     for line in result.summary():
         print(line)
+    if _FIGURES.value:
+        for path in draw_figures(result, _FIGURES.value):
+            print(f"look at {path}")
     print(f"FID: {result.fid:.10g}")
 
 

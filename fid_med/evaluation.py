@@ -1,84 +1,21 @@
 """The one place where images, extractor and metric meet: `compute_fid` and its result."""
 
 import contextlib
-import dataclasses
 import os
 import time
+from collections.abc import Sequence
 
 from fid_med.artifacts import versions
 from fid_med.data.sources import is_generator, open_source
-from fid_med.errors import DataError
-from fid_med.extraction import SideResult, empty_statistics, extract
-from fid_med.metrics.frechet import frechet_distance
+from fid_med.errors import DataError, StatisticsError
+from fid_med.extraction import Extraction, SideResult, empty_statistics, extract
+from fid_med.fid_result import FIDResult
+from fid_med.measures import Comparison, FeatureSet, check_metrics, measure, measure_classes
+from fid_med.metrics.feature_files import load_features
 from fid_med.metrics.statistics import FeatureStatistics, check_comparable
 from fid_med.progress import warn
 
 SMALL_SAMPLE = 2048
-
-
-@dataclasses.dataclass
-class FIDResult:
-    """What `compute_fid` found; `to_dict` gives the fields of the JSON file.
-
-    Attributes:
-      fid: Fréchet distance, Heusel et al. 2017, equation 6.
-      real, generated: what was compared.
-      extractor: name of the extractor, None where both sides are statistics of unknown origin.
-      fingerprint: sha256 of its weights and preprocessing, None likewise.
-      preprocessing: its fields, None likewise.
-      versions: of fid_med and of what it stands on.
-      seconds: wall time by stage.
-      warnings: what the reader of the number must know.
-      statistics: the `FeatureStatistics` of both sides, real first; not in the JSON.
-    """
-
-    fid: float
-    real: SideResult
-    generated: SideResult
-    extractor: str | None
-    fingerprint: str | None
-    preprocessing: dict | None
-    versions: dict
-    seconds: dict
-    warnings: list[str]
-    statistics: tuple = dataclasses.field(default=(), repr=False)
-
-    def to_dict(self) -> dict:
-        """The fields but `statistics`, as JSON types."""
-        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        del fields["statistics"]
-        return fields | {
-            "real": dataclasses.asdict(self.real),
-            "generated": dataclasses.asdict(self.generated),
-        }
-
-    def summary(self) -> list[str]:
-        """What a person reads above the number, a line each."""
-        lines = []
-        for name, side in (("real", self.real), ("generated", self.generated)):
-            count = "unknown count" if side.count is None else f"{side.count} images"
-            account = [
-                f"{number} {what}"
-                for number, what in (
-                    (side.skipped, "skipped as unreadable"),
-                    (side.excluded, "excluded as training images"),
-                    (side.cached, "taken from the cache"),
-                )
-                if number
-            ]
-            lines.append(f"{name}: {count} ({side.kind})" + "".join(f", {x}" for x in account))
-        if self.fingerprint:
-            size = f"{self.preprocessing['height']} x {self.preprocessing['width']}"
-            lines.append(
-                f"extractor: {self.extractor} ({self.fingerprint[:12]}), {size}, "
-                f"{self.preprocessing['resize']}, {self.preprocessing['aspect']}"
-            )
-        return lines
-
-    def save_statistics(self, folder) -> None:
-        """Writes `real.npz` and `generated.npz` into a folder, made where it is missing."""
-        for name, statistics in zip(("real", "generated"), self.statistics, strict=True):
-            statistics.save(os.path.join(folder, f"{name}.npz"))
 
 
 def compute_fid(
@@ -86,6 +23,12 @@ def compute_fid(
     generated,
     extractor="imagenet",
     *,
+    metrics: Sequence[str] | None = None,
+    per_class: bool = False,
+    confidence: float = 0.95,
+    train_images=None,
+    patient_regex: str | None = None,
+    generated_patient_regex: str | None = None,
     batch_size: int = 32,
     image_size: int | None = None,
     resize: str | None = None,
@@ -94,9 +37,10 @@ def compute_fid(
     num_generated: int | None = None,
     skip_unreadable: bool = False,
     exclude_training_images: bool = False,
+    keep_features: bool = False,
     cache_dir=None,
 ) -> FIDResult:
-    """Computes the Fréchet inception distance between two sets of images.
+    """Computes the Fréchet inception distance between two sets of images, and what else is asked.
 
     Args:
       real, generated: each a folder of images; a `.npz` of statistics; a uint8 array [N, H, W] or
@@ -104,11 +48,22 @@ def compute_fid(
         takes a count and returns up to that many images as such an array (a generator network).
       extractor: a `FeatureExtractor`, or what `load_extractor` takes. Not loaded where both sides
         are statistics.
+      metrics: of `measures.METRICS`; by default `fid`, and `debiased` where a side has fewer than
+        2,048 images. One that is named and can't be computed is an error.
+      per_class: add the FID of each class, which is the folder that an image lies in.
+      confidence: nominal coverage of intervals, between 0 and 1.
+      train_images: the images that the generator was trained on, for `memorisation`: as `real`,
+        but no `.npz`.
+      patient_regex: finds the patient in the name of a real (or training) image's file, as for
+        `patients_of`; intervals then go by patient.
+      generated_patient_regex: the same for `generated`, where those are real patients too.
       batch_size: images that go through the network at once.
-      image_size, resize, aspect, seed: as for `load_extractor`.
+      image_size, resize, aspect: as for `load_extractor`.
+      seed: of the weights of `random`, and of everything random in the metrics.
       num_generated: images to ask a callable for; by default as many as the other side has.
       skip_unreadable: leave unreadable images out and count them, in place of an error.
       exclude_training_images: leave out images that the extractor was trained or validated on.
+      keep_features: keep the features of single images in the result, whatever the metrics.
       cache_dir: folder that keeps features by the content of image files, so that a killed run
         goes on and a repeated one computes only what changed. It holds features of single images
         and hashes, no names. Only for folders; by default nothing is kept.
@@ -119,56 +74,108 @@ def compute_fid(
     Raises:
       FidMedError: anything wrong with what was given, in one line.
     """
+    wanted = check_metrics(metrics or ())
+    if not 0 < confidence < 1:
+        raise DataError(f"confidence {confidence}: expected between 0 and 1, such as 0.95")
     seconds: dict[str, float] = {}
     sides = {"real": real, "generated": generated}
+    if train_images is not None:
+        sides["training"] = train_images
     # Everything is opened before anything is computed: a wrong path must not cost an hour.
-    given = {n: FeatureStatistics.load(x) for n, x in sides.items() if is_statistics(x)}
+    done = {name: _loaded_statistics(x, name) for name, x in sides.items() if is_statistics(x)}
+    _check_features(done, [*wanted[1:], *(["per_class"] if per_class else [])])
     opened = _open_sources(
-        {name: side for name, side in sides.items() if name not in given}, given, num_generated
+        {name: side for name, side in sides.items() if name not in done}, done, num_generated
     )
+    counts = [x.side.count for x in done.values()] + [x.count for x in opened.values()]
+    small = any(count is None or count < SMALL_SAMPLE for count in counts)
+    if metrics is None and small:
+        wanted += ("debiased",)
     loaded = None
     if opened:
         with _clock(seconds, "extractor"):
             loaded = _loaded(
                 extractor, image_size=image_size, resize=resize, aspect=aspect, seed=seed
             )
-        for statistics in given.values():
-            check_comparable(statistics, empty_statistics(loaded))
-    accounts, warnings = {}, []
-    for name in sides:
-        if name in given:
-            accounts[name] = SideResult("statistics", given[name].count)
-            continue
+        for extraction in done.values():
+            check_comparable(extraction.statistics, empty_statistics(loaded))
+    for name in opened:
         with _clock(seconds, name):
-            given[name], accounts[name], lines = compute_statistics(
+            done[name] = extract(
                 opened[name],
                 loaded,
+                keep_features=keep_features or per_class or len(wanted) > 1,
                 batch_size=batch_size,
                 skip_unreadable=skip_unreadable,
-                exclude_training_images=exclude_training_images,
+                # The generator's training images are often the extractor's too.
+                exclude_training_images=exclude_training_images and name != "training",
+                patient_regex=generated_patient_regex if name == "generated" else patient_regex,
                 cache_dir=cache_dir,
             )
-        warnings += lines
-    sides, statistics = list(accounts.values()), (given["real"], given["generated"])
+    statistics = (done["real"].statistics, done["generated"].statistics)
+    warnings = [line for name in ("real", "generated") for line in done[name].warnings]
     warnings += check_comparable(*statistics)
-    warnings += _small_sample_warnings(sides)
-    with _clock(seconds, "frechet"):
-        fid = frechet_distance(*statistics)
+    warnings += _small_sample_warnings([done["real"].side, done["generated"].side])
+    features = {name: _feature_set(done[name], sides[name], name) for name in done}
+    comparison = Comparison(
+        statistics,
+        features["real"],
+        features["generated"],
+        features.get("training"),
+        logits=loaded and loaded.logits,
+        classifier=loaded.name if loaded else "",
+        confidence=confidence,
+        seed=seed,
+    )
+    with _clock(seconds, "metrics"):
+        found, unavailable = _measured(wanted, comparison, named=metrics is not None)
+        by_class = measure_classes(comparison) if per_class else None
+    warnings += _metric_warnings(found)
     for line in warnings:
         warn(line)
     origin = next((s for s in statistics if s.fingerprint), statistics[0])
     return FIDResult(
-        fid=fid,
-        real=sides[0],
-        generated=sides[1],
+        fid=found["fid"]["value"],
+        real=done["real"].side,
+        generated=done["generated"].side,
         extractor=origin.extractor,
         fingerprint=origin.fingerprint,
         preprocessing=origin.preprocessing,
+        metrics=found,
+        unavailable=unavailable,
+        by_class=by_class,
         versions=versions(),
         seconds={stage: round(value, 3) for stage, value in seconds.items()},
         warnings=warnings,
         statistics=statistics,
+        features=(features["real"], features["generated"], features.get("training")),
     )
+
+
+def _measured(wanted, comparison, named):
+    found, unavailable = {}, {}
+    for name in wanted:
+        try:
+            found[name] = measure(name, comparison)
+        except StatisticsError as error:
+            if name == "fid" or named:
+                raise StatisticsError(f"{name}: {error}") from error
+            found[name], unavailable[name] = None, str(error)
+    return found, unavailable
+
+
+def _metric_warnings(found):
+    lines = [
+        f"copying is likely: {reason}"
+        for reason in (found.get("memorisation") or {}).get("reasons", ())
+    ]
+    shared = (found.get("debiased") or {}).get("shared")
+    if shared:
+        lines.append(
+            f"{shared} generated images have the very features of a real one; the debiased FID "
+            "takes the sides for independent and comes out too low"
+        )
+    return lines
 
 
 def is_statistics(side) -> bool:
@@ -176,13 +183,43 @@ def is_statistics(side) -> bool:
     return isinstance(side, (str, os.PathLike)) and os.fspath(side).endswith(".npz")
 
 
-def _open_sources(sides, given, num_generated):
+def _loaded_statistics(path, name):
+    if name == "training":
+        raise DataError(f"{path}: training images must be images, their statistics do not serve")
+    statistics, features, groups = load_features(path)
+    return Extraction(
+        statistics, SideResult("statistics", statistics.count), [], features, groups=groups
+    )
+
+
+def _check_features(done, wanted):
+    bare = [name for name, extraction in done.items() if extraction.features is None]
+    if bare and wanted:
+        raise StatisticsError(
+            f"{', '.join(wanted)}: the {bare[0]} side is bare statistics, without the features of "
+            "single images; give the images, or statistics saved with --save_features"
+        )
+
+
+def _feature_set(extraction, side, name) -> FeatureSet | None:
+    if extraction.features is None:
+        return None
+    loaders = None
+    if extraction.side.kind in ("folder", "array"):
+        loaders = dict(open_source(side, name).loaders)
+    return FeatureSet(
+        extraction.features, extraction.names, extraction.digests, extraction.groups, loaders
+    )
+
+
+def _open_sources(sides, done, num_generated):
     """Opens what holds images; a callable is asked for as many as the other side has."""
     opened = {n: open_source(x, n) for n, x in sides.items() if not is_generator(x)}
-    counts = [x.count for x in (*given.values(), *opened.values()) if x.count]
+    counts = [x.side.count for x in done.values()] + [x.count for x in opened.values()]
     for name, side in sides.items():
         if is_generator(side):
-            opened[name] = open_source(side, name, num_generated or next(iter(counts), None))
+            wanted = num_generated or next((count for count in counts if count), None)
+            opened[name] = open_source(side, name, wanted)
     return opened
 
 
@@ -250,5 +287,5 @@ def _small_sample_warnings(sides):
     return [
         f"fewer than {SMALL_SAMPLE} images on a side ({min(small)}): the covariance is "
         "rank-deficient and the FID is biased upward; compare it only with FIDs of the same "
-        "extractor at the same two counts"
+        "extractor at the same two counts; debiased FIDs of one extractor compare at any counts"
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -249,12 +249,13 @@ class FeatureStatistics:
             self._append(rows)
         return self
 
-    def save(self, path: str | os.PathLike) -> None:
+    def save(self, path: str | os.PathLike, more: Mapping[str, np.ndarray] | None = None) -> None:
         """Writes an npz at exactly `path`, whole or not at all.
 
         Keys: TTUR's `mu` float64 [d] and `sigma` float64 [d, d], so that peers read it; `format`;
         and, where known, `count`, `fingerprint`, `extractor`, and `preprocessing` and `versions`
-        as JSON. No pickled objects, and no features of single images.
+        as JSON. No pickled objects, and no features of single images, unless `more` brings them
+        (`feature_files.save_features`).
 
         Raises:
             StatisticsError: fewer than 2 features, metadata that is no JSON, or a failed write.
@@ -276,7 +277,7 @@ class FeatureStatistics:
                         "lists and dicts"
                     ) from error
                 arrays[key] = np.array(text)
-        write_npz(path, arrays)
+        write_npz(path, arrays | dict(more or {}))
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> FeatureStatistics:

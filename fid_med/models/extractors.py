@@ -51,8 +51,9 @@ class FeatureExtractor:
       training_images: hashes of its training images, or None where it carries none.
       lineage: JSON fields of the extractors that it was trained from, oldest first.
       architecture: `inception_v3` (Keras's) or `inception_2015_12_05` (of published FIDs).
-      logits: function from features [N, d] to the classifier's logits without bias, float64
-        [N, K], as TTUR's Inception Score takes them; None where the file holds no classifier.
+      logits: function from features [N, d] to the classifier's logits, float64 [N, K], for the
+        Inception Score; of the graph of 2015-12-05 without the bias, as TTUR takes them. None where
+        the file holds no softmax classifier.
     """
 
     def __init__(
@@ -191,8 +192,9 @@ def load_extractor(
         raise ExtractorError(f"{spec}: expected a .keras, .weights.h5, .h5, .pb or .tgz file")
     metadata = _read_metadata(spec)
     if metadata is None:
-        network, preprocessing = inception.load_keras_file(spec)
-        return _extractor(name, network, preprocessing or Preprocessing(), overrides)
+        network, preprocessing, logits = inception.load_keras_file(spec)
+        preprocessing = preprocessing or Preprocessing()
+        return _extractor(name, network, preprocessing, overrides, logits=logits)
     return _our_extractor(spec, name, metadata, overrides)
 
 
@@ -322,10 +324,10 @@ def _our_extractor(path, name, metadata, overrides):
         raise ExtractorError(
             f"{path}: its {METADATA_MEMBER} is damaged ({reason_of(error)})"
         ) from None
-    network, _ = inception.load_keras_file(path, verify=False)
+    network, _, logits = inception.load_keras_file(path, verify=False)
     if inception.fingerprint(network, preprocessing) != fingerprint:
         raise ExtractorError(f"{path}: its weights are not those it was saved with")
-    return _extractor(name, network, preprocessing, overrides, **carried)
+    return _extractor(name, network, preprocessing, overrides, logits=logits, **carried)
 
 
 def _carried(metadata):

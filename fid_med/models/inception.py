@@ -3,6 +3,7 @@
 import os
 import pathlib
 import tempfile
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -110,7 +111,9 @@ def load_imagenet_weights(network: keras.Model) -> None:
     copy_weights(source, network, "imagenet")
 
 
-def load_keras_file(path: str, verify: bool = True) -> tuple[keras.Model, Preprocessing | None]:
+def load_keras_file(
+    path: str, verify: bool = True
+) -> tuple[keras.Model, Preprocessing | None, Callable[[np.ndarray], np.ndarray] | None]:
     """Reads InceptionV3 from a file in any form that Keras reads.
 
     Weights of `include_top=False` (`.weights.h5`, or the legacy `.h5` of Keras 2) or a whole model
@@ -143,7 +146,7 @@ def load_keras_file(path: str, verify: bool = True) -> tuple[keras.Model, Prepro
             f"({reason_of(error)})"
         ) from None
     copy_weights(source, network, path)
-    return network, None
+    return network, None, None
 
 
 def _whole_model(path):
@@ -172,7 +175,18 @@ def _from_whole_model(model, path, verify):
     copy_weights(model, network, path)
     if verify:
         _check_same_features(network, cut, bool(scalings), preprocessing, path)
-    return network, preprocessing
+    return network, preprocessing, _softmax_logits(model, cut)
+
+
+def _softmax_logits(model, cut):
+    """The classifier behind the pool, where it is one softmax layer (and dropout)."""
+    dense = [x for x in _flat_layers(model) if isinstance(x, keras.layers.Dense)]
+    if len(dense) != 1 or dense[0].kernel.shape[0] != cut.output_shape[-1] or not dense[0].use_bias:
+        return None
+    if dense[0].activation is not keras.activations.softmax:
+        return None
+    kernel, bias = (np.asarray(x, np.float64) for x in dense[0].get_weights())
+    return lambda features: np.asarray(features, np.float64) @ kernel + bias
 
 
 def _check_same_features(network, cut, cut_scales, preprocessing, path):
