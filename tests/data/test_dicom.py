@@ -274,6 +274,19 @@ def test_padding_is_black(syntax, tmp_path):
     assert_pixels(path, expected)
 
 
+def test_padding_written_without_its_sign(tmp_path):
+    header = dataset(ramp(12, True), 12)
+    header.PixelPaddingValue = 2000
+    header.save_as(tmp_path / "x.dcm", enforce_file_format=True)
+    content = (tmp_path / "x.dcm").read_bytes()
+    as_signed = b"\x28\x00\x20\x01SS\x02\x00" + (2000).to_bytes(2, "little")
+    as_unsigned = b"\x28\x00\x20\x01US\x02\x00" + (65536 - 2000).to_bytes(2, "little")
+    assert content.count(as_signed) == 1
+    (tmp_path / "x.dcm").write_bytes(content.replace(as_signed, as_unsigned))
+    expected = mapped(lambda x: 0 if x == -2000 else expected_range(x, -2048, 2047), ramp(12, True))
+    assert_pixels(tmp_path / "x.dcm", expected)
+
+
 def test_unused_high_bits_are_ignored(tmp_path):
     # Old scanners keep overlays there.
     values = ramp(12) | np.uint16(0xA000)
@@ -462,7 +475,7 @@ def _assert_refused(path, word, capfd):
     handler = logging.StreamHandler()
     logging.getLogger().addHandler(handler)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")
             with pytest.raises(UnreadableImageError, match=word) as error:
                 read_image(path)
@@ -472,6 +485,7 @@ def _assert_refused(path, word, capfd):
     assert message.startswith(f"{path}: ")
     assert "\n" not in message
     assert not any(secret in message.removeprefix(str(path)) for secret in SECRETS)
+    assert not warned
     assert capfd.readouterr() == ("", "")
 
 
@@ -516,9 +530,10 @@ def test_values_that_break_the_rules_are_never_quoted(tmp_path, capfd):
     assert "PID" not in str(error.value)
     # An identifier of the file meta group that pydicom warns about, value and all.
     (tmp_path / "x.dcm").write_bytes(content.replace(b"1.2.3\0", b"PID-47"))
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         assert read_image(tmp_path / "x.dcm").shape == GREY.shape
+    assert not warned
     assert capfd.readouterr() == ("", "")
 
 
