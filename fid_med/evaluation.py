@@ -294,7 +294,7 @@ def compute_statistics(
     if opened.dark_sixteen_bit:
         warnings.append(
             f"{name}: 16-bit images that use at most a sixteenth of their range (12-bit data?) "
-            "come out nearly black; scale them to the whole range first"
+            "come out nearly black; scale them to the whole range first, or give DICOM a window"
         )
     return statistics, side, warnings
 

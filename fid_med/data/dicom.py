@@ -138,15 +138,18 @@ def read_dicom(path, frame: int | None = None) -> np.ndarray:
         for, pixels without a fixed range, or no decoder for its compression.
     """
     try:
-        header = _read_header(path)
+        header = _read_header(path, pixels=frame is None)
         frames = _frames(header)
         if frame is None and frames > 1:
             raise Refused(
                 f"holds {frames} frames; --multi_frame=unroll takes each as an image of its own"
             )
-        _check(header)
+        _check(header, pixels=frame is None)
         index = (frame or 1) - 1
-        return to_eight_bits(_decode(header, index), header, index)
+        source = header if frame is None else path
+        if frame is not None and header.file_meta.TransferSyntaxUID.is_deflated:
+            source = _read_header(path, pixels=True)  # pydicom inflates none but whole files
+        return to_eight_bits(_decode(source, header, index), header, index)
     except Refused as error:
         raise UnreadableImageError(f"{path}: {error}") from None
     except OSError as error:
@@ -162,11 +165,24 @@ def read_dicom(path, frame: int | None = None) -> np.ndarray:
         raise UnreadableImageError(f"{path}: a damaged DICOM header ({kind})") from None
 
 
-def _read_header(path):
+def is_hardly_used(path) -> bool:
+    """Whether pixels of more than 8 bits come out within a sixteenth of the 256 values.
+
+    That is how 12-bit data looks that its header calls 16-bit and gives no window.
+    """
+    path, frame = split_frame(path)
+    if _read_header(path, pixels=False).BitsStored <= 8:
+        return False
+    return int(np.ptp(read_dicom(path, frame))) <= 16
+
+
+def _read_header(path, pixels):
     pydicom = _pydicom()
     with open(path, "rb") as file:
         try:
-            return pydicom.dcmread(file, specific_tags=[*_IMAGE, *KEYWORDS])
+            return pydicom.dcmread(
+                file, specific_tags=[*_IMAGE, *KEYWORDS], stop_before_pixels=not pixels
+            )
         except pydicom.errors.InvalidDicomError:
             raise Refused("not a DICOM file") from None
 
@@ -175,10 +191,10 @@ def _frames(header):
     return int(header.get("NumberOfFrames") or 1)
 
 
-def _check(header):
+def _check(header, pixels):
     if "FloatPixelData" in header or "DoubleFloatPixelData" in header:
         raise Refused("floating-point pixels have no fixed range")
-    if "PixelData" not in header:
+    if pixels and "PixelData" not in header:
         raise Refused("a DICOM file without pixels (a report, a plan, or cut off before them)")
     if not 1 <= header.BitsStored <= min(16, header.BitsAllocated):
         raise Refused(f"{header.BitsStored:d} bits stored; expected 1 to 16")
@@ -190,8 +206,14 @@ def _check(header):
         raise Refused("its photometric interpretation is none of grey, RGB, YBR and palette")
 
 
-def _decode(header, frame):
-    """Stored values of one frame: integers [H, W], or [H, W, 3] in RGB."""
+def _decode(source, header, frame):
+    """Stored values of one frame: integers [H, W], or [H, W, 3] in RGB.
+
+    Args:
+      source: the header with all its pixels, or a path to read this frame's alone from.
+      header: of the file.
+      frame: number of the frame, from 0.
+    """
     from pydicom.pixels import get_decoder, pixel_array
 
     syntax = header.file_meta.TransferSyntaxUID
@@ -203,7 +225,7 @@ def _decode(header, frame):
     if not decoder.is_available:
         raise Refused(f"no decoder for {known}: {MEND}")
     try:
-        values = pixel_array(header, index=frame)
+        values = pixel_array(source, index=frame)
     except Exception as error:
         raise Refused(f"damaged pixels ({known}, {type(error).__name__})") from None
     shape = (header.Rows, header.Columns) + ((3,) if header.SamplesPerPixel == 3 else ())

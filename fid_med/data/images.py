@@ -194,9 +194,12 @@ def check_pixels(image, name: str) -> np.ndarray:
 def is_dark_sixteen_bit(path) -> bool:
     """Whether a file holds 16-bit grey that uses no more than a sixteenth of its range.
 
-    That is how 12-bit radiographs look when nobody scaled them; as 8 bits they are all but black.
+    That is how 12-bit radiographs look when nobody scaled them; as 8 bits they are all but black
+    (or, in DICOM, where they may be signed or inverted, all but flat).
     """
     try:
+        if dicom.split_frame(path)[1] or _is_dicom(pathlib.Path(path)):
+            return dicom.is_hardly_used(path)
         with Image.open(path) as image:
             return image.mode.startswith("I") and int(np.asarray(image).max()) < 4096
     except Exception:

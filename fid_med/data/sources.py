@@ -75,7 +75,8 @@ def open_source(
 
 def _folder_source(folder, name, multi_frame):
     paths = list_images(folder, multi_frame)
-    sample = [folder / p for p in paths if p.lower().endswith((".png", ".tif", ".tiff"))][:20]
+    eight_bit = (".jpg", ".jpeg", ".jpe", ".bmp", ".webp")
+    sample = [folder / p for p in paths if not p.lower().endswith(eight_bit)][:20]
     loaders = ((path, functools.partial(read_image, folder / path)) for path in paths)
     dark = sum(is_dark_sixteen_bit(path) for path in sample)
     return ImageSource("folder", name, loaders, len(paths), dark)
