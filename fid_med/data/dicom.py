@@ -214,6 +214,7 @@ def _decode(source, header, frame):
       header: of the file.
       frame: number of the frame, from 0.
     """
+    import pydicom.uid
     from pydicom.pixels import get_decoder, pixel_array
 
     syntax = header.file_meta.TransferSyntaxUID
@@ -224,8 +225,10 @@ def _decode(source, header, frame):
         raise Refused(f"no decoder for {known}; convert it to an uncompressed DICOM") from None
     if not decoder.is_available:
         raise Refused(f"no decoder for {known}: {MEND}")
+    # On damaged RLE the decoder of pylibjpeg-rle panics, past every `except Exception`.
+    plugin = "pydicom" if syntax == pydicom.uid.RLELossless else ""
     try:
-        values = pixel_array(source, index=frame)
+        values = pixel_array(source, index=frame, decoding_plugin=plugin)
     except Exception as error:
         raise Refused(f"damaged pixels ({known}, {type(error).__name__})") from None
     shape = (header.Rows, header.Columns) + ((3,) if header.SamplesPerPixel == 3 else ())

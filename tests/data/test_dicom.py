@@ -583,6 +583,14 @@ def test_twelve_bits_that_the_header_calls_sixteen_are_noticed(tmp_path):
     assert open_source(tmp_path, "real", multi_frame="unroll").dark_sixteen_bit == 4
 
 
+def test_damaged_run_lengths_are_refused(tmp_path, capfd):
+    content = bytearray(bundled("MR_small_RLE.dcm").read_bytes())
+    start = content.index(b"\xfe\xff\x00\xe0", content.index(b"\xe0\x7f\x10\x00") + 20) + 8 + 64
+    content[start : start + 200] = b"\x80" * 200  # no run at all
+    (tmp_path / "x.dcm").write_bytes(content)
+    _assert_refused(tmp_path / "x.dcm", r"damaged pixels \(RLE Lossless", capfd)
+
+
 def test_many_threads_read_what_one_reads():
     names = ["MR_small_RLE.dcm", "MR_small_jp2klossless.dcm", "SC_rgb_jpeg_dcmtk.dcm",
              "MR_small_jpeg_ls_lossless.dcm", "examples_palette.dcm", "JPGExtended.dcm",
