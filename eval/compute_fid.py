@@ -44,6 +44,12 @@ _EXCLUDE_TRAINING_IMAGES = flags.DEFINE_bool(
     False,
     "Leave out images that the extractor was trained or validated on.",
 )
+_MULTI_FRAME = flags.DEFINE_enum(
+    "multi_frame",
+    "refuse",
+    ["refuse", "unroll"],
+    "DICOM files of several frames: refuse, or unroll (each frame an image).",
+)
 
 
 def main(real, generated):
@@ -66,6 +72,7 @@ def main(real, generated):
         seed=_SEED.value,
         skip_unreadable=_SKIP_UNREADABLE.value,
         exclude_training_images=_EXCLUDE_TRAINING_IMAGES.value,
+        multi_frame=_MULTI_FRAME.value,
     )
     if _SAVE_STATISTICS.value:
         result.save_statistics(_SAVE_STATISTICS.value)

@@ -115,6 +115,7 @@ def compute_fid(
     num_generated: int | None = None,
     skip_unreadable: bool = False,
     exclude_training_images: bool = False,
+    multi_frame: str = "refuse",
 ) -> FIDResult:
     """Computes the Fréchet inception distance between two sets of images.
 
@@ -129,6 +130,7 @@ def compute_fid(
       num_generated: images to ask a callable for; by default as many as the other side has.
       skip_unreadable: leave unreadable images out and count them, in place of an error.
       exclude_training_images: leave out images that the extractor was trained or validated on.
+      multi_frame: `refuse` DICOM files of several frames, or `unroll` them, each frame an image.
 
     Returns:
       The result; warnings are printed to stderr as well.
@@ -141,7 +143,10 @@ def compute_fid(
     # Everything is opened before anything is computed: a wrong path must not cost an hour.
     given = {n: FeatureStatistics.load(x) for n, x in sides.items() if is_statistics(x)}
     opened = _open_sources(
-        {name: side for name, side in sides.items() if name not in given}, given, num_generated
+        {name: side for name, side in sides.items() if name not in given},
+        given,
+        num_generated,
+        multi_frame,
     )
     loaded = None
     if opened:
@@ -192,9 +197,13 @@ def is_statistics(side) -> bool:
     return isinstance(side, (str, os.PathLike)) and os.fspath(side).endswith(".npz")
 
 
-def _open_sources(sides, given, num_generated):
+def _open_sources(sides, given, num_generated, multi_frame):
     """Opens what holds images; a callable is asked for as many as the other side has."""
-    opened = {n: open_source(x, n) for n, x in sides.items() if not _is_callable(x)}
+    opened = {
+        n: open_source(x, n, multi_frame=multi_frame)
+        for n, x in sides.items()
+        if not _is_callable(x)
+    }
     counts = [x.count for x in (*given.values(), *opened.values()) if x.count]
     for name, side in sides.items():
         if _is_callable(side):
@@ -285,7 +294,7 @@ def compute_statistics(
     if opened.dark_sixteen_bit:
         warnings.append(
             f"{name}: 16-bit images that use at most a sixteenth of their range (12-bit data?) "
-            "come out nearly black; scale them to the whole range first"
+            "come out nearly black; scale them to the whole range first, or give DICOM a window"
         )
     return statistics, side, warnings
 
