@@ -8,6 +8,15 @@ HERE = pathlib.Path(__file__).parent
 VERSION = {}
 exec((HERE / "fid_med" / "version.py").read_text(encoding="utf-8"), VERSION)
 
+# pylibjpeg-libjpeg is GPL-3; it alone reads JPEG Lossless and 12-bit JPEG. Without pylibjpeg-rle:
+# pydicom's own decoder fails in the open where that one panics.
+DICOM = [
+    "pydicom>=3.0",
+    "pylibjpeg>=2.0.1",
+    "pylibjpeg-libjpeg>=2.1",
+    "pylibjpeg-openjpeg>=2.3",
+]
+
 setuptools.setup(
     name="fid_med",
     version=VERSION["__version__"],
@@ -37,7 +46,8 @@ setuptools.setup(
         "importlib_resources",
     ],
     extras_require={
-        "test": ["pytest>=7.4", "ruff==0.17.6", "scikit-image>=0.22"],
+        "dicom": DICOM,
+        "test": ["pytest>=7.4", "ruff==0.17.6", "scikit-image>=0.22", *DICOM],
     },
     classifiers=[
         "Programming Language :: Python :: 3",

@@ -44,6 +44,12 @@ _EXCLUDE_TRAINING_IMAGES = flags.DEFINE_bool(
     False,
     "Leave out images that the extractor was trained or validated on.",
 )
+_MULTI_FRAME = flags.DEFINE_enum(
+    "multi_frame",
+    "refuse",
+    ["refuse", "unroll"],
+    "DICOM files of several frames: refuse, or unroll (each frame an image).",
+)
 _CACHE_DIR = flags.DEFINE_string(
     "cache_dir",
     None,
@@ -119,6 +125,7 @@ def main(real, generated):
         seed=_SEED.value,
         skip_unreadable=_SKIP_UNREADABLE.value,
         exclude_training_images=_EXCLUDE_TRAINING_IMAGES.value,
+        multi_frame=_MULTI_FRAME.value,
         keep_features=_SAVE_FEATURES.value,
         cache_dir=_CACHE_DIR.value,
     )

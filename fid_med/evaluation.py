@@ -37,6 +37,7 @@ def compute_fid(
     num_generated: int | None = None,
     skip_unreadable: bool = False,
     exclude_training_images: bool = False,
+    multi_frame: str = "refuse",
     keep_features: bool = False,
     cache_dir=None,
 ) -> FIDResult:
@@ -63,6 +64,7 @@ def compute_fid(
       num_generated: images to ask a callable for; by default as many as the other side has.
       skip_unreadable: leave unreadable images out and count them, in place of an error.
       exclude_training_images: leave out images that the extractor was trained or validated on.
+      multi_frame: `refuse` DICOM files of several frames, or `unroll` them, each frame an image.
       keep_features: keep the features of single images in the result, whatever the metrics.
       cache_dir: folder that keeps features by the content of image files, so that a killed run
         goes on and a repeated one computes only what changed. It holds features of single images
@@ -84,9 +86,8 @@ def compute_fid(
     # Everything is opened before anything is computed: a wrong path must not cost an hour.
     done = {name: _loaded_statistics(x, name) for name, x in sides.items() if is_statistics(x)}
     _check_features(done, [*wanted[1:], *(["per_class"] if per_class else [])])
-    opened = _open_sources(
-        {name: side for name, side in sides.items() if name not in done}, done, num_generated
-    )
+    still = {name: side for name, side in sides.items() if name not in done}
+    opened = _open_sources(still, done, num_generated, multi_frame)
     counts = [x.side.count for x in done.values()] + [x.count for x in opened.values()]
     small = any(count is None or count < SMALL_SAMPLE for count in counts)
     if metrics is None and small:
@@ -116,7 +117,7 @@ def compute_fid(
     warnings = [line for name in ("real", "generated") for line in done[name].warnings]
     warnings += check_comparable(*statistics)
     warnings += _small_sample_warnings([done["real"].side, done["generated"].side])
-    features = {name: _feature_set(done[name], sides[name], name) for name in done}
+    features = {name: _feature_set(done[name], sides[name], name, multi_frame) for name in done}
     comparison = Comparison(
         statistics,
         features["real"],
@@ -201,20 +202,24 @@ def _check_features(done, wanted):
         )
 
 
-def _feature_set(extraction, side, name) -> FeatureSet | None:
+def _feature_set(extraction, side, name, multi_frame) -> FeatureSet | None:
     if extraction.features is None:
         return None
     loaders = None
     if extraction.side.kind in ("folder", "array"):
-        loaders = dict(open_source(side, name).loaders)
+        loaders = dict(open_source(side, name, multi_frame=multi_frame).loaders)
     return FeatureSet(
         extraction.features, extraction.names, extraction.digests, extraction.groups, loaders
     )
 
 
-def _open_sources(sides, done, num_generated):
+def _open_sources(sides, done, num_generated, multi_frame):
     """Opens what holds images; a callable is asked for as many as the other side has."""
-    opened = {n: open_source(x, n) for n, x in sides.items() if not is_generator(x)}
+    opened = {
+        name: open_source(side, name, multi_frame=multi_frame)
+        for name, side in sides.items()
+        if not is_generator(side)
+    }
     counts = [x.side.count for x in done.values()] + [x.count for x in opened.values()]
     for name, side in sides.items():
         if is_generator(side):

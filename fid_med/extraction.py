@@ -265,6 +265,7 @@ class _Run:
         if self.opened.dark_sixteen_bit:
             lines.append(
                 f"{name}: 16-bit images that use at most a sixteenth of their range (12-bit data?) "
-                "come out nearly black; scale them to the whole range first"
+                "come out nearly black; scale them to the whole range first, or give DICOM "
+                "a window"
             )
         return lines

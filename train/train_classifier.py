@@ -29,6 +29,12 @@ _PATIENT_REGEX = flags.DEFINE_string(
     "Regular expression that finds the patient in a file's name (labelled_folder); its first "
     "group, or the whole match. No patient's images are put into two splits.",
 )
+_MULTI_FRAME = flags.DEFINE_enum(
+    "multi_frame",
+    "refuse",
+    ["refuse", "unroll"],
+    "DICOM files of several frames (labelled_folder): refuse, or unroll (each frame an image).",
+)
 _WEIGHTS = flags.DEFINE_string(
     "weights",
     "imagenet",
@@ -77,6 +83,7 @@ def main():
         _DATASET.value,
         _DATA_DIR.value,
         patient_regex=_PATIENT_REGEX.value,
+        multi_frame=_MULTI_FRAME.value,
         phantoms=_PHANTOMS.value,
         image_size=_IMAGE_SIZE.value,
         label=_LABEL.value,
@@ -98,7 +105,7 @@ def main():
         seed=_SEED.value,
     )
     result = training.train(images, config, output_dir)
-    named = ["dataset", "patient_regex"]
+    named = ["dataset", "patient_regex", "multi_frame"]
     if _DATASET.value == "phantom":
         named = ["dataset", "phantoms", "label"]
     write_training(

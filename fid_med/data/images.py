@@ -6,51 +6,62 @@ import pathlib
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from fid_med.data import dicom
 from fid_med.errors import DataError, UnreadableImageError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".tif", ".tiff", ".bmp", ".webp")
-DICOM_SUFFIXES = (".dcm", ".dicom")
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
 _ONE_FRAME_FORMATS = ("TIFF", "WEBP", "PNG")
 _SAMPLE_FORMAT = 339  # TIFF's tag: 1 unsigned, 2 signed, 3 floating point, 4 not stated
 
 
-def list_images(folder) -> list[str]:
+def list_images(folder, multi_frame: str = "refuse") -> list[str]:
     """Lists the images below `folder`, nested folders and links included.
 
-    A file counts as an image by its suffix (`IMAGE_SUFFIXES`, any case). Hidden files and folders,
-    macOS resource forks (`._x.png`) and `__MACOSX` are passed over, as is every other suffix.
+    A file counts as an image by its suffix (`IMAGE_SUFFIXES`, `dicom.SUFFIXES`, any case). Scanners
+    name files without a suffix, or by a number with dots in it: such a file counts where it begins
+    as a DICOM file does. Hidden files and folders, macOS resource forks (`._x.png`), `__MACOSX` and
+    `DICOMDIR` are passed over, as is every other suffix.
 
     Args:
       folder: path of a folder.
+      multi_frame: DICOM files of several frames are listed once, to be refused by `read_image`
+        (`refuse`), or once for each frame, as `name#0001` and so on (`unroll`).
 
     Returns:
       Paths relative to `folder`, with forward slashes, sorted by code point: the same order on
       every machine.
 
     Raises:
-      DataError: no such folder, no image in it, or DICOM files in it.
+      DataError: no such folder, no image in it, or DICOM files in it and no pydicom.
     """
+    if multi_frame not in dicom.MULTI_FRAME:
+        raise DataError(f"multi_frame {multi_frame!r}: expected {' or '.join(dicom.MULTI_FRAME)}")
     folder = pathlib.Path(folder)
     if not folder.exists():
         raise DataError(f"{folder}: no such folder; check the path")
     if not folder.is_dir():
         raise DataError(f"{folder}: is a file, not a folder of images")
-    images, dicom = [], []
+    images, of_dicom = [], []
     for path in _walk(folder, frozenset()):
-        suffix = path.suffix.lower()
-        if suffix in IMAGE_SUFFIXES:
+        if path.suffix.lower() in IMAGE_SUFFIXES:
             images.append(path.relative_to(folder).as_posix())
-        elif suffix in DICOM_SUFFIXES:
-            dicom.append(path.relative_to(folder).as_posix())
-    if dicom:
-        raise DataError(
-            f"{folder}: {len(dicom)} DICOM files (such as {min(dicom)}), which this version does "
-            "not read; convert them to 8- or 16-bit PNG first"
-        )
-    if not images:
-        raise DataError(f"{folder}: holds no image ({', '.join(IMAGE_SUFFIXES)})")
-    return sorted(images)
+        elif _is_dicom(path):
+            of_dicom.append(path.relative_to(folder).as_posix())
+    if of_dicom:
+        dicom.require(len(of_dicom), min(of_dicom), folder)
+        if multi_frame == "unroll":
+            of_dicom = [x for name in of_dicom for x in dicom.frame_names(folder, name)]
+    if not images and not of_dicom:
+        raise DataError(f"{folder}: holds no image ({', '.join(IMAGE_SUFFIXES + dicom.SUFFIXES)})")
+    return sorted(images + of_dicom)
+
+
+def _is_dicom(path):
+    if path.suffix.lower() in dicom.SUFFIXES:
+        return True
+    bare = not path.suffix or path.suffix[1:].isdigit()
+    return bare and path.name.upper() != "DICOMDIR" and dicom.has_preamble(path)
 
 
 def _walk(folder, above):
@@ -69,14 +80,14 @@ def _walk(folder, above):
 def read_image(path) -> np.ndarray:
     """Reads one image file as 8-bit pixels.
 
-    PNG, JPEG, TIFF, BMP and WebP; 1, 8 and 16 bits; grey, RGB, RGBA, palette, CMYK. The rules:
-    EXIF orientation is applied; alpha is composited on black; a TIFF whose 0 is white is inverted;
-    16-bit grey is scaled from its whole range, round(v * 255 / 65535), never from the image's own
-    minimum and maximum, so that intensities stay comparable between images (Pillow reduces 16-bit
-    colour to 8 by its high byte).
+    DICOM by the rules of `dicom.read_dicom`. PNG, JPEG, TIFF, BMP and WebP (1, 8 and 16 bits; grey,
+    RGB, RGBA, palette, CMYK) by these: EXIF orientation is applied; alpha is composited on black; a
+    TIFF whose 0 is white is inverted; 16-bit grey is scaled from its whole range,
+    round(v * 255 / 65535), never from the image's own minimum and maximum, so that intensities stay
+    comparable between images (Pillow reduces 16-bit colour to 8 by its high byte).
 
     Args:
-      path: path of the file.
+      path: path of the file, or `file#0001` for a frame of a DICOM file, as `list_images` names it.
 
     Returns:
       uint8 [H, W] for a grey image, [H, W, 3] (RGB) for one in colour.
@@ -85,6 +96,9 @@ def read_image(path) -> np.ndarray:
       UnreadableImageError: missing, truncated, no image of these formats, several frames, or
         pixels without a fixed range (signed, 32 bits, floating point).
     """
+    file_path, frame = dicom.split_frame(path)
+    if frame is not None or _is_dicom(pathlib.Path(path)):
+        return dicom.read_dicom(file_path, frame)
     try:
         # Given a path, Pillow (13.0, not yet 10.1) maps an uncompressed TIFF into memory, by the
         # wrong number of columns where its orientation lays it on its side. A file it reads.
@@ -102,7 +116,9 @@ def read_image(path) -> np.ndarray:
     except UnreadableImageError:
         raise
     except UnidentifiedImageError:
-        raise UnreadableImageError(f"{path}: not an image (PNG, JPEG, TIFF, BMP or WebP)") from None
+        raise UnreadableImageError(
+            f"{path}: not an image (PNG, JPEG, TIFF, BMP, WebP or DICOM)"
+        ) from None
     # Pillow's decoders raise whatever they stumble over in a damaged file.
     except Exception as error:
         reason = str(error) or type(error).__name__
@@ -178,9 +194,12 @@ def check_pixels(image, name: str) -> np.ndarray:
 def is_dark_sixteen_bit(path) -> bool:
     """Whether a file holds 16-bit grey that uses no more than a sixteenth of its range.
 
-    That is how 12-bit radiographs look when nobody scaled them; as 8 bits they are all but black.
+    That is how 12-bit radiographs look when nobody scaled them; as 8 bits they are all but black
+    (or, in DICOM, where they may be signed or inverted, all but flat).
     """
     try:
+        if dicom.split_frame(path)[1] or _is_dicom(pathlib.Path(path)):
+            return dicom.is_hardly_used(path)
         with Image.open(path) as image:
             return image.mode.startswith("I") and int(np.asarray(image).max()) < 4096
     except Exception:

@@ -53,7 +53,9 @@ def is_generator(source) -> bool:
     )
 
 
-def open_source(source, name: str, num_images: int | None = None) -> ImageSource:
+def open_source(
+    source, name: str, num_images: int | None = None, multi_frame: str = "refuse"
+) -> ImageSource:
     """Opens whatever holds images.
 
     Args:
@@ -63,12 +65,13 @@ def open_source(source, name: str, num_images: int | None = None) -> ImageSource
         fewer (at least one) as such an array, called until `num_images` are there.
       name: what messages call it, such as "real".
       num_images: how many images to ask a callable for.
+      multi_frame: for the DICOM files of a folder, as for `list_images`.
 
     Raises:
       DataError: what cannot be a source, or a callable without `num_images`.
     """
     if isinstance(source, (str, os.PathLike)):
-        return _folder_source(pathlib.Path(source), name)
+        return _folder_source(pathlib.Path(source), name, multi_frame)
     if hasattr(source, "__array__"):
         return _array_source(np.asarray(source), name)
     if hasattr(source, "element_spec"):
@@ -83,9 +86,10 @@ def open_source(source, name: str, num_images: int | None = None) -> ImageSource
     )
 
 
-def _folder_source(folder, name):
-    paths = list_images(folder)
-    sample = [folder / p for p in paths if p.lower().endswith((".png", ".tif", ".tiff"))][:20]
+def _folder_source(folder, name, multi_frame):
+    paths = list_images(folder, multi_frame)
+    eight_bit = (".jpg", ".jpeg", ".jpe", ".bmp", ".webp")
+    sample = [folder / p for p in paths if not p.lower().endswith(eight_bit)][:20]
     loaders = ((path, functools.partial(read_image, folder / path)) for path in paths)
     dark = sum(is_dark_sixteen_bit(path) for path in sample)
     return ImageSource("folder", name, loaders, len(paths), dark, paths)

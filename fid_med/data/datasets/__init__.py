@@ -9,6 +9,7 @@ def load_dataset(
     data_dir: str | None,
     *,
     patient_regex: str | None = None,
+    multi_frame: str = "refuse",
     phantoms: int = 600,
     image_size: int = 299,
     label: str = "body_part",
@@ -19,7 +20,7 @@ def load_dataset(
     Args:
       name: of the data set.
       data_dir: its folder or file; none for phantoms.
-      patient_regex: for `labelled_folder`.
+      patient_regex, multi_frame: for `labelled_folder`.
       phantoms, image_size, label, seed: for `phantom`.
 
     Raises:
@@ -34,7 +35,7 @@ def load_dataset(
     if name == "labelled_folder":
         from fid_med.data.datasets import labelled_folder
 
-        return labelled_folder.load(data_dir, patient_regex)
+        return labelled_folder.load(data_dir, patient_regex, multi_frame)
     if name == "medmnist":
         from fid_med.data.datasets import medmnist
 

@@ -11,11 +11,12 @@ from fid_med.data.labelled import LabelledImages
 from fid_med.errors import DataError
 
 
-def load(folder, patient_regex: str | None = None) -> LabelledImages:
+def load(folder, patient_regex: str | None = None, multi_frame: str = "refuse") -> LabelledImages:
     """Lists `<folder>/<label>/**/*`.
 
     Args:
       folder: path; images directly in it, outside any label's folder, are an error.
+      multi_frame: as for `list_images`.
       patient_regex: searched in each file's name without folders; its first group, or the whole
         match where it has none, is the patient. Example: `^.{8}` for the first eight characters.
 
@@ -23,7 +24,7 @@ def load(folder, patient_regex: str | None = None) -> LabelledImages:
       DataError: no label folders, one label only, or a name that the expression does not match.
     """
     folder = pathlib.Path(folder)
-    names = list_images(folder)
+    names = list_images(folder, multi_frame)
     stray = [name for name in names if "/" not in name]
     if stray:
         raise DataError(

@@ -1,0 +1,207 @@
+"""Stored values of a DICOM image to 8 bits: the greyscale pipeline of PS3.3 C.11, and colour.
+
+A header is a `pydicom.Dataset`; here it is only asked, so this module needs no pydicom (but for
+segmented palettes). pydicom's own functions of the same purpose take the range from the image's
+minimum and maximum, turn a window over where the rescale slope is negative, fail for tables of
+12 bits and wrap around in tables of 8-bit values with more than 256 entries.
+"""
+
+import numpy as np
+
+GREY = ("MONOCHROME1", "MONOCHROME2")
+PALETTE = "PALETTE COLOR"
+_COLOURS = ("Red", "Green", "Blue")
+_FRAME_GROUPS = ("PixelValueTransformationSequence", "FrameVOILUTSequence")
+
+# All that is asked of a header beside what decoding needs.
+KEYWORDS = (
+    "PixelPaddingValue",
+    "PixelPaddingRangeLimit",
+    "ModalityLUTSequence",
+    "RescaleSlope",
+    "RescaleIntercept",
+    "VOILUTSequence",
+    "WindowCenter",
+    "WindowWidth",
+    "VOILUTFunction",
+    "PresentationLUTShape",
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
+    "PixelPresentation",
+    *(f"{colour}PaletteColorLookupTableDescriptor" for colour in _COLOURS),
+    *(f"{colour}PaletteColorLookupTableData" for colour in _COLOURS),
+    *(f"Segmented{colour}PaletteColorLookupTableData" for colour in _COLOURS),
+)
+
+
+class Refused(Exception):
+    """Why a file cannot be taken, in words that quote nothing of its header."""
+
+
+def to_eight_bits(values: np.ndarray, header, frame: int = 0) -> np.ndarray:
+    """Scales the stored values of one frame, by the rules of `dicom.read_dicom`.
+
+    Args:
+      values: integers [H, W], or [H, W, 3] in RGB.
+      header: of the file.
+      frame: number of the frame, from 0.
+
+    Returns:
+      uint8 [H, W] for grey, [H, W, 3] (RGB) for colour.
+
+    Raises:
+      Refused: a header without a rule.
+    """
+    bits, signed = header.BitsStored, header.PixelRepresentation == 1
+    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+    # All that follows depends on the stored value alone: worked out once for each, then looked up.
+    stored = np.arange(low, high + 1)
+    if header.PhotometricInterpretation == PALETTE:
+        table = _palette(stored, header)
+    elif header.PhotometricInterpretation in GREY:
+        table = _grey(stored, _Places(header, frame))
+    else:
+        table = _scaled(stored, low, high)
+    return table[np.clip(values.astype(np.int32), low, high) - low]
+
+
+class _Places:
+    """Where an element of one frame may stand, the nearest place first."""
+
+    def __init__(self, header, frame):
+        groups = [
+            *list(header.get("PerFrameFunctionalGroupsSequence") or ())[frame : frame + 1],
+            *list(header.get("SharedFunctionalGroupsSequence") or ())[:1],
+        ]
+        sequences = [group.get(name) for group in groups for name in _FRAME_GROUPS]
+        self._places = [sequence[0] for sequence in sequences if sequence]
+        self._places.append(header)
+        self.header = header
+
+    def get(self, keyword):
+        """Its value, the first where there are several, or None."""
+        for place in self._places:
+            value = place.get(keyword)
+            if not isinstance(value, (str, bytes)) and hasattr(value, "__len__"):
+                value = value[0] if len(value) else None
+            if value is not None and value != "":
+                return value
+        return None
+
+    def number(self, keyword):
+        value = self.get(keyword)
+        if value is not None and not np.isfinite(float(value)):
+            raise Refused(f"its {keyword} is no finite number")
+        return None if value is None else float(value)
+
+    def word(self, keyword):
+        return str(self.get(keyword) or "").strip().upper()
+
+
+def _grey(stored, places):
+    grey = _values_of_interest(*_modality(stored, places), places)
+    inverse = places.word("PresentationLUTShape") == "INVERSE"
+    if places.header.PhotometricInterpretation == "MONOCHROME1" or inverse:
+        grey = 255 - grey
+    grey[_is_padding(stored, places)] = 0
+    return grey
+
+
+def _modality(stored, places):
+    """Values after the Modality LUT or rescale, and the ends of their range (PS3.3 C.11.1)."""
+    low, high = int(stored[0]), int(stored[-1])
+    item = places.get("ModalityLUTSequence")
+    if item is not None:
+        table = _LookUpTable(item.LUTDescriptor, item.LUTData, places.header, low < 0)
+        return table(stored), 0, table.highest
+    slope, intercept = places.number("RescaleSlope"), places.number("RescaleIntercept")
+    slope, intercept = 1.0 if slope is None else slope, intercept or 0.0
+    ends = sorted((low * slope + intercept, high * slope + intercept))
+    if slope == 0 or not np.isfinite(255 * (ends[1] - ends[0])):
+        raise Refused("its RescaleSlope leaves no range")
+    return stored * slope + intercept, *ends
+
+
+def _values_of_interest(values, low, high, places):
+    """uint8 after the VOI LUT, the window, or the whole range (PS3.3 C.11.2)."""
+    item = places.get("VOILUTSequence")
+    if item is not None:
+        table = _LookUpTable(item.LUTDescriptor, item.LUTData, places.header, low < 0)
+        return _scaled(table(np.floor(values + 0.5).astype(np.int64)), 0, table.highest)
+    center, width = places.number("WindowCenter"), places.number("WindowWidth")
+    function = places.word("VOILUTFunction") or "LINEAR"
+    if function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
+        raise Refused("its VOILUTFunction is none of LINEAR, LINEAR_EXACT and SIGMOID")
+    least = 1 if function == "LINEAR" else np.finfo(float).tiny
+    if center is None or width is None or width < least:
+        return _scaled(values, low, high)
+    if function == "SIGMOID":
+        # Beyond 500 the curve is 0 or 1 to the last digit already.
+        exponent = np.clip(-4 * (values - center) / width, -500, 500)
+        return _scaled(1 / (1 + np.exp(exponent)), 0, 1)
+    if function == "LINEAR":
+        center, width = center - 0.5, width - 1
+    if width == 0:
+        return np.where(values <= center, 0, 255).astype(np.uint8)
+    return _scaled(values, center - width / 2, center + width / 2)
+
+
+def _scaled(values, low, high):
+    """uint8: `low` and below to 0, `high` and above to 255, rounded half up between."""
+    fractions = (np.clip(values, low, high) - low) * 255 / (high - low)
+    return np.floor(fractions + 0.5).astype(np.uint8)
+
+
+def _is_padding(stored, places):
+    ends = [places.get(name) for name in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
+    if ends[0] is None:
+        return np.zeros(stored.shape, bool)
+    low, high = int(stored[0]), int(stored[-1])
+    ends = [int(end) for end in ends if end is not None]
+    # Written as unsigned where pixels are signed, or the other way round, in many a file.
+    ends = [end - 65536 if end > high else end + 65536 if end < low else end for end in ends]
+    return (stored >= min(ends)) & (stored <= max(ends))
+
+
+class _LookUpTable:
+    """A table of PS3.3 C.11.1.1 (modality), C.11.2.1.1 (VOI) or C.7.6.3.1.5 (palette).
+
+    Attributes:
+      highest: the highest value that its bits allow.
+    """
+
+    def __init__(self, descriptor, data, header, signed):
+        entries, first, bits = (int(x) for x in descriptor)
+        if not 1 <= bits <= 16:
+            raise Refused("a look-up table of other than 1 to 16 bits")
+        entries = entries or 65536
+        little = header.original_encoding[1]
+        if not isinstance(data, bytes):
+            words = np.atleast_1d(np.asarray(data, np.int64))
+            data, little = (words & 0xFFFF).astype("<u2").tobytes(), True
+        # Values of 8 bits come one a word, or two.
+        dtype = np.uint8 if len(data) < 2 * entries else "<u2" if little else ">u2"
+        self._values = np.frombuffer(data, dtype, entries)
+        self._first = first - 65536 if signed and first > 32767 else first
+        self.highest = 2**bits - 1
+
+    def __call__(self, values):
+        found = self._values[np.clip(values - self._first, 0, len(self._values) - 1)]
+        return np.minimum(found.astype(np.int64), self.highest)
+
+
+def _palette(stored, header):
+    if "SegmentedRedPaletteColorLookupTableData" in header:
+        from pydicom.pixels import apply_color_lut
+
+        if len(stored) > 256 and header.RedPaletteColorLookupTableDescriptor[2] == 8:
+            raise Refused("a segmented palette of 8 bits under more than 8 bits stored")
+        colours = apply_color_lut(stored, header)
+        return _scaled(colours.astype(np.int64), 0, np.iinfo(colours.dtype).max)
+    channels = []
+    for colour in _COLOURS:
+        name = f"{colour}PaletteColorLookupTable"
+        descriptor, data = header[f"{name}Descriptor"].value, header[f"{name}Data"].value
+        table = _LookUpTable(descriptor, data, header, stored[0] < 0)
+        channels.append(_scaled(table(stored), 0, table.highest))
+    return np.stack(channels, axis=-1)
