@@ -134,8 +134,8 @@ def extract(
                 store.append(rows)
                 names += [image.name for image in batch]
                 digests += [image.digests[-1] for image in batch]
-    for rows in pending:
-        statistics.update(rows)
+    if pending:
+        statistics.update(np.concatenate(pending))
     run.side.count = statistics.count
     run.check_enough()
     extraction = Extraction(statistics, run.side, [*run.warnings, *run.last_warnings()])
@@ -203,7 +203,7 @@ class _Run:
             self.opened,
             self.extractor.preprocessing,
             self.hashers,
-            look_up=self.cache and self.cache.get,
+            look_up=None if self.cache is None else self.cache.get,
         )
         with contextlib.closing(images):
             for image in images:

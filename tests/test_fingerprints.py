@@ -7,6 +7,7 @@ import inspect
 import numpy as np
 import pytest
 
+from fid_med.errors import DataError
 from fid_med.fingerprints import ImageHasher, extractor_fingerprint
 
 RNG = np.random.default_rng(0)
@@ -21,6 +22,12 @@ def test_image_digest_does_not_depend_on_memory_layout(pixels):
     assert HASHER.digest(np.asfortranarray(pixels)) == expected
     assert HASHER.digest(np.repeat(pixels, 2, axis=0)[::2]) == expected
     assert HASHER.digest(pixels[::-1][::-1]) == expected
+
+
+@pytest.mark.parametrize("key", ["", "ab" * 15, "zz" * 16, None, 3], ids=str)
+def test_a_key_that_protects_nothing_is_refused(key):
+    with pytest.raises(DataError, match="32 hex digits"):
+        ImageHasher(key)
 
 
 def test_single_channel_counts_as_grey():

@@ -150,3 +150,28 @@ def test_input_is_left_alone():
         Preprocessing(96, 96, resize, "pad").apply(pixels)[...].sum()
         as_rgb_batch([pixels])[...] = 0
     np.testing.assert_array_equal(pixels, before)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"height": 0},
+        {"width": -3},
+        {"height": 75.0},
+        {"width": "299"},
+        {"height": True},
+        {"scale": float("nan")},
+        {"offset": float("inf")},
+        {"scale": None},
+    ],
+    ids=str,
+)
+def test_sizes_and_scales_that_are_none_are_refused(fields):
+    with pytest.raises(DataError, match=r"image size|scale"):
+        Preprocessing(**fields)
+
+
+@pytest.mark.parametrize("fields", [None, [], "antialias", 3], ids=str)
+def test_fields_that_are_none_are_refused(fields):
+    with pytest.raises(ExtractorError, match="expected its fields"):
+        Preprocessing.from_dict(fields)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fid_med.data.preprocessing import Preprocessing
-from fid_med.data.sources import ImageSource, open_source, prepared_images
+from fid_med.data.sources import ImageSource, content_key, open_source, prepared_images
 from fid_med.errors import DataError, UnreadableImageError
 from fid_med.fingerprints import ImageHasher
 
@@ -218,3 +218,46 @@ def test_images_not_yet_begun_are_dropped_on_closing():
     threading.Timer(0.2, go_on.set).start()
     images.close()
     assert loaded in ([0], [0, 1])
+
+
+def test_a_file_is_known_by_its_content(write_images):
+    folder = write_images("set", NUMBERED[:3])
+    keys = [content_key(load) for _, load in open_source(folder, "x").loaders]
+    assert len(set(keys)) == 3
+    (folder / "000.png").rename(folder / "9.png")
+    assert [content_key(load) for _, load in open_source(folder, "x").loaders] == [
+        keys[1], keys[2], keys[0]
+    ]  # fmt: skip
+    # A frame is part of a file, and no two frames are one image.
+    frames = [functools.partial(str, folder / f"9.png#{i:04d}") for i in (1, 2)]
+    assert len({*map(content_key, frames), keys[0]}) == 3
+    assert content_key(functools.partial(str, folder / "missing.png")) is None
+    assert all(content_key(load) is None for _, load in open_source(NUMBERED[:2], "x").loaders)
+
+
+def test_what_is_known_is_not_decoded(write_images):
+    folder = write_images("set", NUMBERED[:4])
+    source = open_source(folder, "x")
+    source.loaders = list(source.loaders)
+    known = content_key(source.loaders[2][1])
+    images = list(prepared_images(source, TINY, look_up={known: "found"}.get))
+    assert [image.found for image in images] == [None, None, "found", None]
+    assert images[2].pixels is None
+    assert all(
+        image.key == content_key(load)
+        for image, (_, load) in zip(images, source.loaders, strict=True)
+    )
+
+
+def test_a_file_written_to_while_it_is_read_has_no_key(write_images):
+    folder = write_images("set", NUMBERED[:1])
+    path = folder / "000.png"
+
+    def load(path):
+        path.write_bytes(b"another content")
+        return NUMBERED[0]
+
+    source = ImageSource("folder", "x", [("000.png", functools.partial(load, path))])
+    (image,) = prepared_images(source, TINY, look_up=lambda key: None)
+    assert image.pixels is not None
+    assert image.key is None

@@ -66,11 +66,10 @@ def test_saved_extractor_comes_back_with_all_it_carries(saved, small_extractor, 
 def test_saved_extractor_loads_with_plain_keras(saved, small_extractor, phantoms):
     model = keras.models.load_model(saved[0])
     pixels = np.repeat(phantoms[0][:2, :75, :75, None], 3, axis=-1).astype(np.float32)
-    np.testing.assert_allclose(
-        np.asarray(model(pixels, training=False)),
-        small_extractor.extract_batch(pixels),
-        atol=1e-5,
-    )
+    expected = np.asarray(model(pixels, training=False))
+    obtained = small_extractor.extract_batch(pixels)
+    # Random weights blow the rounding of folded and unfolded normalisation up to 1e-5 and more.
+    assert np.abs(obtained - expected).max() <= 5e-5 * np.abs(expected).max()
 
 
 def test_classifier_is_cut_to_the_same_extractor(small_extractor, saved, tmp_path):
@@ -129,6 +128,48 @@ def test_features_hardly_depend_on_the_batch(small_extractor, phantoms):
     for size in (1, 5):
         parts = small_extractor.extract(images, batch_size=size)
         assert np.abs(parts - whole).max() <= 1e-5 * np.abs(whole).max()
+
+
+def test_features_of_one_image_are_those_in_a_batch(small_extractor, phantoms):
+    whole = small_extractor.extract(phantoms[0][:3], batch_size=3)
+    alone = small_extractor.extract(phantoms[0][:1])
+    assert alone.shape == (1, 2048)
+    # To the bit where this was written; a batch of one summed in another order, 6e-7 away.
+    assert np.abs(alone - whole[:1]).max() <= 1e-7 * np.abs(whole).max()
+
+
+def test_bytes_and_floats_give_the_same_features(small_extractor):
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 75, 75, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(
+        small_extractor.extract_batch(pixels),
+        small_extractor.extract_batch(pixels.astype(np.float32)),
+    )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"preprocessing": None},
+        {"preprocessing": [1]},
+        {"preprocessing": {"height": 75}},
+        {"labels": 3},
+        {"lineage": None},
+        {"fingerprint": None},
+        {"training_images": []},
+        {"training_images": {"key": "00", "train": [], "validation": []}},
+        {"training_images": {"key": "xy" * 16, "train": [], "validation": []}},
+        {"training_images": {"key": "00" * 16, "train": 3, "validation": []}},
+    ],
+    ids=str,
+)
+def test_damaged_metadata_is_told_in_one_line(saved, tmp_path, change):
+    def alter(name, content):
+        return json.dumps(json.loads(content) | change) if name == "fid_med.json" else content
+
+    _rewrite(saved[0], tmp_path / "x.keras", alter)
+    with pytest.raises(ExtractorError, match=r"x\.keras: its") as refusal:
+        load_extractor(tmp_path / "x.keras")
+    assert "\n" not in str(refusal.value)
 
 
 def test_grey_and_grey_repeated_to_rgb_are_one(small_extractor, phantoms):
