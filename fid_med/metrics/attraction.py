@@ -27,8 +27,8 @@ class Attraction(NamedTuple):
             training images' part of all real images.
         p_value: chance of an excess this large when patients are dealt out anew to the two sides,
             one-sided; never below 1 / (permutations + 1).
-        nearer: mean over generated images of the chance that the nearest of equally many random
-            training and held-out images is a training image; 0.5 without attraction.
+        nearer: mean over generated images of the chance that the nearest image is a training image
+            where as many patients of either side are drawn at random; 0.5 without attraction.
     """
 
     share: float
@@ -73,7 +73,7 @@ def attraction(
         share=float(counts[: len(training)].sum() / len(generated)),
         expected=len(training) / len(real),
         p_value=(1 + int(reached)) / (1 + permutations),
-        nearer=_nearer(generated, training, held_out),
+        nearer=_nearer(generated, training, held_out, groups),
     )
 
 
@@ -99,20 +99,25 @@ def pooled_groups(training_groups, held_out_groups, count, held_out_count):
     return np.concatenate([first, second + number])
 
 
-def _nearer(generated, training, held_out) -> float:
-    """Mean chance that training is nearer at equal counts, the larger set drawn at random from."""
-    swap = len(held_out) > len(training)
-    large, small = (held_out, training) if swap else (training, held_out)
+def _nearer(generated, training, held_out, groups) -> float:
+    """Mean chance that training is nearer where as many patients of the larger side are drawn."""
+    sides = (training, groups[: len(training)]), (held_out, groups[len(training) :])
+    counts = [len(np.unique(labels)) for _, labels in sides]
+    swap = counts[1] > counts[0]
+    (large, labels), (small, _) = reversed(sides) if swap else sides
+    large, labels = (x[np.argsort(labels, kind="stable")] for x in (large, labels))
+    starts = np.flatnonzero(np.diff(labels, prepend=-1))
     nearest = nearest_neighbours(generated, small).distances ** 2
     mean = large.mean(axis=0)
     centred = generated - mean
     slack = TIE * (squared_norms(centred) + nearest)
     closer = np.empty((2, len(generated)))
     for part, block in squared_distances(centred, large - mean):
+        # With and without those exactly as near, so that ties count half.
         for row, limit in enumerate((nearest - slack, nearest + slack)):
-            closer[row, part] = (block < limit[part, None]).sum(axis=1)
-    # With and without those exactly as near, so that ties count half.
-    chance = float(1 - _all_missed(closer, len(large), len(small)).mean())
+            patients = np.logical_or.reduceat(block < limit[part, None], starts, axis=1)
+            closer[row, part] = patients.sum(axis=1)
+    chance = float(1 - _all_missed(closer, max(counts), min(counts)).mean())
     return 1 - chance if swap else chance
 
 
