@@ -1,6 +1,7 @@
 """MedMNIST: labels stay with their images, downloads are checked, odd files are told."""
 
 import hashlib
+import tempfile
 import urllib.error
 import urllib.request
 
@@ -9,7 +10,7 @@ import pytest
 from dummy_datasets import write_medmnist
 
 from fid_med.data.datasets import load_dataset
-from fid_med.data.layouts import medmnist_facts
+from fid_med.data.layouts import medmnist, medmnist_facts
 from fid_med.data.splits import split
 from fid_med.errors import DataError
 
@@ -223,3 +224,17 @@ def test_facts_are_those_of_the_publication():
     colour = {flag for flag, facts in sets.items() if facts.channels == 3}
     assert colour == {"pathmnist", "dermamnist", "retinamnist", "bloodmnist"}
     assert [flag for flag, facts in sets.items() if facts.multi_label] == ["chestmnist"]
+
+
+def test_files_beyond_the_memory_limit_are_read_from_disk(tmp_path, monkeypatch):
+    path = numbered(tmp_path / "x.npz")
+    expected = load_dataset("medmnist", path)
+    monkeypatch.setattr(medmnist, "MEMORY_LIMIT", 200)  # the images, not the labels
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    images = load_dataset("medmnist", path)
+    assert isinstance(images.loaders[0].args[0].base, np.memmap)
+    for one, other in zip(images.loaders, expected.loaders, strict=True):
+        np.testing.assert_array_equal(one(), other())
+    assert images.labels.tolist() == expected.labels.tolist()
+    assert not list((tmp_path / "temporary").iterdir())

@@ -212,11 +212,13 @@ def test_undivided_beside_development_fills_the_test_split():
 
 
 def test_development_keeps_an_undivided_relation_out_of_the_test_split():
-    own = np.array(["development", "undivided"] * 30)
-    digests = [str(i // 2) for i in range(60)]
-    assigned = split(labelled(np.arange(60) // 2 % 2, splits=own), digests, (0.3, 0.0), 0)
+    own = np.array(["development", "undivided"] * 30 + ["undivided"] * 20)
+    digests = [str(i // 2) for i in range(60)] + [f"alone{i}" for i in range(20)]
+    images = labelled(np.arange(80) // 2 % 2, splits=own)
+    assigned = split(images, digests, (0.2, 0.4), 0)
     assert one_side_each(assigned, digests)
-    assert "test" not in assigned
+    assert "test" not in assigned[:60]
+    assert (assigned[60:] == "test").all()
 
 
 def test_training_images_of_patients_in_the_own_test_split_are_left_out(capsys):

@@ -3,6 +3,8 @@
 import functools
 import pathlib
 import re
+import shutil
+import tempfile
 
 import numpy as np
 
@@ -13,6 +15,7 @@ from fid_med.data.layouts.medmnist_facts import SETS, SIZES, file_name, md5, url
 from fid_med.errors import DataError, reason_of
 
 _SPLITS = (("train", "train"), ("val", "validation"), ("test", "test"))
+MEMORY_LIMIT = 1 << 30
 _KEYS = tuple(f"{theirs}_{what}" for theirs, _ in _SPLITS for what in ("images", "labels"))
 
 
@@ -105,13 +108,25 @@ def _arrays(path):
         raise DataError(f"{path}: no such file; expected MedMNIST's npz, such as breastmnist.npz")
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in _KEYS if key in archive.files}
+            arrays = {key: _array(archive, key) for key in _KEYS if key in archive.files}
     except Exception as error:  # a damaged zip or array header raises nearly anything
         raise DataError(f"{path}: cannot be read as npz ({reason_of(error)})") from None
     missing = [key for key in _KEYS if key not in arrays]
     if missing:
         raise DataError(f"{path}: lacks {', '.join(missing)}; expected MedMNIST's keys")
     return arrays
+
+
+def _array(archive, key):
+    """One array; beyond `MEMORY_LIMIT` bytes from a temporary file that goes with the process."""
+    member = f"{key}.npy"
+    if archive.zip.getinfo(member).file_size <= MEMORY_LIMIT:
+        return archive[key]
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / member
+        with archive.zip.open(member) as packed, path.open("wb") as file:
+            shutil.copyfileobj(packed, file, 1 << 20)
+        return np.lib.format.open_memmap(path, mode="r")
 
 
 def _label_values(labels, path, split):
