@@ -8,6 +8,8 @@ from fid_med.data.datasets.builder import LabelledBuilder
 from fid_med.data.layouts import labelled_folder
 from fid_med.errors import DataError
 
+load = labelled_folder.load  # the same images, without TFDS
+
 
 @dataclasses.dataclass(eq=False)
 class LabelledFolderConfig(tfds.core.BuilderConfig):

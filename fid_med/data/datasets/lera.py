@@ -3,6 +3,8 @@
 from fid_med.data.datasets.builder import FindingsBuilder
 from fid_med.data.layouts import lera
 
+load = lera.load  # the same images, without TFDS
+
 
 class Lera(FindingsBuilder):
     """LERA, radiographs of the lower extremity."""

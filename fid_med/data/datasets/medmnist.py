@@ -11,6 +11,8 @@ from fid_med.data.layouts import medmnist
 from fid_med.data.layouts.medmnist_facts import SETS, SIZES, md5, url
 from fid_med.errors import DataError, FidMedError
 
+load = medmnist.load  # the same images, without TFDS
+
 
 @dataclasses.dataclass(eq=False)
 class MedMNISTConfig(tfds.core.BuilderConfig):

@@ -3,6 +3,8 @@
 from fid_med.data.datasets.builder import FindingsBuilder
 from fid_med.data.layouts import mura
 
+load = mura.load  # the same images, without TFDS
+
 
 class Mura(FindingsBuilder):
     """MURA-v1.1, radiographs of the upper extremity. Its valid split is `test` here."""

@@ -3,6 +3,8 @@
 from fid_med.data.datasets.builder import FindingsBuilder
 from fid_med.data.layouts import mura_lera
 
+load = mura_lera.load  # the same images, without TFDS
+
 
 class MuraLera(FindingsBuilder):
     """MURA and LERA together, upper and lower extremities, in one label space."""
