@@ -43,7 +43,7 @@ def load(data_dir, label: str = "body_part") -> LabelledImages:
     for name in list_images(root):
         (names if name.split("/")[0] in of_patient else unknown).append(name)
     patients = [name.split("/")[0] for name in names]
-    without = [patient for patient in of_patient if patient not in set(patients)]
+    without = sorted(set(of_patient) - set(patients))
     if without:
         raise DataError(
             f"{table}: {len(without)} of {len(of_patient)} patients have no image, such as "
