@@ -31,16 +31,11 @@ def fetch(url: str, path, md5: str) -> None:
             with urllib.request.urlopen(url, timeout=_TIMEOUT) as answer:
                 _copy(answer, temporary, path.name)
         except (OSError, http.client.HTTPException) as error:
-            raise DataError(unreachable(url, error, f"put it at {path}")) from None
-        check_md5(temporary, md5, url)
-
-
-def unreachable(url: str, error: Exception, mend: str) -> str:
-    """The line for a download that failed; `mend` is what to do with the file fetched by hand."""
-    return (
-        f"{url} could not be downloaded ({reason_of(error)}); fetch it on a machine with internet "
-        f"and {mend}"
-    )
+            raise DataError(
+                f"{url} could not be downloaded ({reason_of(error)}); fetch it on a machine with "
+                f"internet and put it at {path}"
+            ) from None
+        _check_md5(temporary, md5, url)
 
 
 def _copy(answer, path, name):
@@ -54,8 +49,7 @@ def _copy(answer, path, name):
             progress.update()
 
 
-def check_md5(path, md5: str, url: str) -> None:
-    """Raises a DataError where the file's checksum is not the published one."""
+def _check_md5(path, md5, url):
     digest = hashlib.md5(usedforsecurity=False)
     with open(path, "rb") as file:
         while chunk := file.read(_CHUNK):

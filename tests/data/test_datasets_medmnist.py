@@ -198,7 +198,9 @@ def test_offline_says_what_to_fetch_and_where_to_put_it(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", ["medmnist/mnist", "medmnist/octmnist_32", "medmnist/"])
+@pytest.mark.parametrize(
+    "name", ["medmnist/mnist", "medmnist/octmnist_32", "medmnist/octmnist_28", "medmnist/"]
+)
 def test_unknown_sets_are_told_with_the_known(name, tmp_path):
     with pytest.raises(DataError, match="known: pathmnist, chestmnist"):
         load_dataset(name, tmp_path)

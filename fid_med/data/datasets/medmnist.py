@@ -1,15 +1,12 @@
 """TFDS builder `medmnist`: `medmnist/pathmnist`, `medmnist/pathmnist_64` and so on."""
 
 import dataclasses
-import pathlib
 
 import tensorflow_datasets as tfds
 
 from fid_med.data.datasets.builder import LabelledBuilder
-from fid_med.data.download import check_md5, unreachable
 from fid_med.data.layouts import medmnist
-from fid_med.data.layouts.medmnist_facts import SETS, SIZES, md5, url
-from fid_med.errors import DataError, FidMedError
+from fid_med.data.layouts.medmnist_facts import SETS, SIZES, set_name
 
 load = medmnist.load  # the same images, without TFDS
 
@@ -31,7 +28,7 @@ class MedMNISTConfig(tfds.core.BuilderConfig):
 
 def _config(flag, size):
     return MedMNISTConfig(
-        name=flag if size == SIZES[0] else f"{flag}_{size}",
+        name=set_name(flag, size),
         description=f"{flag} in {size} x {size} pixels.",
         flag=flag,
         size=size,
@@ -68,19 +65,6 @@ class MedMNIST(LabelledBuilder):
 
     def _images(self, dl_manager):
         config = self.builder_config
-        path = config.npz or _download(dl_manager, config.flag, config.size)
-        return medmnist.read(pathlib.Path(path), SETS[config.flag].labels)
-
-
-def _download(dl_manager, flag, size):
-    address = url(flag, size)
-    try:
-        path = dl_manager.download(address)
-    except FidMedError:
-        raise
-    except Exception as error:  # whatever TFDS and its HTTP library raise
-        mend = f"give it as MedMNISTConfig(name=..., flag={flag!r}, size={size}, npz=...)"
-        raise DataError(unreachable(address, error, mend)) from None
-    # TFDS knows sha256 alone; MD5 is what was published.
-    check_md5(path, md5(flag, size), address)
-    return path
+        # TFDS's own download knows sha256 alone, and MD5 is what was published.
+        folder = config.npz or dl_manager.download_dir
+        return medmnist.load(folder, set_name(config.flag, config.size))

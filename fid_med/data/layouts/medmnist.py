@@ -11,7 +11,7 @@ import numpy as np
 from fid_med.data.download import fetch
 from fid_med.data.images import check_pixels
 from fid_med.data.labelled import LabelledImages
-from fid_med.data.layouts.medmnist_facts import SETS, SIZES, file_name, md5, url
+from fid_med.data.layouts.medmnist_facts import SETS, SIZES, md5, url
 from fid_med.errors import DataError, reason_of
 
 _SPLITS = (("train", "train"), ("val", "validation"), ("test", "test"))
@@ -36,8 +36,8 @@ def load(data_dir, set_name: str | None = None, label: str | None = None) -> Lab
     path = pathlib.Path(data_dir)
     if set_name is not None:
         flag, size = parse(set_name)
-        if path.is_dir() or not path.suffix:
-            path = path / file_name(flag, size)
+        if path.suffix != ".npz":
+            path = path / f"{set_name}.npz"
             if not path.is_file():
                 fetch(url(flag, size), path, md5(flag, size))
     elif path.is_dir():
@@ -46,8 +46,7 @@ def load(data_dir, set_name: str | None = None, label: str | None = None) -> Lab
         )
     else:
         flag = re.sub(r"_(64|128|224)$", "", path.stem)
-    names = SETS[flag].labels if flag in SETS else ()
-    return read(path, names, label)
+    return _read(path, SETS[flag].labels if flag in SETS else (), label)
 
 
 def parse(set_name: str) -> tuple[str, int]:
@@ -57,7 +56,7 @@ def parse(set_name: str) -> tuple[str, int]:
       DataError: another name.
     """
     flag, _, size = set_name.partition("_")
-    if flag not in SETS or size not in ("", *map(str, SIZES)):
+    if flag not in SETS or size not in ("", *map(str, SIZES[1:])):
         raise DataError(
             f"medmnist/{set_name}: no such set; known: {', '.join(SETS)}, each also with "
             f"{', '.join(f'_{size}' for size in SIZES[1:])}"
@@ -65,14 +64,7 @@ def parse(set_name: str) -> tuple[str, int]:
     return flag, int(size or SIZES[0])
 
 
-def read(path: pathlib.Path, names=(), label: str | None = None) -> LabelledImages:
-    """Reads one file.
-
-    Args:
-      path: of the npz.
-      names: of the labels by their numbers, or of their columns; used where they fit.
-      label: as for `load`.
-    """
+def _read(path, names, label):
     arrays = _arrays(path)
     image_names, loaders, labels, splits = [], [], [], []
     for theirs, ours in _SPLITS:

@@ -251,14 +251,14 @@ SETS = {
 }
 
 
-def file_name(flag: str, size: int) -> str:
-    """`<flag>.npz` for 28 pixels, `<flag>_<size>.npz` for the others."""
-    return f"{flag}.npz" if size == 28 else f"{flag}_{size}.npz"
+def set_name(flag: str, size: int) -> str:
+    """`<flag>` for 28 pixels, `<flag>_<size>` for the others; the file's name without `.npz`."""
+    return flag if size == SIZES[0] else f"{flag}_{size}"
 
 
 def url(flag: str, size: int) -> str:
     """Where the authors publish the file."""
-    return f"{_RECORD}/{file_name(flag, size)}?download=1"
+    return f"{_RECORD}/{set_name(flag, size)}.npz?download=1"
 
 
 def md5(flag: str, size: int) -> str:
