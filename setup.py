@@ -45,9 +45,10 @@ setuptools.setup(
         # 1.15 dropped it.
         "importlib_resources",
     ],
+    # dill: tensorflow_datasets.testing imports it and does not ask for it.
     extras_require={
         "dicom": DICOM,
-        "test": ["pytest>=7.4", "ruff==0.17.6", "scikit-image>=0.22", *DICOM],
+        "test": ["pytest>=7.4", "ruff==0.17.6", "scikit-image>=0.22", "dill", *DICOM],
     },
     classifiers=[
         "Programming Language :: Python :: 3",

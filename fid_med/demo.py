@@ -57,7 +57,7 @@ def run_demo(output_dir, scale: Scale = Scale(), weights: str | None = None) -> 
     """
     from fid_med import plots
     from fid_med.artifacts import write_json
-    from fid_med.data.datasets import phantom
+    from fid_med.data.layouts import phantom
     from fid_med.data.phantom import phantom_set
     from fid_med.evaluation import compute_statistics
     from fid_med.metrics.frechet import frechet_distance

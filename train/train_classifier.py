@@ -6,6 +6,8 @@ import pathlib
 from absl import flags
 
 from fid_med import cli
+from fid_med.data.datasets import check_name, load_dataset
+from fid_med.errors import DataError
 
 USAGE = """usage: train_classifier.py --dataset=NAME --data_dir=PATH --output_dir=DIR [flags]
 
@@ -13,13 +15,15 @@ Trains InceptionV3 on labelled radiographs and writes DIR/extractor.keras, which
 takes as --extractor, beside classifier.keras, training.json, history.csv, history.png, splits.csv
 and TensorBoard logs.
 
-  --dataset=labelled_folder  --data_dir=FOLDER   images as FOLDER/<label>/**/*
-  --dataset=medmnist         --data_dir=FILE.npz MedMNIST's layout, with its own splits
-  --dataset=phantom                              procedural radiographs, no data needed"""
+  --dataset=labelled_folder  --data_dir=FOLDER    FOLDER/<label>/**/*, or any with --labels_csv
+  --dataset=mura, --dataset=lera  --data_dir=FOLDER   MURA-v1.1, LERA Dataset, got by registering
+  --dataset=mura_lera        --data_dir=FOLDER    eleven body parts; FOLDER holds both
+  --dataset=medmnist         --data_dir=FILE.npz  MedMNIST's layout, with its own splits
+  --dataset=medmnist/FLAG    --data_dir=FOLDER    one of the twelve (FLAG, FLAG_64, _128, _224),
+                                                  downloaded to FOLDER where it is not there
+  --dataset=phantom                               procedural radiographs, no data needed"""
 
-_DATASET = flags.DEFINE_enum(
-    "dataset", "labelled_folder", ["labelled_folder", "medmnist", "phantom"], "Source of images."
-)
+_DATASET = flags.DEFINE_string("dataset", "labelled_folder", "Source of images; see above.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder, or npz file, of the data set.")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder to write to.", required=True)
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace a finished run in --output_dir.")
@@ -34,6 +38,12 @@ _MULTI_FRAME = flags.DEFINE_enum(
     "refuse",
     ["refuse", "unroll"],
     "DICOM files of several frames (labelled_folder): refuse, or unroll (each frame an image).",
+)
+_LABELS_CSV = flags.DEFINE_string(
+    "labels_csv",
+    None,
+    "Csv file for labelled_folder: its first line names the columns path, label (several as a|b) "
+    "and, where known, patient and study.",
 )
 _WEIGHTS = flags.DEFINE_string(
     "weights",
@@ -65,15 +75,26 @@ _TEST_FRACTION = flags.DEFINE_float(
     "test_fraction", 0.2, "Share of images never seen in training; 0 for none."
 )
 _PHANTOMS = flags.DEFINE_integer("phantoms", 600, "How many phantoms to draw.", lower_bound=20)
-_LABEL = flags.DEFINE_enum(
-    "label", "body_part", ["body_part", "abnormality"], "What phantoms are labelled by."
+_LABEL = flags.DEFINE_string(
+    "label",
+    None,
+    "What to learn: body_part, abnormality or both (mura, lera, mura_lera, phantom; by default "
+    "body_part); a column of --labels_csv; or one label of a set with several labels an image.",
 )
 _SEED = flags.DEFINE_integer("seed", 0, "Of splits, order, augmentation and random weights.")
 
 
+@flags.validator("dataset")
+def _known(name):
+    try:
+        check_name(name)
+    except DataError as error:
+        raise flags.ValidationError(str(error)) from None
+    return True
+
+
 def main():
     cli.load_tensorflow()
-    from fid_med.data.datasets import load_dataset
     from fid_med.models import training
     from fid_med.training_output import check_output_dir, summary, write_training
 
@@ -82,11 +103,12 @@ def main():
     images = load_dataset(
         _DATASET.value,
         _DATA_DIR.value,
+        label=_LABEL.value,
+        labels_csv=_LABELS_CSV.value,
         patient_regex=_PATIENT_REGEX.value,
         multi_frame=_MULTI_FRAME.value,
         phantoms=_PHANTOMS.value,
         image_size=_IMAGE_SIZE.value,
-        label=_LABEL.value,
         seed=_SEED.value,
     )
     config = training.TrainingConfig(
@@ -105,7 +127,7 @@ def main():
         seed=_SEED.value,
     )
     result = training.train(images, config, output_dir)
-    named = ["dataset", "patient_regex", "multi_frame"]
+    named = ["dataset", "label", "patient_regex", "multi_frame"]
     if _DATASET.value == "phantom":
         named = ["dataset", "phantoms", "label"]
     write_training(

@@ -8,6 +8,8 @@ import numpy as np
 from fid_med.errors import DataError
 
 SPLITS = ("train", "validation", "test")
+DEVELOPMENT = "development"
+UNDIVIDED = "undivided"
 
 
 @dataclasses.dataclass
@@ -20,10 +22,12 @@ class LabelledImages:
       loaders: functions that return uint8 [H, W] or [H, W, 3], one an image.
       labels: int64 [N], indices into `classes`; or, where an image may carry several labels at
         once, bool [N, K].
-      classes: names of the K labels, sorted.
+      classes: names of the K labels.
       patients: an image's patient, or None where no patient is known.
       studies: an image's study (one examination of one patient), or None where none is known.
-      splits: an image's split by the data set's own division, or None where it has none.
+      splits: an image's split by the data set's own division: one of `SPLITS`; `DEVELOPMENT`
+        where the data set leaves open which images are for training and which for validation;
+        `UNDIVIDED` where it leaves open the test images too. None is `UNDIVIDED` for all.
     """
 
     name: str
@@ -39,6 +43,10 @@ class LabelledImages:
         if len(self.classes) < 2:
             only = ", ".join(self.classes) or "none"
             raise DataError(f"{self.name}: needs at least two labels to tell apart, has {only}")
+        if self.splits is not None:
+            unknown = set(self.splits) - {*SPLITS, DEVELOPMENT, UNDIVIDED}
+            if unknown:
+                raise DataError(f"{self.name}: no such split: {', '.join(sorted(unknown))}")
 
     def __len__(self):
         return len(self.names)
@@ -54,3 +62,17 @@ class LabelledImages:
         if self.multi_label:
             return dict(zip(self.classes, labels.sum(axis=0).tolist(), strict=True))
         return {name: int((labels == i).sum()) for i, name in enumerate(self.classes)}
+
+
+def number_labels(of_image: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Numbers labels given by name.
+
+    Args:
+      of_image: an image's label.
+
+    Returns:
+      (labels, classes) of `LabelledImages`: int64 [N], and the names that occur, sorted.
+    """
+    classes = tuple(sorted(set(of_image)))
+    numbers = {name: i for i, name in enumerate(classes)}
+    return np.array([numbers[name] for name in of_image], np.int64), classes

@@ -1,12 +1,13 @@
-"""Train, validation and test: no patient, and no image twice, on two sides."""
+"""Train, validation and test: no patient, no study, and no image twice, on two sides."""
 
 import collections
 from collections.abc import Sequence
 
 import numpy as np
 
-from fid_med.data.labelled import SPLITS, LabelledImages
+from fid_med.data.labelled import DEVELOPMENT, SPLITS, UNDIVIDED, LabelledImages
 from fid_med.errors import DataError
+from fid_med.progress import warn
 
 
 def split(
@@ -17,13 +18,19 @@ def split(
 ) -> np.ndarray:
     """Assigns every image to a split.
 
-    Where the data set brings its own division, that stands, but for training images that appear
-    again in validation or test, and validation images that appear again in test: they are left
-    out. Elsewhere patients, joined where they share an identical image, go whole into one split,
-    in seeded random order but large ones first, each to the split that lacks its labels most.
+    What the data set divides itself stands. What it leaves open (`LabelledImages.splits`) is
+    divided here: the images of a patient, of a study, and identical images, and all that hang
+    together through these, go whole into one split; groups in seeded random order but large ones
+    first, each to the split that lacks its labels most, rare labels weighing more. Undivided
+    images take part in all three splits in their fractions; those for development in train and
+    validation alone, where the validation fraction is that of the development images.
+
+    Training images that share image, patient or study with validation or test, and validation
+    images that share them with test, can then only come of the data set's own division: they are
+    left out, so that the test split stays as published.
 
     Args:
-      images: N labelled images.
+      images: N labelled images, with one label each or several.
       digests: an image's hash, equal for identical pixels.
       fractions: of the images, for validation and test.
       seed: of the random order.
@@ -32,39 +39,34 @@ def split(
       [N] strings of `SPLITS`, or "repeated" for images left out.
 
     Raises:
-      DataError: a label that has no image in training or validation.
+      DataError: a label that has no image in training or validation, an empty test split where
+        one was asked for, impossible fractions.
     """
-    if images.splits is not None:
-        assigned = _own_splits(images.splits, digests)
-    else:
-        assigned = _stratified(images, _groups(images.patients, digests), fractions, seed)
-    wanted = SPLITS[: 2 + bool(images.splits is not None or fractions[1])]
-    for part in wanted:
-        empty = [name for name, count in images.counts(assigned == part).items() if not count]
-        if empty and part != "test":
-            raise DataError(
-                f"{images.name}: no {part} image has the label {', '.join(empty)}; too few "
-                "patients (or images) with it to split"
-            )
+    own = np.full(len(images), UNDIVIDED) if images.splits is None else np.asarray(images.splits)
+    assigned = own.astype("<U11")
+    keys = _keys(images, digests)
+    open_ones = np.flatnonzero(np.isin(own, (DEVELOPMENT, UNDIVIDED)))
+    groups = _groups(keys, open_ones)
+    if groups:
+        _divide(images, groups, own, fractions, seed, assigned)
+    _leave_out(images, keys, assigned)
+    tested = "test" in own or (UNDIVIDED in own and fractions[1] > 0)
+    _check(images, groups, assigned, fractions if tested else None)
     return assigned
 
 
-def _own_splits(splits, digests):
-    assigned = np.array(splits, dtype="<U10")
-    seen: set[str] = set()
-    # The test split stays as published; what repeats in training is what gets left out.
-    for part in reversed(SPLITS):
-        members = np.flatnonzero(assigned == part)
-        for i in members:
-            if digests[i] in seen:
-                assigned[i] = "repeated"
-        seen |= {digests[i] for i in members}
-    return assigned
+def _keys(images, digests):
+    """What ties an image to others, a tuple for each image."""
+    tied = [[("image", digest) for digest in digests]]
+    for kind, values in (("patient", images.patients), ("study", images.studies)):
+        if values is not None:
+            tied.append([(kind, value) for value in values])
+    return list(zip(*tied, strict=True))
 
 
-def _groups(patients, digests):
-    """Images that must stay together: of one patient, or identical, or linked through either."""
-    parent = list(range(len(digests)))
+def _groups(keys, members):
+    """Those of the members that must stay together, directly or through others."""
+    parent = {int(i): int(i) for i in members}
 
     def find(i):
         while parent[i] != i:
@@ -73,40 +75,110 @@ def _groups(patients, digests):
         return i
 
     first: dict = {}
-    for i, digest in enumerate(digests):
-        keys = [("image", digest)] + ([("patient", patients[i])] if patients else [])
-        for key in keys:
+    for i in parent:
+        for key in keys[i]:
             parent[find(i)] = find(first.setdefault(key, i))
     groups = collections.defaultdict(list)
-    for i in range(len(digests)):
+    for i in parent:
         groups[find(i)].append(i)
     return list(groups.values())
 
 
-def _stratified(images, groups, fractions, seed):
+def _divide(images, groups, own, fractions, seed, assigned):
+    labels = _label_columns(images)
+    shares = _shares(fractions, own)
+    wanted = sum(share[:, None] * labels[own == kind].sum(axis=0) for kind, share in shares.items())
+    totals = np.maximum(labels[np.concatenate(groups)].sum(axis=0), 1)
+    filled = np.zeros_like(wanted)
     rng = np.random.default_rng(seed)
     # Shuffled first and sorted stably after: the seed decides among patients of one size.
     rng.shuffle(groups)
     groups.sort(key=len, reverse=True)
-    shares = np.array([1 - sum(fractions), *fractions])
-    if not (shares[:2] > 0).all() or shares[2] < 0:
-        raise DataError(
-            f"validation and test fractions {fractions[0]} and {fractions[1]}: the first must be "
-            "above 0, the second at least 0, and something must be left to train on"
-        )
-    totals = np.bincount(images.labels, minlength=len(images.classes))
-    wanted = shares[:, None] * totals
-    filled = np.zeros_like(wanted)
-    assigned = np.empty(len(images), dtype="<U10")
     for group in groups:
-        counts = np.bincount(images.labels[group], minlength=len(totals))
+        counts = labels[group].sum(axis=0)
+        kind = DEVELOPMENT if (own[group] == DEVELOPMENT).any() else UNDIVIDED
         # How far each split lies behind its share of these labels, by how rare the label is.
-        lack = ((wanted - filled) / np.maximum(totals, 1) * counts).sum(axis=1)
-        lack[shares == 0] = -np.inf
+        lack = ((wanted - filled) / totals * counts).sum(axis=1)
+        lack[shares[kind] == 0] = -np.inf
         part = int(np.argmax(lack))
         filled[part] += counts
         assigned[group] = SPLITS[part]
-    return assigned
+
+
+def _label_columns(images):
+    """Int64 [N, K]; with several labels an image, a column more for images that have none."""
+    if not images.multi_label:
+        return np.eye(len(images.classes), dtype=np.int64)[images.labels]
+    none = ~images.labels.any(axis=1, keepdims=True)
+    return np.hstack([images.labels, none]).astype(np.int64)
+
+
+def _shares(fractions, own):
+    validation, test = fractions
+    shares = {
+        UNDIVIDED: np.array([1 - validation - test, validation, test]),
+        DEVELOPMENT: np.array([1 - validation, validation, 0]),
+    }
+    for kind in set(own) & set(shares):
+        if not (shares[kind][:2] > 0).all() or shares[kind][2] < 0:
+            raise DataError(
+                f"validation and test fractions {validation} and {test}: the first must be above "
+                "0, the second at least 0, and something must be left to train on"
+            )
+    return shares
+
+
+def _leave_out(images, keys, assigned):
+    held_out: set = set()
+    not_repeated = 0
+    for part in reversed(SPLITS):
+        kept = []
+        for i in np.flatnonzero(assigned == part):
+            if held_out.isdisjoint(keys[i]):
+                kept.append(i)
+            else:
+                assigned[i] = "repeated"
+                not_repeated += keys[i][0] not in held_out
+        held_out.update(key for i in kept for key in keys[i])
+    if not_repeated:
+        warn(
+            f"{images.name}: its own division has patients on two sides; {not_repeated} images of "
+            "theirs left out of the split that they are held out from"
+        )
+
+
+def _check(images, groups, assigned, tested):
+    for part in ("train", "validation"):
+        empty = [name for name, count in images.counts(assigned == part).items() if not count]
+        if empty:
+            raise DataError(f"{images.name}: {_why_empty(images, groups, part, empty)}")
+    if tested and not (assigned == "test").any():
+        raise DataError(
+            f"{images.name}: the test split comes out empty: no patient (or image) fits into "
+            f"test_fraction {tested[1]} of {len(images)} images; raise it, or give 0 for no test"
+        )
+    empty = [name for name, count in images.counts(assigned == "test").items() if not count]
+    if tested and empty:
+        warn(f"{images.name}: no test image has the label {', '.join(empty)}")
+
+
+def _why_empty(images, groups, part, empty):
+    labels = _label_columns(images)
+    alone = [
+        name
+        for name in empty
+        if sum(labels[group, images.classes.index(name)].any() for group in groups) == 1
+    ]
+    if alone:
+        whose = "one patient" if images.patients is not None else "one image"
+        return (
+            f"the label {', '.join(alone)} has {whose} only, and training and validation need one "
+            "each; add more or leave the label out"
+        )
+    return (
+        f"no {part} image has the label {', '.join(empty)}; too few patients (or images) with it "
+        "to split"
+    )
 
 
 def repeats(digests: Sequence[str]) -> int:

@@ -1,6 +1,10 @@
-"""How well a classifier tells labels apart."""
+"""How well a classifier tells labels apart: by image and by study."""
 
 import numpy as np
+
+from fid_med.errors import DataError
+
+_THRESHOLD = 0.5
 
 
 def roc_auc(scores, positives) -> float | None:
@@ -14,8 +18,13 @@ def roc_auc(scores, positives) -> float | None:
 
     Returns:
       0 to 1, or None where one of the two kinds is missing.
+
+    Raises:
+      DataError: a score is NaN, which has no rank.
     """
     scores, positives = np.asarray(scores, np.float64), np.asarray(positives, bool)
+    if np.isnan(scores).any():
+        raise DataError(f"{int(np.isnan(scores).sum())} of {len(scores)} scores are NaN: no AUC")
     num_positive, num_negative = int(positives.sum()), int((~positives).sum())
     if not num_positive or not num_negative:
         return None
@@ -31,39 +40,162 @@ def confusion_matrix(labels, predicted, num_classes: int) -> np.ndarray:
     return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
-def classification_report(probabilities, labels, classes) -> dict:
-    """Accuracy, AUC, precision and recall by class, and the confusion matrix, as JSON types.
+def cohens_kappa(matrix) -> float | None:
+    """Agreement beyond chance (Cohen 1960): (p_o - p_e) / (1 - p_e), unweighted.
+
+    p_o is the share of agreement, p_e what two raters with these frequencies agree on by chance.
 
     Args:
-      probabilities: float [N, K].
-      labels: int [N].
+      matrix: counts [K, K], one rater's labels by the other's, such as `confusion_matrix`.
+
+    Returns:
+      -1 to 1, or None where p_e is 1: both raters know one label only.
+    """
+    shares = np.asarray(matrix, np.float64) / np.sum(matrix)
+    chance = float(shares.sum(axis=0) @ shares.sum(axis=1))
+    if np.count_nonzero(shares) == 1 and np.trace(shares) > 0:
+        return None
+    return (float(np.trace(shares)) - chance) / (1 - chance)
+
+
+def classification_report(probabilities, labels, classes) -> dict:
+    """What is known of a classifier from the images of one split, as JSON types.
+
+    Args:
+      probabilities: float [N, K], N at least 1.
+      labels: int [N]; or, where an image may carry several labels at once, bool [N, K].
       classes: K names.
 
     Returns:
-      `count`, `accuracy`, `balanced_accuracy` (mean recall over classes with images), `auc` (of
-      the second class where there are two, else the mean over classes, one against the rest),
-      `by_class` and `confusion_matrix`; None where a number is not defined.
+      Of int labels: `count`, `accuracy`, `balanced_accuracy` (mean recall over classes with
+      images), `auc` (of the second class where there are two, else the mean over classes, one
+      against the rest), `kappa` (`cohens_kappa` of prediction and truth), `by_class` (`count`,
+      `precision`, `recall`, `auc`) and `confusion_matrix`.
+
+      Of bool labels, each label decided alone at a probability of at least 0.5: `count`,
+      `accuracy` (the share of right decisions, over images and labels: MedMNIST's, Yang et al.
+      2023, as is the AUC), `balanced_accuracy` (mean over labels of (recall + specificity) / 2),
+      `auc`, `precision` and `recall` (macro: plain means over labels), and `by_class`. A mean
+      leaves out labels where the number is not defined.
+
+      None where a number is not defined.
+
+    Raises:
+      DataError: no images, shapes that do not fit, probabilities that are NaN.
     """
     probabilities, labels = np.asarray(probabilities, np.float64), np.asarray(labels)
+    if not len(labels):
+        raise DataError("no images to report on: the split is empty")
+    expected = (len(labels), len(classes))
+    if probabilities.shape != expected or labels.shape not in (expected, expected[:1]):
+        raise DataError(
+            f"probabilities of shape {probabilities.shape}, labels {labels.shape}, "
+            f"{len(classes)} classes: expected [N, K], [N] or [N, K], and K"
+        )
+    if np.isnan(probabilities).any():
+        raise DataError(
+            "the classifier's probabilities are NaN: the training has diverged; start again with "
+            "a lower learning rate"
+        )
+    several = labels.ndim == 2
+    return (_several if several else _single)(probabilities, labels, classes)
+
+
+def _single(probabilities, labels, classes):
     matrix = confusion_matrix(labels, probabilities.argmax(axis=1), len(classes))
     by_class = {}
     for i, name in enumerate(classes):
         predicted, true = int(matrix[:, i].sum()), int(matrix[i].sum())
         by_class[name] = {
             "count": true,
-            "precision": matrix[i, i] / predicted if predicted else None,
-            "recall": matrix[i, i] / true if true else None,
+            "precision": _ratio(matrix[i, i], predicted),
+            "recall": _ratio(matrix[i, i], true),
             "auc": roc_auc(probabilities[:, i], labels == i),
         }
     # Of two classes the second alone: where the softmax saturates, the two break ties differently.
     counted = classes[1:] if len(classes) == 2 else classes
-    aucs = [by_class[name]["auc"] for name in counted if by_class[name]["auc"] is not None]
-    recalls = [entry["recall"] for entry in by_class.values() if entry["recall"] is not None]
     return {
         "count": len(labels),
         "accuracy": float(np.trace(matrix) / len(labels)),
-        "balanced_accuracy": float(np.mean(recalls)),
-        "auc": float(np.mean(aucs)) if aucs else None,
+        "balanced_accuracy": _mean(by_class.values(), "recall"),
+        "auc": _mean([by_class[name] for name in counted], "auc"),
+        "kappa": cohens_kappa(matrix),
         "by_class": by_class,
         "confusion_matrix": matrix.tolist(),
     }
+
+
+def _several(probabilities, labels, classes):
+    truth, decided = labels.astype(bool), probabilities >= _THRESHOLD
+    by_class, balanced = {}, []
+    for i, name in enumerate(classes):
+        hits, true = int((truth & decided)[:, i].sum()), int(truth[:, i].sum())
+        rejected = int((~truth & ~decided)[:, i].sum())
+        by_class[name] = {
+            "count": true,
+            "precision": _ratio(hits, int(decided[:, i].sum())),
+            "recall": _ratio(hits, true),
+            "auc": roc_auc(probabilities[:, i], truth[:, i]),
+        }
+        if 0 < true < len(truth):
+            balanced.append((hits / true + rejected / (len(truth) - true)) / 2)
+    rows = by_class.values()
+    return {
+        "count": len(labels),
+        "accuracy": float(np.mean(truth == decided)),
+        "balanced_accuracy": float(np.mean(balanced)) if balanced else None,
+        "auc": _mean(rows, "auc"),
+        "precision": _mean(rows, "precision"),
+        "recall": _mean(rows, "recall"),
+        "by_class": by_class,
+    }
+
+
+def _ratio(part, whole):
+    return float(part / whole) if whole else None
+
+
+def _mean(rows, key):
+    values = [row[key] for row in rows if row[key] is not None]
+    return float(np.mean(values)) if values else None
+
+
+def study_report(probabilities, labels, studies, classes) -> dict:
+    """`classification_report` of studies: a study's probability is the mean over its images.
+
+    As MURA's authors evaluate (Rajpurkar et al. 2018, sections 3 and 4), with Cohen's kappa.
+
+    Args:
+      probabilities: float [N, K], of images.
+      labels: int [N] or bool [N, K], the same for all images of a study.
+      studies: an image's study, any hashable.
+      classes: K names.
+
+    Returns:
+      As `classification_report`; `count` counts studies.
+
+    Raises:
+      DataError: images of one study with different labels, and as `classification_report`.
+    """
+    probabilities, labels = np.asarray(probabilities, np.float64), np.asarray(labels)
+    numbers: dict = {}
+    of_image = np.array([numbers.setdefault(study, len(numbers)) for study in studies], np.int64)
+    if not len(of_image) == len(labels) == len(probabilities):
+        raise DataError(
+            f"{len(probabilities)} probabilities, {len(labels)} labels and {len(of_image)} "
+            "studies: expected one of each for an image"
+        )
+    if not len(labels):
+        raise DataError("no studies to report on: the split is empty")
+    _, first = np.unique(of_image, return_index=True)
+    of_study = labels[first]
+    differing = (of_study[of_image] != labels).reshape(len(labels), -1).any(axis=1)
+    if differing.any():
+        raise DataError(
+            f"{len(set(of_image[differing]))} of {len(numbers)} studies have images of different "
+            "labels: a study's label is undefined"
+        )
+    sums = np.zeros((len(numbers), probabilities.shape[1]))
+    np.add.at(sums, of_image, probabilities)
+    means = sums / np.bincount(of_image)[:, None]
+    return classification_report(means, of_study, classes)

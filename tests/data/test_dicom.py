@@ -678,3 +678,11 @@ def test_compute_fid_and_labelled_folder_take_dicom(phantoms, write_images, smal
     loaded = load_dataset("labelled_folder", mixed.parent, multi_frame="unroll")
     assert loaded.counts() == {"a": 8, "b": 2}
     np.testing.assert_array_equal(loaded.loaders[-1](), images[1])
+    # The frames of one file stay on one side of a split.
+    assert loaded.studies[-2:] == ["b/cine.dcm"] * 2
+    assert len(set(loaded.studies)) == 9
+    table = mixed.parent / "labels.csv"
+    table.write_text("path,label\na/000.png,x\na/001.png,y\nb/cine.dcm,x\n")
+    by_table = load_dataset("labelled_folder", mixed.parent, labels_csv=table, multi_frame="unroll")
+    assert by_table.names[-2:] == ["b/cine.dcm#0001", "b/cine.dcm#0002"]
+    assert by_table.counts() == {"x": 3, "y": 1}

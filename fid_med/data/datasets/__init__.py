@@ -1,43 +1,76 @@
-"""The data sets to train on, a module each."""
+"""The data sets to train on, by name; and a TFDS builder for each, registered on its import.
+
+`load_dataset` serves the training, straight from the files. The builders are for those who want
+the same images through `tfds.load`: `import fid_med.data.datasets.mura`, or `register()` for all.
+"""
+
+import importlib
 
 from fid_med.data.labelled import LabelledImages
 from fid_med.errors import DataError
+
+NAMES = ("labelled_folder", "lera", "medmnist", "mura", "mura_lera", "phantom")
+
+
+def register() -> None:
+    """Registers the builders of all data sets with TensorFlow Datasets."""
+    for name in NAMES:
+        importlib.import_module(f"{__name__}.{name}")
+
+
+def check_name(name: str) -> None:
+    """Raises a DataError for a name that `load_dataset` does not know."""
+    if name.startswith("medmnist/"):
+        from fid_med.data.layouts import medmnist
+
+        medmnist.parse(name.removeprefix("medmnist/"))
+    elif name not in NAMES:
+        raise DataError(f"{name}: no such data set; known: {', '.join(NAMES)}, and medmnist/<flag>")
 
 
 def load_dataset(
     name: str,
     data_dir: str | None,
     *,
+    label: str | None = None,
+    labels_csv: str | None = None,
     patient_regex: str | None = None,
     multi_frame: str = "refuse",
     phantoms: int = 600,
     image_size: int = 299,
-    label: str = "body_part",
     seed: int = 0,
 ) -> LabelledImages:
-    """Loads a data set by name: `labelled_folder`, `medmnist` or `phantom`.
+    """Loads a data set by name, without TensorFlow Datasets and without copying images.
 
     Args:
-      name: of the data set.
+      name: one of `NAMES`, or `medmnist/<flag>` such as `medmnist/chestmnist_64`.
       data_dir: its folder or file; none for phantoms.
-      patient_regex, multi_frame: for `labelled_folder`.
-      phantoms, image_size, label, seed: for `phantom`.
+      label: what to learn. MURA, LERA and phantoms: `body_part` (the default), `abnormality` or
+        `both`. A csv file: its column. A set with several labels an image: one of them alone.
+      labels_csv, patient_regex, multi_frame: for `labelled_folder`.
+      phantoms, image_size, seed: for `phantom`.
 
     Raises:
-      DataError: unknown name, missing `data_dir`, or what the data set itself complains about.
+      DataError: unknown name, missing `data_dir`, an argument that is for another data set, or
+        what the data set itself complains about.
     """
+    check_name(name)
+    for flag, value in (("labels_csv", labels_csv), ("patient_regex", patient_regex)):
+        if value and name != "labelled_folder":
+            raise DataError(f"{name}: --{flag} is for --dataset=labelled_folder; leave it out")
     if name == "phantom":
-        from fid_med.data.datasets import phantom
+        from fid_med.data.layouts import phantom
 
-        return phantom.load(phantoms, image_size, seed, label)
+        return phantom.load(phantoms, image_size, seed, label or "body_part")
     if not data_dir:
         raise DataError(f"{name}: give its folder or file by --data_dir")
     if name == "labelled_folder":
-        from fid_med.data.datasets import labelled_folder
+        from fid_med.data.layouts import labelled_folder
 
-        return labelled_folder.load(data_dir, patient_regex, multi_frame)
-    if name == "medmnist":
-        from fid_med.data.datasets import medmnist
+        return labelled_folder.load(data_dir, patient_regex, labels_csv, label, multi_frame)
+    if name.startswith("medmnist"):
+        from fid_med.data.layouts import medmnist
 
-        return medmnist.load(data_dir)
-    raise DataError(f"{name}: no such data set; known: labelled_folder, medmnist, phantom")
+        return medmnist.load(data_dir, name.removeprefix("medmnist").lstrip("/") or None, label)
+    layout = importlib.import_module(f"fid_med.data.layouts.{name}")
+    return layout.load(data_dir, label or "body_part")

@@ -1,60 +1,53 @@
-"""A folder with one folder a label, such as a hospital's radiographs by pathology."""
+"""TFDS builder `labelled_folder`."""
 
-import functools
-import pathlib
-import re
+import dataclasses
 
-import numpy as np
+import tensorflow_datasets as tfds
 
-from fid_med.data.images import list_images, read_image
-from fid_med.data.labelled import LabelledImages
+from fid_med.data.datasets.builder import LabelledBuilder
+from fid_med.data.layouts import labelled_folder
 from fid_med.errors import DataError
 
+load = labelled_folder.load  # the same images, without TFDS
 
-def load(folder, patient_regex: str | None = None, multi_frame: str = "refuse") -> LabelledImages:
-    """Lists `<folder>/<label>/**/*`.
 
-    Args:
-      folder: path; images directly in it, outside any label's folder, are an error.
-      multi_frame: as for `list_images`.
-      patient_regex: searched in each file's name without folders; its first group, or the whole
-        match where it has none, is the patient. Example: `^.{8}` for the first eight characters.
+@dataclasses.dataclass(eq=False)
+class LabelledFolderConfig(tfds.core.BuilderConfig):
+    """One folder; the name tells it from others.
 
-    Raises:
-      DataError: no label folders, one label only, or a name that the expression does not match.
+    Attributes:
+      labels_csv, patient_regex, label: as for `fid_med.data.layouts.labelled_folder.load`.
+      several_labels: whether the csv file gives some images several labels.
     """
-    folder = pathlib.Path(folder)
-    names = list_images(folder, multi_frame)
-    stray = [name for name in names if "/" not in name]
-    if stray:
-        raise DataError(
-            f"{folder}: {len(stray)} images (such as {stray[0]}) lie outside the label folders; "
-            "expected <folder>/<label>/<image>"
-        )
-    of_image = [name.split("/", 1)[0] for name in names]
-    classes = tuple(sorted(set(of_image)))
-    return LabelledImages(
-        name=folder.absolute().name,
-        names=names,
-        loaders=[functools.partial(read_image, folder / name) for name in names],
-        labels=np.array([classes.index(label) for label in of_image]),
-        classes=classes,
-        patients=_patients(names, patient_regex) if patient_regex else None,
+
+    labels_csv: str | None = None
+    patient_regex: str | None = None
+    label: str | None = None
+    several_labels: bool = False
+
+
+class LabelledFolder(LabelledBuilder):
+    """A folder of radiographs of one's own, by label folders or a csv file."""
+
+    BUILDER_CONFIGS = (LabelledFolderConfig(name="folders", description="A folder a label."),)
+    MANUAL_DOWNLOAD_INSTRUCTIONS = (
+        "Give the folder as manual_dir: <manual_dir>/<label>/**/*, or any layout with a csv file "
+        "named by LabelledFolderConfig(name=..., labels_csv=...)."
     )
 
+    def _label_feature(self):
+        label = tfds.features.ClassLabel()  # its names are known once the folder is read
+        return tfds.features.Sequence(label) if self.builder_config.several_labels else label
 
-def _patients(names, expression):
-    try:
-        pattern = re.compile(expression)
-    except re.error as error:
-        raise DataError(f"patient_regex {expression!r}: {error}") from None
-    matches = [pattern.search(name.rsplit("/", 1)[-1]) for name in names]
-    patients = [match and match.group(1 if pattern.groups else 0) for match in matches]
-    # An empty match, or a group that took no part in it, names nobody.
-    unmatched = [name for name, patient in zip(names, patients, strict=True) if not patient]
-    if unmatched:
-        raise DataError(
-            f"patient_regex {expression!r} matches nothing in {len(unmatched)} names, "
-            f"such as {unmatched[0]}"
+    def _images(self, dl_manager):
+        config = self.builder_config
+        images = labelled_folder.load(
+            dl_manager.manual_dir, config.patient_regex, config.labels_csv, config.label
         )
-    return patients
+        if images.multi_label != config.several_labels:
+            raise DataError(
+                f"{images.name}: set LabelledFolderConfig(several_labels={images.multi_label})"
+            )
+        label = self.info.features["label"]
+        (label.feature if config.several_labels else label).names = list(images.classes)
+        return images

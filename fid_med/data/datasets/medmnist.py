@@ -1,75 +1,70 @@
-"""MedMNIST's npz layout (Yang et al. 2023), by path: the official files or a re-split of one."""
+"""TFDS builder `medmnist`: `medmnist/pathmnist`, `medmnist/pathmnist_64` and so on."""
 
-import functools
-import pathlib
+import dataclasses
 
-import numpy as np
+import tensorflow_datasets as tfds
 
-from fid_med.data.images import check_pixels
-from fid_med.data.labelled import LabelledImages
-from fid_med.errors import DataError
+from fid_med.data.datasets.builder import LabelledBuilder
+from fid_med.data.layouts import medmnist
+from fid_med.data.layouts.medmnist_facts import SETS, SIZES, set_name
 
-_SPLITS = (("train", "train"), ("val", "validation"), ("test", "test"))
+load = medmnist.load  # the same images, without TFDS
 
 
-def load(path) -> LabelledImages:
-    """Reads `{train,val,test}_{images,labels}` from a file; labels are named by their number.
+@dataclasses.dataclass(eq=False)
+class MedMNISTConfig(tfds.core.BuilderConfig):
+    """One set in one size.
 
-    Args:
-      path: npz; images uint8 [N, H, W] or [N, H, W, 3], labels integer [N] or [N, 1].
-
-    Raises:
-      DataError: missing or damaged file, missing keys, several labels an image.
+    Attributes:
+      flag: name of the set.
+      size: height and width in pixels.
+      npz: a file on disk, to be read instead of a download.
     """
-    path = pathlib.Path(path)
-    if not path.is_file():
-        raise DataError(f"{path}: no such file; expected MedMNIST's npz, such as breastmnist.npz")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
-    except Exception as error:  # a damaged zip or array header raises nearly anything
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise DataError(f"{path}: cannot be read as npz ({reason})") from None
-    missing = [
-        f"{theirs}_{what}"
-        for theirs, _ in _SPLITS
-        for what in ("images", "labels")
-        if f"{theirs}_{what}" not in arrays
-    ]
-    if missing:
-        raise DataError(f"{path}: lacks {', '.join(missing)}; expected MedMNIST's keys")
-    names, loaders, labels, splits = [], [], [], []
-    for theirs, ours in _SPLITS:
-        images = arrays[f"{theirs}_images"]
-        numbers = _label_numbers(arrays[f"{theirs}_labels"], path, theirs)
-        if images.ndim not in (3, 4):
-            raise DataError(
-                f"{path}: {theirs} images of shape {images.shape}, expected [N, H, W] or "
-                "[N, H, W, 3]"
-            )
-        if len(images) != len(numbers):
-            raise DataError(f"{path}: {len(images)} {theirs} images, {len(numbers)} labels")
-        for i, image in enumerate(images):
-            names.append(f"{theirs}/{i:06d}")
-            loaders.append(functools.partial(check_pixels, image, f"{path.name} {theirs}/{i}"))
-        labels.append(numbers)
-        splits += [ours] * len(images)
-    numbers, labels = np.unique(np.concatenate(labels), return_inverse=True)
-    return LabelledImages(
-        name=path.stem,
-        names=names,
-        loaders=loaders,
-        labels=labels.reshape(-1).astype(np.int64),
-        classes=tuple(str(number) for number in numbers),
-        splits=np.array(splits),
+
+    flag: str = "pathmnist"
+    size: int = SIZES[0]
+    npz: str | None = None
+
+
+def _config(flag, size):
+    return MedMNISTConfig(
+        name=set_name(flag, size),
+        description=f"{flag} in {size} x {size} pixels.",
+        flag=flag,
+        size=size,
     )
 
 
-def _label_numbers(labels, path, split):
-    if labels.ndim == 2 and labels.shape[1] > 1:
-        raise DataError(
-            f"{path}: {labels.shape[1]} labels for each {split} image; only one is supported"
-        )
-    if labels.ndim not in (1, 2):
-        raise DataError(f"{path}: {split} labels of shape {labels.shape}, expected [N] or [N, 1]")
-    return labels.reshape(-1)
+class MedMNIST(LabelledBuilder):
+    """MedMNIST v2's twelve 2-D sets, with their own splits.
+
+    All are under CC BY 4.0 but DermaMNIST, which is under CC BY-NC 4.0.
+    """
+
+    name = "medmnist"
+    BUILDER_CONFIGS = tuple(_config(flag, size) for flag in SETS for size in SIZES)
+    HOMEPAGE = "https://medmnist.com"
+    CITATION = """@article{medmnistv2,
+      title={MedMNIST v2 - A large-scale lightweight benchmark for 2D and 3D biomedical image
+        classification},
+      author={Yang, Jiancheng and Shi, Rui and others},
+      journal={Scientific Data},
+      volume={10},
+      number={41},
+      year={2023}
+    }"""
+
+    @property
+    def channels(self):
+        return SETS[self.builder_config.flag].channels
+
+    def _label_feature(self):
+        facts = SETS[self.builder_config.flag]
+        label = tfds.features.ClassLabel(names=facts.labels)
+        return tfds.features.Sequence(label) if facts.multi_label else label
+
+    def _images(self, dl_manager):
+        config = self.builder_config
+        # TFDS's own download knows sha256 alone, and MD5 is what was published.
+        folder = config.npz or dl_manager.download_dir
+        return medmnist.load(folder, set_name(config.flag, config.size))

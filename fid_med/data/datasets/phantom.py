@@ -1,30 +1,46 @@
-"""Phantoms as labelled images: the data set that needs no data."""
+"""TFDS builder `phantom`."""
 
-import functools
+import dataclasses
 
-import numpy as np
+import tensorflow_datasets as tfds
 
-from fid_med.data.labelled import LabelledImages
-from fid_med.data.phantom import phantom_set
+from fid_med.data.datasets.builder import LabelledBuilder
+from fid_med.data.layouts import phantom
+from fid_med.data.layouts.findings import KINDS, class_names
+from fid_med.data.phantom import BODY_PARTS
+
+load = phantom.load  # the same images, without TFDS
 
 
-def load(count: int, size: int, seed: int = 0, label: str = "body_part") -> LabelledImages:
-    """Draws phantoms, each its own patient.
+@dataclasses.dataclass(eq=False)
+class PhantomConfig(tfds.core.BuilderConfig):
+    """How many phantoms, of which size, labelled by what.
 
-    Args:
-      count: how many.
-      size: height and width in pixels.
-      seed: of the phantoms.
-      label: `body_part` or `abnormality`.
+    Attributes:
+      count, size, seed, label: as for `fid_med.data.layouts.phantom.load`.
     """
-    images, facts = phantom_set(count, size=size, seed=seed)
-    of_image = [getattr(fact, label) for fact in facts]
-    classes = tuple(sorted(set(of_image)))
-    return LabelledImages(
-        name="phantom",
-        names=[f"phantom_{i:05d}" for i in range(count)],
-        loaders=[functools.partial(np.asarray, image) for image in images],
-        labels=np.array([classes.index(value) for value in of_image]),
-        classes=classes,
-        patients=[fact.patient for fact in facts],
+
+    count: int = 120
+    size: int = 64
+    seed: int = 0
+    label: str = "body_part"
+
+
+class Phantom(LabelledBuilder):
+    """Procedural radiographs of nobody."""
+
+    BUILDER_CONFIGS = tuple(
+        PhantomConfig(name=kind, description=f"Labelled by {kind.replace('_', ' ')}.", label=kind)
+        for kind in KINDS
     )
+
+    @property
+    def channels(self):
+        return 1
+
+    def _label_feature(self):
+        return tfds.features.ClassLabel(names=class_names(self.builder_config.label, BODY_PARTS))
+
+    def _images(self, dl_manager):
+        config = self.builder_config
+        return phantom.load(config.count, config.size, config.seed, config.label)

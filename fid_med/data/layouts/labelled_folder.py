@@ -1,0 +1,171 @@
+"""A folder with one folder a label, or with a csv file: such as a hospital's radiographs."""
+
+import functools
+import pathlib
+import posixpath
+import re
+
+import numpy as np
+
+from fid_med.data import dicom
+from fid_med.data.images import list_images, read_image
+from fid_med.data.labelled import LabelledImages, number_labels
+from fid_med.data.layouts.tables import read_rows, refuse
+from fid_med.errors import DataError
+from fid_med.progress import warn
+
+_SEVERAL = "|"
+
+
+def load(
+    folder,
+    patient_regex: str | None = None,
+    labels_csv=None,
+    label: str | None = None,
+    multi_frame: str = "refuse",
+) -> LabelledImages:
+    """Lists `<folder>/<label>/**/*`, or what a csv file names.
+
+    The first line of the csv file names its columns: `path` (inside the folder, with forward or
+    backward slashes), `label`, and, where they are known, `patient` and `study`; others are
+    passed over. A cell may hold several labels, as `effusion|nodule`: then every image may carry
+    any number of them, and an empty cell is an image without any. Images that the csv file does
+    not name are left out with a warning.
+
+    Args:
+      folder: path; without a csv file, images directly in it are an error.
+      patient_regex: searched in each file's name without folders; its first group, or the whole
+        match where it has none, is the patient. Example: `^.{8}` for the first eight characters.
+      labels_csv: path of the csv file.
+      label: the column to learn, by default `label`.
+      multi_frame: of DICOM files, as for `list_images`; the frames of a file stay on one side.
+
+    Raises:
+      DataError: no label folders, one label only, a name that the expression does not match, a
+        csv file that lacks a column, names unknown images, or names one twice.
+    """
+    folder = pathlib.Path(folder)
+    names = list_images(folder, multi_frame)
+    if labels_csv is None:
+        if label is not None:
+            raise DataError(
+                f"label {label!r}: {folder} is labelled by its folders; name a column of a csv "
+                "file given by --labels_csv, or leave --label out"
+            )
+        cells, patients, studies = _folders(folder, names), None, None
+    else:
+        names, cells, patients, studies = _columns(
+            pathlib.Path(labels_csv), folder, names, label or "label"
+        )
+    if patient_regex and patients:
+        raise DataError(f"{labels_csv}: has a column patient; leave --patient_regex out")
+    files = [_file(folder, name) for name in names]
+    if studies is None and files != names:
+        studies = files
+    labels, classes = _labels(cells)
+    return LabelledImages(
+        name=folder.absolute().name,
+        names=names,
+        loaders=[functools.partial(read_image, folder / name) for name in names],
+        labels=labels,
+        classes=classes,
+        patients=_searched(names, patient_regex) if patient_regex else patients,
+        studies=studies,
+    )
+
+
+def _file(folder, name):
+    """The file of an image: its name, but for a frame of several."""
+    path, frame = dicom.split_frame(folder / name)
+    return name if frame is None else pathlib.Path(path).relative_to(folder).as_posix()
+
+
+def _folders(folder, names):
+    stray = [name for name in names if "/" not in name]
+    if stray:
+        raise DataError(
+            f"{folder}: {len(stray)} images (such as {stray[0]}) lie outside the label folders; "
+            "expected <folder>/<label>/<image>, or a csv file by --labels_csv"
+        )
+    return [name.split("/", 1)[0] for name in names]
+
+
+def _labels(cells):
+    if not any(_SEVERAL in cell for cell in cells):
+        return number_labels(cells)
+    several = [{name.strip() for name in cell.split(_SEVERAL)} - {""} for cell in cells]
+    classes = tuple(sorted(set().union(*several)))
+    return np.array([[name in found for name in classes] for found in several]), classes
+
+
+def _columns(table, folder, images, label):
+    rows = read_rows(table)
+    header = rows[0][1] if rows else []
+    if "path" not in header or label not in header:
+        raise DataError(
+            f"{table}: the first line must name the columns, path and {label} among them; it "
+            f"reads {','.join(header)!r}"
+        )
+    refuse(
+        table,
+        f"have not the {len(header)} cells of the first line",
+        [(line, ",".join(row)) for line, row in rows[1:] if len(row) != len(header)],
+    )
+    rows = [(line, dict(zip(header, row, strict=True))) for line, row in rows[1:]]
+    files = {name: _file(folder, name) for name in images}
+    of_path = _by_path(table, folder, files.values(), rows, label)
+    unnamed = [name for name in images if files[name] not in of_path]
+    if unnamed:
+        warn(
+            f"{folder}: {len(unnamed)} of {len(images)} images are not in {table.name}, such as "
+            f"{unnamed[0]}; left out"
+        )
+    names = [name for name in images if files[name] in of_path]
+    rows = [of_path[files[name]] for name in names]
+    cells = [row[label] for row in rows]
+    patients, studies = (
+        [row[column] for row in rows] if column in header else None
+        for column in ("patient", "study")
+    )
+    if studies and patients:  # a study's name may be unique for its patient alone
+        studies = [f"{patient}/{study}" for patient, study in zip(patients, studies, strict=True)]
+    return names, cells, patients, studies
+
+
+def _by_path(table, folder, files, rows, label):
+    """Maps an image's name to its row, in which all that must be there is there."""
+    known, of_path = set(files), {}
+    unknown, twice, empty = [], [], []
+    several = any(_SEVERAL in row[label] for _, row in rows)
+    for line, row in rows:
+        path = posixpath.normpath(row["path"].replace("\\", "/"))
+        if path not in known:
+            unknown.append((line, row["path"]))
+        elif path in of_path and of_path[path] != row:
+            twice.append((line, row["path"]))
+        if any(row.get(column) == "" for column in ("patient", "study")) or not (
+            row[label] or several
+        ):
+            empty.append((line, row["path"]))
+        of_path.setdefault(path, row)
+    refuse(table, f"name no image in {folder}", unknown)
+    refuse(table, f"name an image again (several labels are written a{_SEVERAL}b)", twice)
+    refuse(table, f"lack the {label}, the patient or the study", empty)
+    return of_path
+
+
+def _searched(names, expression):
+    try:
+        pattern = re.compile(expression)
+    except re.error as error:
+        raise DataError(f"patient_regex {expression!r}: {error}") from None
+    matches = [pattern.search(name.rsplit("/", 1)[-1]) for name in names]
+    patients = [match and match.group(1 if pattern.groups else 0) for match in matches]
+    # An empty match, or a group that took no part in it, names nobody.
+    unmatched = [name for name, patient in zip(names, patients, strict=True) if not patient]
+    if unmatched:
+        raise DataError(
+            f"patient_regex {expression!r} matches nothing in {len(unmatched)} names, "
+            f"such as {unmatched[0]}"
+        )
+    return patients

@@ -1,0 +1,45 @@
+"""The csv files that come with data sets."""
+
+import csv
+import pathlib
+
+from fid_med.errors import DataError, reason_of
+
+
+def read_rows(path: pathlib.Path) -> list[tuple[int, list[str]]]:
+    """Reads a csv file, comma or semicolon, with or without a byte order mark.
+
+    Args:
+      path: of the file.
+
+    Returns:
+      (line number, cells without spaces around them) of each line that is not empty.
+
+    Raises:
+      DataError: a missing file, or one that is no text in UTF-8.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            first = file.readline()
+            file.seek(0)
+            # German and French Excel write semicolons.
+            reader = csv.reader(file, delimiter=";" if ";" in first and "," not in first else ",")
+            rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        if isinstance(error, FileNotFoundError):
+            raise DataError(f"{path}: no such file") from None
+        raise DataError(f"{path}: cannot be read as a csv file ({reason_of(error)})") from None
+    return [(line, row) for line, row in rows if any(row)]
+
+
+def refuse(path: pathlib.Path, problem: str, lines: list[tuple[int, str]]) -> None:
+    """Raises a DataError that counts the lines with a problem and shows the first, if any has it.
+
+    Args:
+      path: of the csv file.
+      problem: what is wrong with them, such as "name no image".
+      lines: (line number, what stands there).
+    """
+    if lines:
+        line, content = lines[0]
+        raise DataError(f"{path}: {len(lines)} lines {problem}, such as line {line}: {content}")
