@@ -6,6 +6,7 @@ from absl import flags
 from fid_med import cli
 
 USAGE = """usage: compute_fid.py REAL GENERATED [flags]
+       compute_fid.py REAL --plan=COUNTS [flags]
 
 Computes the Fréchet inception distance between two sets of images.
 REAL and GENERATED are each a folder of images (searched below too) or a .npz of statistics, ours
@@ -61,8 +62,9 @@ _METRICS = flags.DEFINE_list(
     "metrics",
     None,
     "What to compute beside the FID, separated by commas: debiased (FID without the bias of few "
-    "images, with an interval), kid, prdc (precision, recall, density, coverage), is (Inception "
-    "Score), memorisation (with --train_images), difference (what differs most). By default "
+    "images, with an interval), infinity (FID-infinity), permutation (test of one distribution), "
+    "kid, prdc (precision, recall, density, coverage), is (Inception Score), memorisation (with "
+    "--train_images), paired (with --other_generated), difference (what differs most). By default "
     "debiased, where a side has fewer than 2048 images.",
 )
 _CONFIDENCE = flags.DEFINE_float("confidence", 0.95, "Nominal coverage of intervals.")
@@ -71,6 +73,15 @@ _PER_CLASS = flags.DEFINE_bool(
 )
 _TRAIN_IMAGES = flags.DEFINE_string(
     "train_images", None, "Folder of the images that the generator was trained on."
+)
+_OTHER_GENERATED = flags.DEFINE_string(
+    "other_generated", None, "A second generated set, for --metrics=paired."
+)
+_PLAN = flags.DEFINE_list(
+    "plan",
+    None,
+    "Tell from REAL alone (no GENERATED) how small a FID these counts of images can show, such as "
+    "--plan=100,200,500.",
 )
 _PATIENT_REGEX = flags.DEFINE_string(
     "patient_regex",
@@ -91,11 +102,15 @@ _FIGURES = flags.DEFINE_string(
 )
 
 
-def main(real, generated):
+def main(real, generated=None):
     from fid_med import artifacts
     from fid_med.errors import DataError
     from fid_med.evaluation import compute_fid, is_statistics
 
+    if (generated is None) != bool(_PLAN.value):
+        raise DataError("give REAL GENERATED to compare them, or REAL --plan=COUNTS to plan")
+    if _PLAN.value:
+        return _plan(real)
     if _SAVE_FEATURES.value and not _SAVE_STATISTICS.value:
         raise DataError("--save_features needs --save_statistics=FOLDER to save them to")
     for target in (_JSON.value, _SAVE_STATISTICS.value and f"{_SAVE_STATISTICS.value}/real.npz"):
@@ -116,6 +131,7 @@ def main(real, generated):
         per_class=_PER_CLASS.value,
         confidence=_CONFIDENCE.value,
         train_images=_TRAIN_IMAGES.value,
+        other_generated=_OTHER_GENERATED.value,
         patient_regex=_PATIENT_REGEX.value,
         generated_patient_regex=_GENERATED_PATIENT_REGEX.value,
         batch_size=_BATCH_SIZE.value,
@@ -141,5 +157,40 @@ def main(real, generated):
     print(f"FID: {result.fid:.10g}")
 
 
+def _plan(real):
+    from fid_med import artifacts
+    from fid_med.errors import DataError
+    from fid_med.evaluation import is_statistics, plan
+
+    if not all(count.isdecimal() and int(count) for count in _PLAN.value):
+        raise DataError(f"--plan={','.join(_PLAN.value)}: expected counts, such as 100,200,500")
+    if _JSON.value:
+        artifacts.check_writable(_JSON.value)
+    if not is_statistics(real):
+        cli.load_tensorflow()
+    found = plan(
+        real,
+        _EXTRACTOR.value,
+        counts=[int(count) for count in _PLAN.value],
+        confidence=_CONFIDENCE.value,
+        patient_regex=_PATIENT_REGEX.value,
+        batch_size=_BATCH_SIZE.value,
+        image_size=_IMAGE_SIZE.value,
+        resize=_RESIZE.value,
+        aspect=_ASPECT.value,
+        seed=_SEED.value,
+        skip_unreadable=_SKIP_UNREADABLE.value,
+        multi_frame=_MULTI_FRAME.value,
+        cache_dir=_CACHE_DIR.value,
+    )
+    if _JSON.value:
+        artifacts.write_json(_JSON.value, [row.to_dict() for row in found])
+    for row in found:
+        print(
+            f"{row.count} images a side: a true FID of {row.difference:.4g} is told from 0 with "
+            f"{row.power:.0%} chance"
+        )
+
+
 if __name__ == "__main__":
-    cli.run(main, USAGE, positional=("REAL", "GENERATED"))
+    cli.run(main, USAGE, positional=("REAL", "GENERATED"), required=1)

@@ -12,6 +12,7 @@ from fid_med.extraction import Extraction, SideResult, empty_statistics, extract
 from fid_med.fid_result import FIDResult
 from fid_med.measures import Comparison, FeatureSet, check_metrics, measure, measure_classes
 from fid_med.metrics.feature_files import load_features
+from fid_med.metrics.planning import DetectableDifference, detectable_difference
 from fid_med.metrics.statistics import FeatureStatistics, check_comparable
 from fid_med.progress import warn
 
@@ -27,6 +28,7 @@ def compute_fid(
     per_class: bool = False,
     confidence: float = 0.95,
     train_images=None,
+    other_generated=None,
     patient_regex: str | None = None,
     generated_patient_regex: str | None = None,
     batch_size: int = 32,
@@ -55,6 +57,7 @@ def compute_fid(
       confidence: nominal coverage of intervals, between 0 and 1.
       train_images: the images that the generator was trained on, for `memorisation`: as `real`,
         but no `.npz`.
+      other_generated: a second generated set, for `paired`: which of the two is nearer to `real`.
       patient_regex: finds the patient in the name of a real (or training) image's file, as for
         `patients_of`; intervals then go by patient.
       generated_patient_regex: the same for `generated`, where those are real patients too.
@@ -81,8 +84,9 @@ def compute_fid(
         raise DataError(f"confidence {confidence}: expected between 0 and 1, such as 0.95")
     seconds: dict[str, float] = {}
     sides = {"real": real, "generated": generated}
-    if train_images is not None:
-        sides["training"] = train_images
+    for name, side in (("training", train_images), ("other generated", other_generated)):
+        if side is not None:
+            sides[name] = side
     # Everything is opened before anything is computed: a wrong path must not cost an hour.
     done = {name: _loaded_statistics(x, name) for name, x in sides.items() if is_statistics(x)}
     _check_features(done, [*wanted[1:], *(["per_class"] if per_class else [])])
@@ -110,11 +114,11 @@ def compute_fid(
                 skip_unreadable=skip_unreadable,
                 # The generator's training images are often the extractor's too.
                 exclude_training_images=exclude_training_images and name != "training",
-                patient_regex=generated_patient_regex if name == "generated" else patient_regex,
+                patient_regex=generated_patient_regex if "generated" in name else patient_regex,
                 cache_dir=cache_dir,
             )
     statistics = (done["real"].statistics, done["generated"].statistics)
-    warnings = [line for name in ("real", "generated") for line in done[name].warnings]
+    warnings = [line for name in sides if name != "training" for line in done[name].warnings]
     warnings += check_comparable(*statistics)
     warnings += _small_sample_warnings([done["real"].side, done["generated"].side])
     features = {name: _feature_set(done[name], sides[name], name, multi_frame) for name in done}
@@ -123,14 +127,14 @@ def compute_fid(
         features["real"],
         features["generated"],
         features.get("training"),
+        features.get("other generated"),
         logits=loaded and loaded.logits,
         classifier=loaded.name if loaded else "",
         confidence=confidence,
         seed=seed,
     )
-    with _clock(seconds, "metrics"):
-        found, unavailable = _measured(wanted, comparison, named=metrics is not None)
-        by_class = measure_classes(comparison) if per_class else None
+    found, unavailable = _measured(wanted, comparison, metrics is not None, seconds)
+    by_class = measure_classes(comparison) if per_class else None
     warnings += _metric_warnings(found)
     for line in warnings:
         warn(line)
@@ -149,15 +153,67 @@ def compute_fid(
         seconds={stage: round(value, 3) for stage, value in seconds.items()},
         warnings=warnings,
         statistics=statistics,
-        features=(features["real"], features["generated"], features.get("training")),
+        features=features,
     )
 
 
-def _measured(wanted, comparison, named):
+def plan(
+    real,
+    extractor="imagenet",
+    *,
+    counts: Sequence[int] = (50, 100, 200, 500, 1000, 2000),
+    confidence: float = 0.95,
+    patient_regex: str | None = None,
+    batch_size: int = 32,
+    image_size: int | None = None,
+    resize: str | None = None,
+    aspect: str | None = None,
+    seed: int = 0,
+    skip_unreadable: bool = False,
+    multi_frame: str = "refuse",
+    cache_dir=None,
+) -> list[DetectableDifference]:
+    """Tells from the real images alone how small a FID a study of theirs could show.
+
+    Args:
+      real: images, or statistics saved with features, as for `compute_fid`.
+      counts: images on each side to plan for.
+      Others: as for `compute_fid`.
+
+    Returns:
+      For each count the smallest true FID that is told from 0 with a chance of 80 %.
+
+    Raises:
+      FidMedError: as `compute_fid`, or too few images to tell anything.
+    """
+    if is_statistics(real):
+        done = _loaded_statistics(real, "real")
+        _check_features({"real": done}, ["plan"])
+    else:
+        opened = open_source(real, "real", multi_frame=multi_frame)
+        done = extract(
+            opened,
+            _loaded(extractor, image_size=image_size, resize=resize, aspect=aspect, seed=seed),
+            keep_features=True,
+            batch_size=batch_size,
+            skip_unreadable=skip_unreadable,
+            patient_regex=patient_regex,
+            cache_dir=cache_dir,
+        )
+    for line in done.warnings:
+        warn(line)
+    return [
+        detectable_difference(done.features, count, done.groups, confidence=confidence, seed=seed)
+        for count in counts
+    ]
+
+
+def _measured(wanted, comparison, named, seconds):
     found, unavailable = {}, {}
     for name in wanted:
         try:
-            found[name] = measure(name, comparison)
+            with _clock(seconds, "frechet" if name == "fid" else name):
+                found[name] = measure(name, comparison)
         except StatisticsError as error:
             if name == "fid" or named:
                 raise StatisticsError(f"{name}: {error}") from error

@@ -29,7 +29,7 @@ def draw_figures(result: FIDResult, folder) -> list[str]:
     Raises:
       DataError: images that can't be read again, such as those of a generator.
     """
-    real, generated, training = result.features
+    real, generated, training = map(result.features.get, ("real", "generated", "training"))
     os.makedirs(folder, exist_ok=True)
     written = []
     found = result.metrics.get("difference")

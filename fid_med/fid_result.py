@@ -27,8 +27,8 @@ class FIDResult:
       seconds: wall time by stage.
       warnings: what the reader of the number must know.
       statistics: the `FeatureStatistics` of both sides, real first; not in the JSON.
-      features: the `FeatureSet` of real, generated and training images, each None where features
-        were not kept; not in the JSON.
+      features: the `FeatureSet` of `real`, `generated` and what else there was, by name; None
+        where features were not kept; not in the JSON.
     """
 
     fid: float
@@ -44,9 +44,7 @@ class FIDResult:
     seconds: dict
     warnings: list[str]
     statistics: tuple[FeatureStatistics, ...] = dataclasses.field(default=(), repr=False)
-    features: tuple[FeatureSet | None, ...] = dataclasses.field(
-        default=(None, None, None), repr=False
-    )
+    features: dict[str, FeatureSet | None] = dataclasses.field(default_factory=dict, repr=False)
 
     def to_dict(self) -> dict:
         """The fields but `statistics` and `features`, as JSON types."""
@@ -87,10 +85,8 @@ class FIDResult:
           features: add the features of single images, as float32, and which images are of one
             patient, where they were kept.
         """
-        for name, statistics, side in zip(
-            ("real", "generated"), self.statistics, self.features, strict=False
-        ):
-            path = os.path.join(folder, f"{name}.npz")
+        for name, statistics in zip(("real", "generated"), self.statistics, strict=True):
+            path, side = os.path.join(folder, f"{name}.npz"), self.features.get(name)
             if features and side is not None:
                 save_features(path, statistics, side.features, side.groups)
             else:
@@ -125,8 +121,28 @@ def _table(rows) -> list[str]:
 
 def _debiased_rows(found):
     interval = f"{found['confidence']:.0%}: {found['low']:.4g} to {found['high']:.4g}"
+    yield "debiased FID", f"{found['value']:.6g}", interval, _drawn(found, "replicates")
+
+
+def _infinity_rows(found):
+    error = f"standard error of the fit {found['standard_error']:.3g}"
+    yield "FID-infinity", f"{found['value']:.6g}", error, f"{len(found['counts'])} counts"
+
+
+def _permutation_rows(found):
+    spread = f"{found['permuted_mean']:.4g} +- {found['permuted_sd']:.2g} if the same"
+    yield "same distribution", f"p = {found['p_value']:.3g}", spread, _drawn(found, "permutations")
+
+
+def _paired_rows(found):
+    interval = f"{found['confidence']:.0%}: {found['low']:.4g} to {found['high']:.4g}"
+    note = f"p = {found['p_value']:.3g}; below 0 the first set is nearer"
+    yield "debiased FID less the other's", f"{found['value']:.6g}", interval, note
+
+
+def _drawn(found, what):
     by = " by patient" if found["real_patients"] or found["generated_patients"] else ""
-    yield "debiased FID", f"{found['value']:.6g}", interval, f"{found['replicates']} splits{by}"
+    return f"{found[what]} {what}{by}"
 
 
 def _kid_rows(found):
@@ -177,6 +193,9 @@ def _difference_rows(found):
 
 _ROWS = {
     "debiased": _debiased_rows,
+    "infinity": _infinity_rows,
+    "permutation": _permutation_rows,
+    "paired": _paired_rows,
     "kid": _kid_rows,
     "prdc": _prdc_rows,
     "is": _score_rows,

@@ -7,16 +7,29 @@ import numpy as np
 
 from fid_med.errors import DataError, StatisticsError
 from fid_med.metrics.differences import contributions, directions, per_class
+from fid_med.metrics.extrapolation import fid_infinity
 from fid_med.metrics.frechet import frechet_components
 from fid_med.metrics.inception_score import inception_score
 from fid_med.metrics.kernel import kid, kid_full
 from fid_med.metrics.manifold import expected_coverage, manifold_metrics
 from fid_med.metrics.memorisation import memorisation
+from fid_med.metrics.permutation import permutation_test
 from fid_med.metrics.pixel_copies import PixelMatches, pixel_matches, pixel_signatures
 from fid_med.metrics.statistics import FeatureStatistics
-from fid_med.metrics.uncertainty import debiased_fid
+from fid_med.metrics.uncertainty import debiased_fid, paired_difference
 
-METRICS = ("fid", "debiased", "kid", "prdc", "is", "memorisation", "difference")
+METRICS = (
+    "fid",
+    "debiased",
+    "infinity",
+    "permutation",
+    "kid",
+    "prdc",
+    "is",
+    "memorisation",
+    "paired",
+    "difference",
+)
 _SPLITS = 10  # of the Inception Score, as in the literature
 _LISTED = 10  # images that the difference names
 
@@ -56,6 +69,7 @@ class Comparison:
       statistics: of the real and of the generated images.
       real, generated: their features, None where only statistics are known.
       train: features of the images that the generator was trained on, or None.
+      other: features of a second generated set, or None.
       logits: function from features to a classifier's logits, or None.
       classifier: what the logits belong to, for messages.
       confidence: nominal coverage of intervals.
@@ -66,6 +80,7 @@ class Comparison:
     real: FeatureSet | None = None
     generated: FeatureSet | None = None
     train: FeatureSet | None = None
+    other: FeatureSet | None = None
     logits: Callable[[np.ndarray], np.ndarray] | None = None
     classifier: str = ""
     confidence: float = 0.95
@@ -151,6 +166,44 @@ def _debiased(comparison):
         generated.features,
         real_groups=real.groups,
         generated_groups=generated.groups,
+        confidence=comparison.confidence,
+        seed=comparison.seed,
+    ).to_dict()
+
+
+def _infinity(comparison):
+    real, generated = _both(comparison)
+    return fid_infinity(
+        real.features,
+        generated.features,
+        real_groups=real.groups,
+        generated_groups=generated.groups,
+        seed=comparison.seed,
+    ).to_dict()
+
+
+def _permutation(comparison):
+    real, generated = _both(comparison)
+    return permutation_test(
+        real.features,
+        generated.features,
+        real_groups=real.groups,
+        generated_groups=generated.groups,
+        seed=comparison.seed,
+    ).to_dict()
+
+
+def _paired(comparison):
+    real, generated = _both(comparison)
+    if comparison.other is None:
+        raise StatisticsError("paired needs a second generated set (--other_generated)")
+    return paired_difference(
+        real.features,
+        generated.features,
+        comparison.other.features,
+        real_groups=real.groups,
+        first_groups=generated.groups,
+        second_groups=comparison.other.groups,
         confidence=comparison.confidence,
         seed=comparison.seed,
     ).to_dict()
@@ -280,9 +333,12 @@ def _farthest(moves, side):
 _MEASURES = {
     "fid": _fid,
     "debiased": _debiased,
+    "infinity": _infinity,
+    "permutation": _permutation,
     "kid": _kid,
     "prdc": _prdc,
     "is": _inception_score,
     "memorisation": _memorisation,
+    "paired": _paired,
     "difference": _difference,
 }
