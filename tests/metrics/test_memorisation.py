@@ -50,6 +50,12 @@ def test_authenticity_and_neighbours():
     assert memorisation(TRAINING, TRAINING).authenticity == 0
 
 
+def test_as_near_as_the_neighbour_is_not_authentic():
+    training = np.array([[0.0], [1], [10]])
+    assert memorisation([[-1.0]], training).authenticity == 0
+    assert memorisation([[-1.001]], training).authenticity == 1
+
+
 def test_ratios_by_definition():
     found = memorisation(GENERATED, TRAINING, **SIDES, permutations=9)
     rooms = []
