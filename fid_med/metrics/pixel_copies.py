@@ -149,7 +149,7 @@ def _banded(images, smooth, broad, local):
         for deviation in (smooth, broad, local)
     ]
     banded = np.empty(images.shape, np.float32)
-    for image, result in zip(images.astype(np.float64), banded, strict=True):
+    for image, result in zip(images, banded, strict=True):
         low, lower = (blur @ image @ blur.T for blur in blurs[:2])
         band = low - lower
         contrast = blurs[2] @ (band * band) @ blurs[2].T
