@@ -10,9 +10,9 @@ from scipy.special import gammaln
 from fid_med.errors import StatisticsError
 from fid_med.metrics.distances import (
     TIE,
+    Neighbours,
     checked_count,
     group_indices,
-    nearest_neighbours,
     squared_distances,
     squared_norms,
 )
@@ -42,6 +42,7 @@ def attraction(
     training: np.ndarray,
     held_out: np.ndarray,
     groups: np.ndarray,
+    nearest: tuple[Neighbours, Neighbours],
     permutations: int,
     seed: int,
 ) -> Attraction:
@@ -55,13 +56,17 @@ def attraction(
     Args:
         generated, training, held_out: float64 [M, d], [N, d], [K, d].
         groups: of `pooled_groups`, [N + K].
+        nearest: of each generated image, among training and among held-out images.
         permutations: how many times to deal, at least 1.
         seed: of the dealing.
     """
-    real = np.concatenate([training, held_out])
-    counts = np.bincount(nearest_neighbours(generated, real).indices, minlength=len(real))
+    # Exactly as near, as where one image is on both sides, counts half for either.
+    gaps = [found.distances for found in nearest]
+    drawn = np.where(np.isclose(*gaps, rtol=1e-9, atol=0), 0.5, gaps[0] < gaps[1])
+    indices = np.concatenate([nearest[0].indices, nearest[1].indices + len(training)])
+    counts = np.bincount(indices, np.concatenate([drawn, 1 - drawn]), len(groups))
     # A patient's excess: the generated images it draws beyond its share of all real images.
-    excess = np.bincount(groups, counts / len(generated) - 1 / len(real))
+    excess = np.bincount(groups, counts / len(generated) - 1 / len(groups))
     dealt = np.unique(groups[: len(training)])
     observed = excess[dealt].sum()
     rng = np.random.default_rng(checked_count(seed, "seed", 0))
@@ -70,10 +75,10 @@ def attraction(
         for _ in range(checked_count(permutations, "permutations"))
     )
     return Attraction(
-        share=float(counts[: len(training)].sum() / len(generated)),
-        expected=len(training) / len(real),
+        share=float(drawn.mean()),
+        expected=len(training) / len(groups),
         p_value=(1 + int(reached)) / (1 + permutations),
-        nearer=_nearer(generated, training, held_out, groups),
+        nearer=_nearer(generated, training, held_out, groups, gaps),
     )
 
 
@@ -99,15 +104,15 @@ def pooled_groups(training_groups, held_out_groups, count, held_out_count):
     return np.concatenate([first, second + number])
 
 
-def _nearer(generated, training, held_out, groups) -> float:
+def _nearer(generated, training, held_out, groups, gaps) -> float:
     """Mean chance that training is nearer where as many patients of the larger side are drawn."""
     sides = (training, groups[: len(training)]), (held_out, groups[len(training) :])
     counts = [len(np.unique(labels)) for _, labels in sides]
     swap = counts[1] > counts[0]
-    (large, labels), (small, _) = reversed(sides) if swap else sides
+    large, labels = sides[1] if swap else sides[0]
     large, labels = (x[np.argsort(labels, kind="stable")] for x in (large, labels))
     starts = np.flatnonzero(np.diff(labels, prepend=-1))
-    nearest = nearest_neighbours(generated, small).distances ** 2
+    nearest = gaps[0 if swap else 1] ** 2  # to the smaller side
     mean = large.mean(axis=0)
     centred = generated - mean
     slack = TIE * (squared_norms(centred) + nearest)

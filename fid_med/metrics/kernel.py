@@ -47,7 +47,8 @@ def kid(
     kid_subsets=subsets, kid_subset_size=subset_size, rng_seed=seed)`, whose values these are: from
     `np.random.RandomState(seed)`, in turn `subset_size` real and as many generated images without
     replacement. The mean is unbiased whatever the size; the standard deviation is that of one
-    subset's value, not the mean's error, and belongs to its size: for an error use `kid_full`.
+    subset's value, not the mean's error, and belongs to its size: for an error use `kid_full`, and
+    also where patients have several images each, whom these subsets do not keep apart.
 
     Args:
         real, generated: [N, d] and [M, d], any real dtype.

@@ -150,17 +150,18 @@ def memorisation(
     if pixels is not None:
         _check_pixels(pixels, len(generated), len(training))
     nearest = nearest_neighbours(generated, training)
-    ratios = _ratios(nearest.distances, _rooms(training, training_groups)[nearest.indices])
-    own = nearest_neighbours(training, training).distances[nearest.indices]
-    authentic = nearest.distances > own * (1 + TIE)
+    rooms, own = _rooms(training, training_groups)
+    ratios = _ratios(nearest.distances, rooms[nearest.indices])
+    authentic = nearest.distances > own[nearest.indices] * (1 + TIE)
     held_out_ratios = drawn = None
     if held_out is not None:
         held_out = checked_features(held_out, "held-out")
         check_same_dimension(training=training, held_out=held_out)
         groups = pooled_groups(training_groups, held_out_groups, len(training), len(held_out))
-        beside = nearest_neighbours(generated, held_out).distances
-        held_out_ratios = _ratios(nearest.distances, beside)
-        drawn = attraction(generated, training, held_out, groups, permutations, seed)
+        beside = nearest_neighbours(generated, held_out)
+        held_out_ratios = _ratios(nearest.distances, beside.distances)
+        both = nearest, beside
+        drawn = attraction(generated, training, held_out, groups, both, permutations, seed)
     suspicious = ratios <= COPY_RATIO
     if pixels is not None:
         suspicious |= pixels.similarities >= COPY_SIMILARITY
@@ -184,17 +185,19 @@ def _ratios(distances, others) -> np.ndarray:
         return np.where(distances > 0, distances / others, 0.0)
 
 
-def _rooms(training, groups) -> np.ndarray:
-    """Distance to the nearest training image that is no repeat and of another patient, [N].
+def _rooms(training, groups) -> tuple[np.ndarray, np.ndarray]:
+    """Each training image's room, and its distance to its nearest neighbour, [N] both.
 
-    Where all are of one patient, to the nearest that is no repeat. At most the median, or the one
+    The room is the distance to the nearest image that is no repeat and of another patient; where
+    all are of one patient, to the nearest that is no repeat. It is at most the median, or the one
     image of a rare view would have room for all others of its kind.
     """
     labels, _ = group_indices(groups, len(training), "training")
     rows = training - training.mean(axis=0)
     norms = squared_norms(rows)
-    rooms = np.empty(len(rows))
+    rooms, neighbours = np.empty(len(rows)), np.empty(len(rows), np.int64)
     for part, block in squared_distances(rows, rows):
+        neighbours[part] = block.argmin(axis=1)
         # Wider than rounding: repeats that went through the network in other batches count too.
         block[block <= 100 * TIE * (norms[part, None] + norms)] = np.inf
         lowest = block.min(axis=1)
@@ -206,7 +209,8 @@ def _rooms(training, groups) -> np.ndarray:
             "the training features are all alike: nothing can be told from a copy, check the "
             "extractor's weights"
         )
-    return np.minimum(rooms, np.median(rooms))
+    own = np.linalg.norm(training - training[neighbours], axis=1)
+    return np.minimum(rooms, np.median(rooms)), own
 
 
 def _check_pixels(pixels, count, training_count):

@@ -112,6 +112,32 @@ def test_the_order_does_not_matter():
     assert again == pytest.approx(found, rel=1e-10)
 
 
+def test_standard_error_is_the_decomposition():
+    """Hoeffding's parts from whole matrices, each mean taken out by hand."""
+    rng = np.random.default_rng(2)
+    x, y = rng.normal(size=(12, 4)), rng.normal(size=(9, 4)) + 1
+    n, m = 12, 9
+    kxx, kyy, kxy = ((a @ b.T / 4 + 1) ** 3 for a, b in ((x, x), (y, y), (x, y)))
+
+    def own(k, n):
+        off = ~np.eye(n, dtype=bool)
+        k = np.where(off, k, 0)
+        grand = k.sum() / (n * (n - 1))
+        means = (k.sum(axis=1) - (n - 1) * grand) / (n - 2)
+        rest = (k - grand - means[:, None] - means)[off]
+        return means, (rest**2).sum() / (n * (n - 3))
+
+    (a, alpha), (e, phi) = own(kxx, n), own(kyy, m)
+    b, c = kxy.mean(axis=1) - kxy.mean(), kxy.mean(axis=0) - kxy.mean()
+    epsilon = ((kxy - kxy.mean() - b[:, None] - c) ** 2).sum() / ((n - 1) * (m - 1))
+    first = ((a - b) ** 2).sum() / (n - 1) - alpha / (n - 2) - epsilon / m
+    second = ((e - c) ** 2).sum() / (m - 1) - phi / (m - 2) - epsilon / n
+    assert min(first, second) > 0
+    variance = 4 * first / n + 4 * second / m + 4 * epsilon / (n * m)
+    variance += 2 * alpha / (n * (n - 1)) + 2 * phi / (m * (m - 1))
+    assert kid_full(x, y).standard_error == pytest.approx(np.sqrt(variance), rel=1e-10)
+
+
 def trial(rng, shift, grouped):
     if not grouped:
         return kid_full(rng.normal(size=(30, 6)), rng.normal(size=(45, 6)) + shift)

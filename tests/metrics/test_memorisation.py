@@ -10,6 +10,7 @@ from fid_med.data.phantom import phantom_set
 from fid_med.errors import StatisticsError
 from fid_med.metrics import distances
 from fid_med.metrics.attraction import _all_missed, attraction, pooled_groups
+from fid_med.metrics.distances import nearest_neighbours
 from fid_med.metrics.memorisation import COPY_RATIO, memorisation
 from fid_med.metrics.pixel_copies import PixelMatches, pixel_matches, pixel_signatures
 
@@ -48,6 +49,12 @@ def test_authenticity_and_neighbours():
     np.testing.assert_array_equal(found.nearest.indices, gaps.argmin(axis=1))
     np.testing.assert_allclose(found.nearest.distances, gaps.min(axis=1))
     assert memorisation(TRAINING, TRAINING).authenticity == 0
+
+
+def test_as_near_as_the_neighbour_is_not_authentic():
+    training = np.array([[0.0], [1], [10]])
+    assert memorisation([[-1.0]], training).authenticity == 0
+    assert memorisation([[-1.001]], training).authenticity == 1
 
 
 def test_ratios_by_definition():
@@ -153,7 +160,9 @@ def test_attraction_keeps_its_level_at_unequal_counts():
         groups = np.repeat(np.arange(60), sizes)
         first = groups < 45
         pooled = pooled_groups(groups[first], groups[~first], first.sum(), (~first).sum())
-        found = attraction(rng.normal(size=(50, 5)), real[first], real[~first], pooled, 199, trial)
+        generated = rng.normal(size=(50, 5))
+        nearest = [nearest_neighbours(generated, real[side]) for side in (first, ~first)]
+        found = attraction(generated, real[first], real[~first], pooled, nearest, 199, trial)
         below += found.p_value <= 0.05
         nearer.append(found.nearer)
     assert scipy.stats.binomtest(below, 200, 0.05).pvalue > 0.01
@@ -169,7 +178,8 @@ def test_nearer_is_the_mean_over_draws(swap):
     generated[0] = small[2] + 0.01
     sides = (small, large) if swap else (large, small)
     groups = np.concatenate(patients[::-1] if swap else patients)
-    found = attraction(generated, *sides, groups, 9, 0).nearer
+    nearest = [nearest_neighbours(generated, side) for side in sides]
+    found = attraction(generated, *sides, groups, nearest, 9, 0).nearer
     wins = []
     for _ in range(4000):
         drawn = large[np.isin(patients[0], rng.choice(15, 4, replace=False))]

@@ -1,6 +1,7 @@
 """Copies by pixels: on phantoms, every planted near copy is found and no other patient is."""
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from fid_med.metrics.pixel_copies import (
 )
 
 COUNT = 24
+CHESTS = Path(__file__).parents[3] / "shared/data/nih_chest"
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +81,21 @@ def test_no_other_patient_is_taken_for_a_copy(images, training):
     assert len(found.copies) == 0
     assert found.similarities.max() < COPY_SIMILARITY - 0.03
     assert found.similarities.min() > 0  # radiographs of the same view, after all
+
+
+@pytest.mark.skipif(not CHESTS.is_dir(), reason=f"no real chest radiographs in {CHESTS}")
+def test_on_real_radiographs():
+    """Images of one patient (first 8 characters of the name) are alike, and still no copies."""
+    paths = sorted(CHESTS.glob("*/*.png"))
+    patients = np.array([path.name[:8] for path in paths])
+    signatures = pixel_signatures(np.asarray(Image.open(path)) for path in paths)
+    first = np.isin(patients, np.unique(patients)[::2])
+    assert pixel_matches(signatures[first], signatures[~first]).similarities.max() < 0.6
+    chosen = np.arange(0, len(paths), 16)
+    planted = [encoded(shifted(np.asarray(Image.open(paths[i]))[:, ::-1], 7, -5)) for i in chosen]
+    found = pixel_matches(pixel_signatures(planted), signatures)
+    np.testing.assert_array_equal(found.copies, np.arange(len(chosen)))
+    np.testing.assert_array_equal(found.indices, chosen)
 
 
 def test_similarity_is_the_correlation_of_aligned_windows(training):
