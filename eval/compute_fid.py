@@ -56,7 +56,8 @@ def main(real, generated):
     from fid_med import artifacts
     from fid_med.evaluation import compute_fid, is_statistics
 
-    for target in (_JSON.value, _SAVE_STATISTICS.value and f"{_SAVE_STATISTICS.value}/real.npz"):
+    folders = [f"{folder}/file" for folder in (_SAVE_STATISTICS.value, _CACHE_DIR.value) if folder]
+    for target in (_JSON.value, *folders):
         if target:
             artifacts.check_writable(target)
     if not (is_statistics(real) and is_statistics(generated)):
