@@ -113,14 +113,18 @@ def main(real, generated=None):
         return _plan(real)
     if _SAVE_FEATURES.value and not _SAVE_STATISTICS.value:
         raise DataError("--save_features needs --save_statistics=FOLDER to save them to")
-    for target in (_JSON.value, _SAVE_STATISTICS.value and f"{_SAVE_STATISTICS.value}/real.npz"):
+    folders = [
+        f"{folder}/file"
+        for folder in (_SAVE_STATISTICS.value, _CACHE_DIR.value, _FIGURES.value)
+        if folder
+    ]
+    for target in (_JSON.value, *folders):
         if target:
             artifacts.check_writable(target)
     if _FIGURES.value:
         from fid_med.fid_figures import check_figures, draw_figures
 
         check_figures(_METRICS.value)
-        artifacts.check_writable(f"{_FIGURES.value}/directions.png")
     if not (is_statistics(real) and is_statistics(generated)):
         cli.load_tensorflow()
     result = compute_fid(

@@ -246,3 +246,34 @@ def test_statistics_file_is_what_peers_read(halves, small_extractor, tmp_path):
     np.testing.assert_allclose(mu, features.mean(axis=0), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(sigma, np.cov(features, rowvar=False), rtol=1e-3, atol=1e-5)
     assert FeatureStatistics.load(tmp_path / "x.npz").fingerprint == small_extractor.fingerprint
+
+
+def test_a_second_run_takes_its_features_from_the_cache(
+    halves, small_extractor, write_images, tmp_path
+):
+    sides = write_images("real", halves[0]), write_images("generated", halves[1])
+    plain = compute_fid(*sides, small_extractor)
+    first, second = (
+        compute_fid(*sides, small_extractor, cache_dir=tmp_path / "cache") for _ in range(2)
+    )
+    assert plain.fid == first.fid == second.fid
+    assert (first.real.cached, second.real.cached, second.generated.cached) == (0, 20, 20)
+    assert second.summary()[0] == "real: 20 images (folder), 20 taken from the cache"
+
+
+def test_training_images_are_known_in_the_cache_too(
+    halves, small_extractor, write_images, tmp_path
+):
+    remembered = TrainingImages("ab" * 16)
+    digests = frozenset(remembered.hasher().digest(image) for image in halves[0][:4])
+    extractor = carrying(small_extractor, dataclasses.replace(remembered, train=digests))
+    folder, cache = write_images("real", halves[0]), tmp_path / "cache"
+    for cached in (0, 16):
+        result = compute_fid(
+            folder, halves[1], extractor, cache_dir=cache, exclude_training_images=True
+        )
+        assert (result.real.count, result.real.excluded, result.real.cached) == (16, 4, cached)
+    assert compute_fid(folder, halves[1], extractor, cache_dir=cache).real.seen_in_training == 4
+    # What one extractor was trained on is no other's business, though their features are the same.
+    result = compute_fid(folder, halves[1], small_extractor, cache_dir=cache)
+    assert (result.real.seen_in_training, result.real.cached) == (0, 0)

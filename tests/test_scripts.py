@@ -215,3 +215,11 @@ def test_every_public_name_is_there():
     for name in fid_med.__all__:
         assert getattr(fid_med, name) is not None
     assert set(dir(fid_med)) == set(fid_med.__all__)
+
+
+def test_a_cache_that_cannot_be_written_is_one_line(tmp_path, write_images):
+    images = np.zeros((2, 75, 75), np.uint8)
+    sides = write_images("real", images), write_images("generated", images)
+    (tmp_path / "file").write_text("")
+    process = run(COMPUTE_FID, *sides, f"--cache_dir={tmp_path}/file")
+    assert_one_line(process, 1, "file")

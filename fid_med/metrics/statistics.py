@@ -55,7 +55,8 @@ def _combine(a: _Moments | None, b: _Moments) -> _Moments:
     # Scaled on both sides alike: the outer product is then symmetric to the last bit.
     scaled = delta * math.sqrt(a.count * b.count / count)
     scatter = a.scatter + b.scatter
-    scatter += np.outer(scaled, scaled)
+    for i in range(0, len(scaled), 256):  # in strips: one more [d, d] would be memory for nothing
+        scatter[i : i + 256] += np.outer(scaled[i : i + 256], scaled)
     return _Moments(count, a.mean + delta * (b.count / count), scatter)
 
 
