@@ -33,13 +33,14 @@ def plot_disturbance(
     """
     figure = Figure(figsize=(5.9, 5.0))
     grid = figure.add_gridspec(
-        2, len(levels), height_ratios=(1, 1.75), hspace=0.06, wspace=0.05,
+        2, len(levels), height_ratios=(1, 2.1), hspace=0.06, wspace=0.05,
         left=0.145, right=0.985, top=0.985, bottom=0.135,
     )  # fmt: skip
     for k, picture in enumerate(pictures):
         axis = figure.add_subplot(grid[0, k])
         axis.imshow(_thumbnail(picture), cmap="gray", vmin=0, vmax=255)
         axis.set_axis_off()
+        axis.set_anchor("S")  # close to the curves, whatever the image's shape
     axis = figure.add_subplot(grid[1, :])
     places = np.arange(len(levels))
     for k, (name, points) in enumerate(curves.items()):

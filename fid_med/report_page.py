@@ -36,7 +36,8 @@ td.good, td.bad { font-weight: 600; }
 .scroll { overflow-x: auto; margin: .6rem 0; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th, td { border: 1px solid #ccc; padding: .25rem .5rem; text-align: left; vertical-align: top; }
-th { background: #eee; } td.wide { min-width: 15rem; } td.n { text-align: right; white-space: nowrap; }
+th { background: #eee; } td.wide { min-width: 15rem; }
+td.n { text-align: right; white-space: nowrap; }
 img { max-width: 100%; height: auto; display: block; margin: .5rem 0; }
 code { overflow-wrap: anywhere; }
 .small { color: #555; font-size: .9rem; margin: .9rem 0 -.3rem; }
@@ -193,8 +194,8 @@ def _alt(record, role, name):
         )
     )
     return (
-        f"{words.shown(name)}, {words.ROLES[role].lower()}: an example at levels {levels} above the curves of "
-        f"FID in multiples of the undisturbed one. {curves}."
+        f"{words.shown(name)}, {words.ROLES[role].lower()}: an example at levels {levels} above "
+        f"the curves of FID in multiples of the undisturbed one. {curves}."
     )
 
 

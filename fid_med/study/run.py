@@ -13,6 +13,7 @@ from fid_med.data.sources import open_source
 from fid_med.errors import DataError
 from fid_med.progress import say
 from fid_med.study import agreement, repeats
+from fid_med.study.conclusions import concluded, fewest
 from fid_med.study.features import UNTOUCHED, Cache, Disturber, cell_rows
 from fid_med.study.images import StudyImages, open_generated, open_images, random_halves
 from fid_med.study.pictures import example_pictures
@@ -240,44 +241,41 @@ class _Study:
         """Every extractor under every disturbance, on one set: the record, and the FIDs."""
         untouched = self.rows(images, UNTOUCHED).features
         fids = {name: {} for name in self.extractors}
-        found = {name: {"disturbances": {}} for name in self.extractors}
+        more = {name: {} for name in self.extractors}
         quality = {}
         for disturbance in self.names:
             set_level = DISTURBANCES[disturbance].set_level
             cells = [(disturbance, level) for level in self.levels(disturbance)[1:]]
-            kept = None
             if set_level:
                 of_foreign = self.rows(foreign, UNTOUCHED).features
             else:
                 rows = [self.rows(images, cell) for cell in cells]
                 quality |= {c: r.quality for c, r in zip(cells, rows, strict=True)}
             for k, name in enumerate(self.extractors):
+                kept = None
                 if set_level:
                     levels = repeats.contamination_levels(
-                        untouched[k], of_foreign[k], [level for _, level in cells],
-                        images.digests, self.config.seed,
-                    )  # fmt: skip
+                        untouched[k],
+                        of_foreign[k],
+                        [level for _, level in cells],
+                        images.digests,
+                        self.config.seed,
+                    )
                 else:
                     disturbed = [r.features[k] for r in rows]
                     levels = repeats.image_levels(untouched[k], disturbed)
                     kept = [judgement.carry_over(untouched[k], x) for x in disturbed]
                 fids[name][disturbance] = repeats.repeated_fids(levels, halves, count)
-                found[name]["disturbances"][disturbance] = {
-                    **judgement.judge(fids[name][disturbance]).to_dict(),
-                    **_fewest(levels, halves[:_REPEATS_OF_COUNTS], count),
+                more[name][disturbance] = {
+                    **fewest(levels, halves[:_REPEATS_OF_COUNTS], count),
                     "carry_over": kept,
-                    "fids": fids[name][disturbance].tolist(),
                 }
             say(f"{images.name}: {disturbance} done")
-        first = next(iter(self.extractors))
+        found = concluded(fids, more)
         for name, of_name in found.items():
-            verdicts = [x["verdict"] for x in of_name["disturbances"].values()]
-            of_name["verdict"] = judgement.overall(verdicts)
             of_name["quality"] = agreement.with_quality(fids[name], quality, halves, count)
-            if name != first:
-                of_name["against_first"] = _compared(fids[name], fids[first])
-        summary = {f"{c[0]}:{c[1]:g}": agreement.quality_means(rows) for c, rows in quality.items()}
-        return {"extractors": found, "quality": summary}, fids
+        means = {f"{c[0]}:{c[1]:g}": agreement.quality_means(x) for c, x in quality.items()}
+        return {"extractors": found, "quality": means}, fids
 
     def ranked(self, opened, images, halves, count, rated) -> dict | None:
         """FIDs of generated sets by each extractor, and whether they agree with each other."""
@@ -336,32 +334,6 @@ def _described(extractor) -> dict:
         "lineage": list(extractor.lineage),
         "training_images": None if trained is None else len(trained.train | trained.validation),
         "random": extractor.name == "random",
-    }
-
-
-def _fewest(levels, halves, count) -> dict:
-    counts = repeats.tested_counts(count)
-    fids = [repeats.repeated_fids(levels, halves, number) for number in counts]
-    separated = np.array([judgement.separated(x) for x in fids])
-    in_order = [float(judgement.rising(x).mean()) for x in fids]
-    return {
-        "counts": counts,
-        "share_in_order": in_order,
-        "fewest_to_separate": [
-            judgement.fewest_images(counts, column) for column in separated.T[1:]
-        ],
-        "fewest_in_order": judgement.fewest_images(
-            counts, [share >= judgement.CONFIDENCE for share in in_order]
-        ),
-    }
-
-
-def _compared(fids, other) -> dict:
-    each = {name: judgement.compare(fids[name], other[name]) for name in fids}
-    return {
-        "disturbances": {name: one.to_dict() for name, one in each.items()},
-        "order": judgement.overall_comparison([one.order for one in each.values()]),
-        "notices": judgement.overall_comparison([one.notices for one in each.values()]),
     }
 
 
