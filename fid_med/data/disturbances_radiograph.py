@@ -73,8 +73,9 @@ def _low_dose(planes, settings, rng):
     counts = np.maximum(np.rint(full * _signal(_GREY)), 1).astype(np.int64)
     # Thinning gives the counts of the lower dose without the noise in the image counting twice.
     kept = rng.binomial(counts[planes], share)
-    brightness = np.log(np.maximum(kept, 0.5)) - np.log(counts * share)[planes]
-    return planes - np.float32(GREY_PER_NEPER) * brightness.astype(np.float32)
+    seen = np.log(np.maximum(kept, 0.5, dtype=np.float32))
+    expected = np.log(counts * share).astype(np.float32)
+    return planes - np.float32(GREY_PER_NEPER) * (seen - expected[planes])
 
 
 def _contrast_settings(level, height, width, unit):
