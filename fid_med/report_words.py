@@ -64,7 +64,7 @@ def _sentences(disturbances, verdict, record):
         return [f"Its FID rises with every step of damage, under {how}."]
     sentences = [f"Its FID rises with every step of damage under {rising} of {total} disturbances."]
     if verdict == UNDECIDED:
-        sentences.append("No fall is shown, but these images are too few to show the rest.")
+        sentences.append("No fall is shown; that the rest rise is not shown either.")
     for name in by[FALLS]:
         sentences.append(_fall(name, disturbances[name], record["disturbances"][name]["levels"]))
     if by[UNDECIDED]:
@@ -158,8 +158,8 @@ def care_lines(record: dict) -> list[str]:
         left_out = account["training"] + account["patients"]
         lines.append(
             f"{ROLES[role]}: {of_set['images']} ({who}), {of_set['images_a_side']} a side in each "
-            f"of {record['settings']['repeats']} random divisions; {left_out} left out because an "
-            " extractor was trained on them or on their patients' other images, "
+            f"of {record['settings']['repeats']} random divisions; {left_out} left out because "
+            "an extractor was trained on them or on their patients' other images, "
             f"{account['repeated']} because they repeat another pixel for pixel."
         )
     lines.append(
