@@ -72,6 +72,11 @@ _NOTE = flags.DEFINE_string("note", "", "A line for the report, such as that wei
 
 
 def main(real):
+    from fid_med.data.images import list_images
+
+    for folder in (real, _TRANSFER.value, _CONTAMINATION.value, *_GENERATED.value):
+        if folder is not None:
+            list_images(folder)  # a wrong path must not cost the loading of networks
     cli.load_tensorflow()
     from fid_med.report import check_report_dir, write_report
     from fid_med.report_words import verdict_lines

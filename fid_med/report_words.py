@@ -62,7 +62,9 @@ def _sentences(disturbances, verdict, record):
     if verdict == YES:
         how = "the one disturbance" if total == 1 else f"all {total} disturbances"
         return [f"Its FID rises with every step of damage, under {how}."]
-    sentences = [f"Its FID rises with every step of damage under {rising} of {total} disturbances."]
+    some = f"{rising} of {total}" if rising else f"none of {total}"
+    plural = "" if total == 1 else "s"
+    sentences = [f"Its FID rises with every step of damage under {some} disturbance{plural}."]
     if verdict == UNDECIDED:
         sentences.append("No fall is shown; that the rest rise is not shown either.")
     for name in by[FALLS]:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from fid_med.artifacts import versions
 from fid_med.data.disturbances import disturb
 from fid_med.data.image_quality import MEASURES, image_quality
 from fid_med.data.preprocessing import as_rgb_batch
@@ -20,9 +21,10 @@ from fid_med.errors import StatisticsError
 from fid_med.metrics.npz import read_npz, write_npz
 from fid_med.progress import Progress
 from fid_med.study.images import StudyImages, ordered_map
-from fid_med.version import __version__
 
 UNTOUCHED = ("none", 0.0)
+# Whose versions may decide a row.
+_MAKERS = ("fid_med", "tensorflow", "keras", "scipy", "pillow")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,11 +45,10 @@ class Disturber:
         )
 
     def key(self, cell: tuple[str, float]) -> str:
-        """What decides a cell's pixels, as part of a folder's name."""
-        if cell == UNTOUCHED:
-            return "none"
-        input_size = self.input_size if self.scale == "pixel" else None
-        text = json.dumps([__version__, *cell, self.scale, input_size, self.seed])
+        """What decides a cell's rows beside image and extractor, as a folder's name."""
+        made_by = {name: versions().get(name) for name in _MAKERS}
+        decides = [cell, self.scale, self.input_size if self.scale == "pixel" else None, self.seed]
+        text = json.dumps([made_by, cell if cell == UNTOUCHED else decides])
         return f"{cell[0]}-{cell[1]:g}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
