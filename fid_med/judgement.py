@@ -10,7 +10,7 @@ repeats. Each repeat puts half of the patients on a side, so their spread is tha
 (the delete-half jackknife; Shao & Wu, "A General Theory for Jackknife Variance Estimation", Annals
 of Statistics 17, 1989): the error of the mean where an image's disturbed features have nothing to
 do with its undisturbed ones, and more where they keep to them. Simulated, 95 % intervals hold the
-truth in 91 to 97 % of studies in the first case, in 99 % or more in the second, and two levels of
+truth in 87 to 97 % of studies in the first case, in 99 % or more in the second, and two levels of
 equal FID are called rising in up to 6 %, not rising in up to 9 %. Were disturbed features opposed
 to the undisturbed ones, the intervals would be too narrow; `carry_over` tells. They say nothing of
 patients of another hospital, and a single study of other patients falls outside them more often

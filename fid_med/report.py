@@ -39,7 +39,7 @@ def write_report(result: StudyResult, output_dir) -> pathlib.Path:
     for role in record["sets"]:
         for name in record["disturbances"]:
             plots[role, name] = output_dir / f"{role}-{name}.png"
-            _plot(plots[role, name], record, role, name, result.pictures[name])
+            _plot(plots[role, name], record, role, name, result.pictures[role][name])
     text = page(record, {key: path.read_bytes() for key, path in plots.items()})
     with atomic_path(output_dir / PAGE) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")

@@ -25,6 +25,7 @@ body { font: 16px/1.5 system-ui, "DejaVu Sans", sans-serif; color: #1a1a1a; back
 h1 { font-size: 1.6rem; line-height: 1.25; margin: .5rem 0 1rem; }
 h2 { font-size: 1.25rem; margin: 2.2rem 0 .6rem; border-bottom: 1px solid #ccc; }
 h3 { font-size: 1.05rem; margin: 1.6rem 0 .4rem; }
+h4 { font-size: 1rem; margin: 1rem 0 .2rem; }
 .verdict { border-left: .4rem solid var(--mixed); padding: .3rem .9rem; margin: .7rem 0;
   background: #f6f6f6; }
 .verdict.good { border-color: var(--good); }
@@ -180,6 +181,8 @@ def _disturbances(record, plots):
         for role, of_set in record["sets"].items():
             data = base64.b64encode(plots[role, name]).decode()
             alt = _text(_alt(record, role, name))
+            if len(record["sets"]) > 1:
+                yield f"<h4>{words.ROLES[role]}</h4>\n"
             yield f'<img alt="{alt}" src="data:image/png;base64,{data}">\n'
             yield from _levels(record, role, name, about, of_set)
 

@@ -108,7 +108,7 @@ def made(means, transfer=None, **settings):
         "ratings": None,
     }  # fmt: skip
     picture = np.random.default_rng(0).integers(0, 256, (64, 96), np.uint8)
-    return StudyResult(record, {name: [picture] * 4 for name in NAMES})
+    return StudyResult(record, {role: {name: [picture] * 4 for name in NAMES} for role in sets})
 
 
 class Page(html.parser.HTMLParser):

@@ -252,8 +252,9 @@ def test_study_from_end_to_end_interrupted_and_resumed(
     assert ranked["images_a_side"] == 8
     assert ranked["between_extractors"][0]["kendall"]["value"] == 1
     assert ranked["with_ratings"]["agreement"]["one"]["kendall"]["value"] == 1
-    assert [len(x) for x in whole.pictures.values()] == [4, 4]
-    assert (whole.pictures["gaussian_blur"][0] != whole.pictures["gaussian_blur"][3]).any()
+    pictures = whole.pictures["in-domain"]
+    assert [len(x) for x in pictures.values()] == [4, 4]
+    assert (pictures["gaussian_blur"][0] != pictures["gaussian_blur"][3]).any()
 
 
 def test_level_0_and_level_3_are_what_compute_fid_says(images, small_extractor, tmp_path):

@@ -54,11 +54,12 @@ class StudyResult:
 
     Attributes:
       record: JSON types alone, every number and setting; what `report` draws from.
-      pictures: for each disturbance an example at each level, uint8 [h, w] or [h, w, 3].
+      pictures: for each set of real images and each disturbance an example at each level, uint8
+        [h, w] or [h, w, 3].
     """
 
     record: dict
-    pictures: dict[str, list[np.ndarray]]
+    pictures: dict[str, dict[str, list[np.ndarray]]]
 
 
 def run_study(
@@ -118,7 +119,10 @@ def run_study(
         record["sets"][role] |= found
     record["generated"] = study.ranked(opened, sets["in-domain"], *halves["in-domain"], rated)
     record["ratings"] = study.rated_cells(fids["in-domain"], rated)
-    pictures = example_pictures(sets["in-domain"], foreign, study.names, study.disturber)
+    pictures = {
+        role: example_pictures(images, foreign, study.names, study.disturber)
+        for role, images in sets.items()
+    }
     return StudyResult(record, pictures)
 
 
