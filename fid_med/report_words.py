@@ -65,12 +65,13 @@ def _sentences(disturbances, verdict, record):
     some = f"{rising} of {total}" if rising else f"none of {total}"
     plural = "" if total == 1 else "s"
     sentences = [f"Its FID rises with every step of damage under {some} disturbance{plural}."]
-    if verdict == UNDECIDED:
-        sentences.append("No fall is shown; that the rest rise is not shown either.")
     for name in by[FALLS]:
         sentences.append(_fall(name, disturbances[name], record["disturbances"][name]["levels"]))
     if by[UNDECIDED]:
-        sentences.append(f"Undecided: {listed(by[UNDECIDED])}.")
+        sentences.append(
+            f"Under {listed(by[UNDECIDED])} these images show neither a rise at every step nor a "
+            "fall."
+        )
     return sentences
 
 

@@ -14,6 +14,7 @@ from fid_med.data.disturbances import DISTURBANCES, absolute_settings
 from fid_med.errors import DataError
 from fid_med.judgement import rank_agreement
 from fid_med.report import check_report_dir, tables, write_report
+from fid_med.report_page import page
 from fid_med.study.conclusions import concluded
 from fid_med.study.run import StudyResult
 
@@ -140,8 +141,9 @@ class Page(html.parser.HTMLParser):
             self.text += data + " "
 
 
-def page_of(result, tmp_path):
-    text = write_report(result, tmp_path).read_text(encoding="utf-8")
+def page_of(result):
+    keys = [(role, name) for role in result.record["sets"] for name in NAMES]
+    text = page(result.record, dict.fromkeys(keys, b"a plot"))
     return Page(text), text
 
 
@@ -151,13 +153,17 @@ def page_of(result, tmp_path):
         ([UP, UP, UP], "yes", "rises with every step of damage, under all 3 disturbances"),
         ([DOWN, UP, UP], "in part", "under 2 of 3 disturbances"),
         ([DOWN, DOWN, UP], "no", "under 1 of 3 disturbances"),
-        ([(1, 1, 2, 3), UP, UP], "undecided", "that the rest rise is not shown either"),
+        (
+            [(1, 1, 2, 3), UP, UP],
+            "undecided",
+            "Under gaussian blur these images show neither a rise at every step nor a fall",
+        ),
     ],
 )
-def test_the_first_lines_say_what_the_numbers_say(trained, verdict, first_words, tmp_path):
+def test_the_first_lines_say_what_the_numbers_say(trained, verdict, first_words):
     result = made({"natural": [DOWN, UP, UP], "chest": trained})
-    page, _ = page_of(result, tmp_path)
-    start = re.sub(r"\s+", " ", page.text)[:900]
+    found, _ = page_of(result)
+    start = re.sub(r"\s+", " ", found.text)[:900]
     assert f"chest: {verdict}." in start
     assert "natural: in part." in start
     assert "Under gaussian blur it does not rise: 9.5 at level 2, but 8.7 at the worse" in start
@@ -174,43 +180,45 @@ def test_the_comparison_can_turn_against_the_trained_extractor():
     assert "Order of the levels: no difference shown." in same[0]
 
 
-def test_transfer_stands_beside_the_home_domain(tmp_path):
+def test_transfer_stands_beside_the_home_domain():
     result = made({"a": [UP] * 3}, transfer={"a": [UP, DOWN, DOWN]})
-    page, _ = page_of(result, tmp_path)
-    text = re.sub(r"\s+", " ", page.text)
+    found, _ = page_of(result)
+    text = re.sub(r"\s+", " ", found.text)
     assert "a: no (1 of 3 rise, mean tau 0.778), against yes (3 of 3, 1)" in text
     assert "On radiographs of another kind" in text
-    assert len(page.images) == 6
+    assert len(found.images) == 6
 
 
 def test_the_page_stands_alone_and_is_well_formed(tmp_path):
-    page, text = page_of(made({"natural": [DOWN, UP, UP], "random": [UP] * 3}), tmp_path)
-    assert not page.tags & {"script", "link", "iframe", "object", "video"}
+    result = made({"natural": [DOWN, UP, UP], "random": [UP] * 3})
+    text = write_report(result, tmp_path).read_text(encoding="utf-8")
+    found = Page(text)
+    assert not found.tags & {"script", "link", "iframe", "object", "video"}
     assert "http" not in text
     assert "@import" not in text
     assert "url(" not in text
-    assert all(link.startswith("data:image/png;base64,") for link in page.links)
-    assert len(page.images) == 3
-    for image, name in zip(page.images, NAMES, strict=True):
+    assert all(link.startswith("data:image/png;base64,") for link in found.links)
+    assert len(found.images) == 3
+    for image, name in zip(found.images, NAMES, strict=True):
         assert name.replace("_", " ") in image["alt"]
         assert "natural: 1" in image["alt"]
-    assert "random" in page.text
-    assert "weights are random" in page.text
+    assert "random" in found.text
+    assert "weights are random" in found.text
     assert 'name="viewport"' in text
-    assert "ab" * 32 in page.text
+    assert "ab" * 32 in found.text
     assert len(text) < 3e6
 
 
-def test_names_and_notes_are_text_and_no_markup(tmp_path):
+def test_names_and_notes_are_text_and_no_markup():
     nasty = '<img src="http://x/y" onerror="alert(1)">'
     result = made({nasty: [UP] * 3, "b&b": [UP] * 3}, note="stand-in <b>weights</b> & more")
-    page, text = page_of(result, tmp_path)
+    found, text = page_of(result)
     assert nasty not in text
-    assert all(image["src"].startswith("data:") for image in page.images)
-    assert nasty in page.text
-    assert "stand-in <b>weights</b> & more" in page.text
-    assert "<elbow>" in page.text
-    assert "b & c" in page.text
+    assert all(image["src"].startswith("data:") for image in found.images)
+    assert nasty in found.text
+    assert "stand-in <b>weights</b> & more" in found.text
+    assert "<elbow>" in found.text
+    assert "b & c" in found.text
 
 
 def test_care_lines_tell_what_was_left_out_and_what_is_doubtful():
@@ -265,7 +273,7 @@ def test_fids_of_zero_at_level_0_still_make_a_report(tmp_path):
     for judged in result.record["sets"]["in-domain"]["extractors"]["a"]["disturbances"].values():
         for key in ("relative", "sensitivity"):
             judged[key] = [{"value": None, "low": None, "high": None}] * 4
-    page_of(result, tmp_path)
+    write_report(result, tmp_path)
 
 
 def test_a_file_is_no_output_folder(tmp_path):
