@@ -191,4 +191,13 @@ def care_lines(record: dict) -> list[str]:
             f"{', '.join(untold)}: no memory of its training images, so nobody can tell here "
             "whether it has seen these."
         )
+    known = {e["fingerprint"] for e in record["extractors"].values()}
+    for name, e in record["extractors"].items():
+        parents = [p for p in e["lineage"] if p.get("labels") and p["fingerprint"] not in known]
+        if parents:
+            lines.append(
+                f"{name} was trained from an extractor that had learnt "
+                f"{', '.join(parents[0]['labels'])}; whether that one saw these images is not known "
+                "here. With both among the extractors, its images are left out too."
+            )
     return lines

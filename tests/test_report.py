@@ -226,6 +226,19 @@ def test_care_lines_tell_what_was_left_out_and_what_is_doubtful():
     assert "9 left out because an extractor was trained on them" in lines
     assert "Intervals may be too narrow" in lines
     assert "a: no memory of its training images" in lines
+    assert "trained from an extractor" not in lines
+
+
+def test_a_parent_whose_images_nobody_left_out_is_told():
+    record = made({"a": [UP] * 3}).record
+    parent = {"name": "extractor.keras", "fingerprint": "cd" * 32, "labels": ["hand", "knee"]}
+    record["extractors"]["a"]["lineage"] = [{"fingerprint": "0", "labels": []}, parent]
+    assert "an extractor that had learnt hand, knee;" in " ".join(report_words.care_lines(record))
+    record["extractors"]["b"] = record["extractors"]["a"] | {
+        "lineage": [],
+        "fingerprint": "cd" * 32,
+    }
+    assert "had learnt" not in " ".join(report_words.care_lines(record))
 
 
 def test_every_number_is_in_json_and_tables(tmp_path):
