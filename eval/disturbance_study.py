@@ -53,6 +53,12 @@ _RATINGS = flags.DEFINE_string(
     "csv of people's ratings, larger for better: columns set (a generated folder's name, "
     "untouched, or gaussian_blur:2) or image (<set>/<file>), and rating.",
 )
+_EXAMPLE_IMAGE = flags.DEFINE_string(
+    "example_image",
+    None,
+    "Image file that the report shows at each level, in place of a real image: give one where "
+    "pixels of patients must not leave the house.",
+)
 _NUM_IMAGES = flags.DEFINE_integer(
     "num_images", None, "Real images to use at most, whole patients at random.", lower_bound=8
 )
@@ -104,6 +110,7 @@ def main(real):
         transfer=_TRANSFER.value,
         generated=named_folders(_GENERATED.value),
         ratings=_RATINGS.value,
+        example=_EXAMPLE_IMAGE.value,
     )
     page = write_report(result, output_dir)
     print(f"report: {page}")

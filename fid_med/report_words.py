@@ -177,11 +177,14 @@ def care_lines(record: dict) -> list[str]:
             for name, found in of_set["extractors"].items()
             for disturbance, x in found["disturbances"].items()
             for kept in x["carry_over"] or []
-            if kept is not None and kept < -0.1
+            if kept is not None and kept < -2 / of_set["images"] ** 0.5  # beyond chance
         }
     )
     if narrow:
-        lines.append(f"Intervals may be too narrow (features turn round) for {', '.join(narrow)}.")
+        lines.append(
+            "Intervals may be too narrow, since disturbed features oppose the undisturbed ones: "
+            f"{', '.join(narrow)}."
+        )
     untold = [
         name for name, e in record["extractors"].items() if e["training_images"] is None
         and not e["random"]
@@ -197,7 +200,7 @@ def care_lines(record: dict) -> list[str]:
         if parents:
             lines.append(
                 f"{name} was trained from an extractor that had learnt "
-                f"{', '.join(parents[0]['labels'])}; whether that one saw these images is not known "
-                "here. With both among the extractors, its images are left out too."
+                f"{', '.join(parents[0]['labels'])}; whether that one saw these images is not "
+                "known here. With both among the extractors, its images are left out too."
             )
     return lines

@@ -271,11 +271,17 @@ def test_level_0_and_level_3_are_what_compute_fid_says(images, small_extractor, 
         assert fids["black_rectangles"]["fids"][3][level] == pytest.approx(expected, rel=1e-5)
 
 
-def test_transfer_runs_the_same_study_on_other_images(images, small_extractor, tmp_path):
+def test_transfer_runs_the_same_study_on_other_images(
+    images, small_extractor, write_images, tmp_path
+):
+    folder = write_images("real", images[:10])
     config = StudyConfig(disturbances=("salt_and_pepper",), repeats=20)
     study = run_study(
-        images[:10], {"random": small_extractor}, tmp_path, config, transfer=images[10:22]
-    )
+        folder, {"random": small_extractor}, tmp_path, config, transfer=images[10:22],
+        example=next(folder.glob("007.png")),
+    )  # fmt: skip
+    for pictures in study.pictures.values():
+        assert (pictures["salt_and_pepper"][0] == images[7]).all()
     roles = study.record["sets"]
     assert [roles[role]["images"] for role in ("in-domain", "transfer")] == [10, 12]
     fids = [x["extractors"]["random"]["disturbances"]["salt_and_pepper"]["fids"]

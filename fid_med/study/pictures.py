@@ -13,19 +13,23 @@ _TILE = 256
 
 
 def example_pictures(
-    images: StudyImages, foreign: StudyImages | None, names: Sequence[str], disturber: Disturber
+    images: StudyImages,
+    foreign: StudyImages | None,
+    names: Sequence[str],
+    disturber: Disturber,
+    example: np.ndarray | None = None,
 ) -> dict[str, list[np.ndarray]]:
     """Pictures uint8 [h, w] or [h, w, 3] by disturbance and level, level 0 first.
 
     The image is the first, by content, of the most frequent size; where a disturbance is of sets,
-    a picture shows four images.
+    a picture shows four images. `example`, where given, is shown in place of
+    all of them.
     """
-    mosaic = [load() for load in images.loaders[:4]]
+    mosaic = [example] if example is not None else [load() for load in images.loaders[:4]]
     others = [load() for load in foreign.loaders[:4]] if foreign else []
-    example = next(
-        image for image in (load() for load in images.loaders)
-        if image.shape[:2] == images.shapes[0][0]
-    )  # fmt: skip
+    if example is None:
+        size = images.shapes[0][0]
+        example = next(x for x in (load() for load in images.loaders) if x.shape[:2] == size)
     pictures = {}
     for name in names:
         levels = DISTURBANCES[name].levels

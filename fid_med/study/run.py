@@ -9,6 +9,7 @@ import numpy as np
 from fid_med import judgement
 from fid_med.artifacts import versions
 from fid_med.data.disturbances import DISTURBANCES, HEUSEL, RADIOGRAPH, SCALES, absolute_settings
+from fid_med.data.images import read_image
 from fid_med.data.sources import open_source
 from fid_med.errors import DataError
 from fid_med.progress import say
@@ -72,6 +73,7 @@ def run_study(
     transfer=None,
     generated: Mapping[str, object] | None = None,
     ratings=None,
+    example=None,
 ) -> StudyResult:
     """Runs the disturbance study of the user's question: does the FID rise as images get worse?
 
@@ -87,6 +89,7 @@ def run_study(
         body part): the same study on them, beside the one on `real`.
       generated: sets of generated images by name, to rank by each extractor's FID.
       ratings: csv of people's ratings, as `read_ratings` takes it.
+      example: file of an image for the report to show, in place of real ones.
 
     Returns:
       The record and the pictures; writing them is `report`'s.
@@ -102,6 +105,7 @@ def run_study(
             open_source(source, name)  # a wrong path must not cost an hour
     known = ["untouched", *(f"{name}:{level:g}" for name, level in study.cells)]
     known += list(generated or {})
+    example = None if example is None else read_image(example)
     rated = read_ratings(ratings, known) if ratings is not None else {}
     foreign = study.open_foreign(contamination)
     sets = {"in-domain": study.open_real(real, "real")}
@@ -120,7 +124,7 @@ def run_study(
     record["generated"] = study.ranked(opened, sets["in-domain"], *halves["in-domain"], rated)
     record["ratings"] = study.rated_cells(fids["in-domain"], rated)
     pictures = {
-        role: example_pictures(images, foreign, study.names, study.disturber)
+        role: example_pictures(images, foreign, study.names, study.disturber, example)
         for role, images in sets.items()
     }
     return StudyResult(record, pictures)
