@@ -40,7 +40,7 @@ th, td { border: 1px solid #ccc; padding: .25rem .5rem; text-align: left; vertic
 th { background: #eee; } td.wide { min-width: 15rem; }
 td.n { text-align: right; white-space: nowrap; }
 img { max-width: 100%; height: auto; display: block; margin: .5rem 0; }
-code { overflow-wrap: anywhere; }
+code { white-space: nowrap; }
 .small { color: #555; font-size: .9rem; margin: .9rem 0 -.3rem; }
 @media print { .scroll { overflow: visible; } }
 </style>

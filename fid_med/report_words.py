@@ -63,8 +63,9 @@ def _sentences(disturbances, verdict, record):
         how = "the one disturbance" if total == 1 else f"all {total} disturbances"
         return [f"Its FID rises with every step of damage, under {how}."]
     some = f"{rising} of {total}" if rising else f"none of {total}"
-    plural = "" if total == 1 else "s"
-    sentences = [f"Its FID rises with every step of damage under {some} disturbance{plural}."]
+    sentences = [f"Its FID rises with every step of damage under {some} disturbances."]
+    if total == 1:
+        sentences = []  # what follows says it all
     for name in by[FALLS]:
         sentences.append(_fall(name, disturbances[name], record["disturbances"][name]["levels"]))
     if by[UNDECIDED]:
