@@ -28,7 +28,12 @@ setuptools.setup(
     python_requires=">=3.10",
     packages=setuptools.find_packages(include=["fid_med", "fid_med.*"]),
     # Scripts, not modules: no package named train or eval may land in site-packages.
-    scripts=["train/train_classifier.py", "eval/compute_fid.py", "eval/validate_reference.py"],
+    scripts=[
+        "train/train_classifier.py",
+        "eval/compute_fid.py",
+        "eval/validate_reference.py",
+        "eval/disturbance_study.py",
+    ],
     package_data={"fid_med.validation": ["reference_values.json"]},
     install_requires=[
         "tensorflow>=2.20",

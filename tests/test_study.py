@@ -14,7 +14,7 @@ from fid_med.metrics.statistics import FeatureStatistics
 from fid_med.models.extractors import FeatureExtractor, TrainingImages
 from fid_med.study import repeats
 from fid_med.study.features import Cache
-from fid_med.study.images import Halves, open_images, patients_of, random_halves
+from fid_med.study.images import Halves, open_images, random_halves
 from fid_med.study.ratings import read_ratings
 from fid_med.study.run import StudyConfig, disturbance_names, run_study
 
@@ -50,15 +50,6 @@ def counting(extractor, stop_after=None, **changes):
 
     copy.extract_batch = extract_batch
     return copy
-
-
-def test_patients_are_found_in_names():
-    assert patients_of(["a/P1_0.png", "P2_0.png"], "^[^_]+") == ["P1", "P2"]
-    assert patients_of(["x_P1.png"], "_(P[0-9])") == ["P1"]
-    with pytest.raises(DataError, match=r"nobody in 1 names, such as x\.png"):
-        patients_of(["x.png", "P1.png"], "P")
-    with pytest.raises(DataError, match="patient_regex"):
-        patients_of(["x.png"], "(")
 
 
 def test_no_patient_stands_on_both_sides(folder):

@@ -1,7 +1,8 @@
-"""Which patient an image is of, by its file's name."""
+"""Which patient an image is of, and which images belong together."""
 
+import collections
 import re
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
 
 from fid_med.errors import DataError
 
@@ -31,3 +32,31 @@ def patients_of(names: Sequence[str], expression: str) -> list[str]:
             f"such as {unmatched[0]}"
         )
     return patients
+
+
+def linked_groups(keys: Sequence[Iterable[Hashable]], members: Iterable[int]) -> list[list[int]]:
+    """Groups images that share a key, directly or through others.
+
+    Args:
+      keys: of each image, such as its patient, its study and the hash of its pixels.
+      members: indices of the images to group.
+
+    Returns:
+      Every member once, in groups.
+    """
+    parent = {int(i): int(i) for i in members}
+
+    def find(i):
+        while parent[i] != i:
+            parent[i] = parent[parent[i]]
+            i = parent[i]
+        return i
+
+    first: dict = {}
+    for i in parent:
+        for key in keys[i]:
+            parent[find(i)] = find(first.setdefault(key, i))
+    groups = collections.defaultdict(list)
+    for i in parent:
+        groups[find(i)].append(i)
+    return list(groups.values())

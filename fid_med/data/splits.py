@@ -1,11 +1,11 @@
 """Train, validation and test: no patient, no study, and no image twice, on two sides."""
 
-import collections
 from collections.abc import Sequence
 
 import numpy as np
 
 from fid_med.data.labelled import DEVELOPMENT, SPLITS, UNDIVIDED, LabelledImages
+from fid_med.data.patients import linked_groups
 from fid_med.errors import DataError
 from fid_med.progress import warn
 
@@ -46,7 +46,7 @@ def split(
     assigned = own.astype("<U11")
     keys = _keys(images, digests)
     open_ones = np.flatnonzero(np.isin(own, (DEVELOPMENT, UNDIVIDED)))
-    groups = _groups(keys, open_ones)
+    groups = linked_groups(keys, open_ones)
     if groups:
         _divide(images, groups, own, fractions, seed, assigned)
     _leave_out(images, keys, assigned)
@@ -62,26 +62,6 @@ def _keys(images, digests):
         if values is not None:
             tied.append([(kind, value) for value in values])
     return list(zip(*tied, strict=True))
-
-
-def _groups(keys, members):
-    """Those of the members that must stay together, directly or through others."""
-    parent = {int(i): int(i) for i in members}
-
-    def find(i):
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = parent[i]
-        return i
-
-    first: dict = {}
-    for i in parent:
-        for key in keys[i]:
-            parent[find(i)] = find(first.setdefault(key, i))
-    groups = collections.defaultdict(list)
-    for i in parent:
-        groups[find(i)].append(i)
-    return list(groups.values())
 
 
 def _divide(images, groups, own, fractions, seed, assigned):

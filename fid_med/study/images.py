@@ -4,14 +4,12 @@ import collections
 import concurrent.futures
 import dataclasses
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
-from scipy import sparse
-from scipy.sparse import csgraph
 
 from fid_med.data.disturbances import content_digest
+from fid_med.data.patients import linked_groups, patients_of
 from fid_med.data.sources import open_source
 from fid_med.errors import DataError
 from fid_med.progress import Progress
@@ -93,7 +91,10 @@ def open_images(
     seen = [any(d in t for d, t in zip(row, trained, strict=True)) for row in opened.keyed]
     first = {digest: i for i, digest in reversed(list(enumerate(digests)))}
     account = {"found": found, "repeated": found - len(first), "training": sum(seen)}
-    groups = _groups(patients, digests)
+    keys = [[("image", digest)] for digest in digests]
+    for key, patient in zip(keys, patients or (), strict=False):
+        key.append(("patient", patient))
+    groups = linked_groups(keys, range(found))
     clean = [group for group in groups if not any(seen[i] for i in group)]
     account["patients"] = found - sum(map(len, clean)) - account["training"]
     # Sorted by content throughout: the order of files decides nothing.
@@ -113,40 +114,6 @@ def open_generated(source, name: str) -> StudyImages:
     groups = [[i] for i in range(len(opened.digests))]
     account = {"found": len(groups)}
     return _study_images(opened, name, groups, False, account)
-
-
-def patients_of(names: Sequence[str], expression: str) -> list[str]:
-    """The patient in each file's name without folders: the first group, or the whole match.
-
-    Raises:
-      DataError: no regular expression, or names in which it finds nobody.
-    """
-    try:
-        pattern = re.compile(expression)
-    except re.error as error:
-        raise DataError(f"patient_regex {expression!r}: {error}") from None
-    matches = [pattern.search(name.rsplit("/", 1)[-1]) for name in names]
-    patients = [match and match.group(1 if pattern.groups else 0) for match in matches]
-    unmatched = [name for name, patient in zip(names, patients, strict=True) if not patient]
-    if unmatched:
-        raise DataError(
-            f"patient_regex {expression!r} finds nobody in {len(unmatched)} names, such as "
-            f"{unmatched[0]}"
-        )
-    return patients
-
-
-def _groups(patients, digests):
-    """Indices of images of one patient, or identical, or linked through either."""
-    keys = [[("image", digest) for digest in digests]]
-    if patients is not None:
-        keys.append([("patient", patient) for patient in patients])
-    numbers = {key: k for k, key in enumerate(dict.fromkeys(x for row in keys for x in row))}
-    edges = [(i, numbers[key]) for row in keys for i, key in enumerate(row)]
-    rows, columns = np.array(edges).T
-    links = sparse.coo_array((np.ones(len(edges)), (rows, columns)), (len(digests), len(numbers)))
-    _, group = csgraph.connected_components(links @ links.T, directed=False)
-    return [np.flatnonzero(group == k).tolist() for k in range(group.max() + 1)]
 
 
 @dataclasses.dataclass

@@ -3,7 +3,6 @@
 import functools
 import pathlib
 import posixpath
-import re
 
 import numpy as np
 
@@ -11,6 +10,7 @@ from fid_med.data import dicom
 from fid_med.data.images import list_images, read_image
 from fid_med.data.labelled import LabelledImages, number_labels
 from fid_med.data.layouts.tables import read_rows, refuse
+from fid_med.data.patients import patients_of
 from fid_med.errors import DataError
 from fid_med.progress import warn
 
@@ -34,8 +34,7 @@ def load(
 
     Args:
       folder: path; without a csv file, images directly in it are an error.
-      patient_regex: searched in each file's name without folders; its first group, or the whole
-        match where it has none, is the patient. Example: `^.{8}` for the first eight characters.
+      patient_regex: finds the patient in a file's name, as for `patients_of`.
       labels_csv: path of the csv file.
       label: the column to learn, by default `label`.
       multi_frame: of DICOM files, as for `list_images`; the frames of a file stay on one side.
@@ -69,7 +68,7 @@ def load(
         loaders=[functools.partial(read_image, folder / name) for name in names],
         labels=labels,
         classes=classes,
-        patients=_searched(names, patient_regex) if patient_regex else patients,
+        patients=patients_of(names, patient_regex) if patient_regex else patients,
         studies=studies,
     )
 
@@ -152,20 +151,3 @@ def _by_path(table, folder, files, rows, label):
     refuse(table, f"name an image again (several labels are written a{_SEVERAL}b)", twice)
     refuse(table, f"lack the {label}, the patient or the study", empty)
     return of_path
-
-
-def _searched(names, expression):
-    try:
-        pattern = re.compile(expression)
-    except re.error as error:
-        raise DataError(f"patient_regex {expression!r}: {error}") from None
-    matches = [pattern.search(name.rsplit("/", 1)[-1]) for name in names]
-    patients = [match and match.group(1 if pattern.groups else 0) for match in matches]
-    # An empty match, or a group that took no part in it, names nobody.
-    unmatched = [name for name, patient in zip(names, patients, strict=True) if not patient]
-    if unmatched:
-        raise DataError(
-            f"patient_regex {expression!r} matches nothing in {len(unmatched)} names, "
-            f"such as {unmatched[0]}"
-        )
-    return patients
