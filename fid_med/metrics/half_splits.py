@@ -15,7 +15,10 @@ there. Both are read off the spread over replicates, at the known rates at which
                       in a quarter. D's share is 2 w^2 s / (N (N - 1)).
   single images       half the difference between D's first and second half of X: 1 / (2 h) of
                       the variance of one image, where D has 1 / N, and of the quadratic shares
-                      N / h (within X) and M / (2 k) (across), which are known and taken off.
+                      N / h (within X) and M / (2 k) (across), which are known and taken off. It
+                      still holds what single images do to the half's bias, which heavy tails
+                      make large: w / 4 (W_12 - W_34) takes it off, and brings the quadratic
+                      share within X once more, N / (2 h) of it.
 
 The quadratic expansion of |mu1 - mu2|^2 ends there, and all this is exact for it; for the
 covariances' part it is an approximation, checked by `eval/coverage_study.py`.
@@ -129,9 +132,11 @@ class HalfSplits:
             at_quarter += w * g.mean()
             pair = growth * ring_variance(g, self._sizes[i])
             within[i] = 2 * w * w * pair / (units[i] * (units[i] - 1))
+            # A half's bias is a quarter of its quarters' distance: two biases, at n / 2.
+            odd[i] += w / 4 * (g[:, 0] - g[:, 1])
 
         linear = sum(2 * halved[i] / units[i] * float(np.mean(o**2)) for i, o in odd.items())
-        linear -= sum(v * units[i] / halved[i] for i, v in within.items())
+        linear -= sum(v * (1 + 1 / (2 * growth)) * units[i] / halved[i] for i, v in within.items())
         linear -= sum(
             v * (units[i] / halved[i] + units[j] / halved[j]) / 2 for (i, j), v in across.items()
         )
