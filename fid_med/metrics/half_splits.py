@@ -15,7 +15,10 @@ there. Both are read off the spread over replicates, at the known rates at which
                       in a quarter. D's share is 2 w^2 s / (N (N - 1)).
   single images       half the difference between D's first and second half of X: 1 / (2 h) of
                       the variance of one image, where D has 1 / N, and of the quadratic shares
-                      N / h (within X) and M / (2 k) (across), which are known and taken off.
+                      N / h (within X) and M / (2 k) (across), which are known and taken off. It
+                      still holds what single images do to the half's bias, which heavy tails
+                      make large: w / 4 (W_12 - W_34) takes it off, and brings the quadratic
+                      share within X once more, N / (2 h) of it.
 
 The quadratic expansion of |mu1 - mu2|^2 ends there, and all this is exact for it; for the
 covariances' part it is an approximation, checked by `eval/coverage_study.py`.
@@ -112,55 +115,28 @@ class HalfSplits:
         self, crosses: Mapping[tuple[int, int], float], owns: Mapping[int, float]
     ) -> Decomposition:
         """The statistic with these weights of the distances between and within sets."""
-        replicates, n = len(self._halves), len(self._crosses)
-        halves = dict(
-            zip(
-                self._crosses,
-                self._halves[:, : 4 * n].reshape(-1, n, 2, 2).swapaxes(0, 1),
-                strict=True,
-            )
-        )
-        quarters = dict(
-            zip(
-                self._crosses,
-                self._fourths[:, : 16 * n].reshape(-1, n, 4, 4).swapaxes(0, 1),
-                strict=True,
-            )
-        )
-        own_halves = self._halves[:, 4 * n :]
-        own_quarters = self._fourths[:, 16 * n :].reshape(replicates, -1, 4)
-
-        at_half = sum(c * halves[p].mean() for p, c in crosses.items())
-        at_half += sum(w * own_halves[:, i].mean() for i, w in owns.items())
-        at_quarter = sum(c * quarters[p].mean() for p, c in crosses.items())
-        at_quarter += sum(w * own_quarters[:, i].mean() for i, w in owns.items())
-
+        across, growth = self._across(crosses)
         units, halved = self._units, [2 * q for q in self._sizes]
+        at_half = at_quarter = 0.0
         odd: dict[int, np.ndarray | float] = {}
-        across, squares, squares_of_quarters = {}, 0.0, 0.0
         for (i, j), c in crosses.items():
-            f, g = halves[i, j], quarters[i, j]
+            f, g = self._cross((i, j))
+            at_half += c * f.mean()
+            at_quarter += c * g.mean()
             odd[i] = odd.get(i, 0.0) + c * (f[:, 0] - f[:, 1]).mean(axis=1) / 2
             odd[j] = odd.get(j, 0.0) + c * (f[:, :, 0] - f[:, :, 1]).mean(axis=1) / 2
-            g = g - g.mean(axis=1, keepdims=True) - g.mean(axis=2, keepdims=True)
-            g += quarters[i, j].mean(axis=(1, 2), keepdims=True)
-            pair = halved[i] * halved[j] / 4 * float((g**2).sum(axis=(1, 2)).mean()) / 9
-            across[i, j] = c * c * pair / (units[i] * units[j])
-            weight = halved[i] * halved[j]
-            squares += weight * float(np.mean(_interaction(f) ** 2))
-            joined = g.reshape(-1, 2, 2, 2, 2).mean(axis=(2, 4))
-            squares_of_quarters += weight * float(np.mean(_interaction(joined) ** 2))
-        # In many directions at once a pair's share grows with the block: quarters show less. Both
-        # are of the same images here, so that the ratio has little noise.
-        growth = squares / squares_of_quarters if squares_of_quarters > 0 else 1.0
-        across = {pair: growth * v for pair, v in across.items()}
         within = {}
         for i, w in owns.items():
-            s = growth * ring_variance(own_quarters[:, i], halved[i] // 2)
-            within[i] = 2 * w * w * s / (units[i] * (units[i] - 1))
+            f, g = self._own(i)
+            at_half += w * f.mean()
+            at_quarter += w * g.mean()
+            pair = growth * ring_variance(g, self._sizes[i])
+            within[i] = 2 * w * w * pair / (units[i] * (units[i] - 1))
+            # A half's bias is a quarter of its quarters' distance: two biases, at n / 2.
+            odd[i] += w / 4 * (g[:, 0] - g[:, 1])
 
         linear = sum(2 * halved[i] / units[i] * float(np.mean(o**2)) for i, o in odd.items())
-        linear -= sum(v * units[i] / halved[i] for i, v in within.items())
+        linear -= sum(v * (1 + 1 / (2 * growth)) * units[i] / halved[i] for i, v in within.items())
         linear -= sum(
             v * (units[i] / halved[i] + units[j] / halved[j]) / 2 for (i, j), v in across.items()
         )
@@ -170,6 +146,43 @@ class HalfSplits:
         return Decomposition(
             float(at_half), float(at_quarter), float(quadratic), max(0.0, float(linear))
         )
+
+    def _across(self, crosses):
+        """Variance by pairs across sets, with halves, and by how much it exceeds the quarters'."""
+        shares, squares, squares_of_quarters = {}, 0.0, 0.0
+        for (i, j), c in crosses.items():
+            f, g = self._cross((i, j))
+            g = (
+                g
+                - g.mean(axis=1, keepdims=True)
+                - g.mean(axis=2, keepdims=True)
+                + g.mean(axis=(1, 2), keepdims=True)
+            )
+            size = self._sizes[i] * self._sizes[j]
+            pair = size * float((g**2).sum(axis=(1, 2)).mean()) / 9
+            shares[i, j] = c * c * pair / (self._units[i] * self._units[j])
+            joined = g.reshape(-1, 2, 2, 2, 2).mean(axis=(2, 4))
+            squares += size * float(np.mean(_interaction(f) ** 2))
+            squares_of_quarters += size * float(np.mean(_interaction(joined) ** 2))
+        # In many directions at once a pair's share grows with the block: quarters show less. Both
+        # are of the same images here, so that the ratio has little noise.
+        growth = squares / squares_of_quarters if squares_of_quarters > 0 else 1.0
+        return {pair: growth * share for pair, share in shares.items()}, growth
+
+    def _cross(self, pair):
+        """Distances between halves [R, 2, 2] and quarters [R, 4, 4] of two sets."""
+        i = self._crosses.index(pair)
+        halves, quarters = (
+            self._halves[:, 4 * i : 4 * i + 4],
+            self._fourths[:, 16 * i : 16 * i + 16],
+        )
+        return halves.reshape(-1, 2, 2), quarters.reshape(-1, 4, 4)
+
+    def _own(self, i):
+        """Distances within a set: of its halves [R], and of pairs of its quarters [R, 4]."""
+        n = len(self._crosses)
+        start = 16 * n + 4 * i
+        return self._halves[:, 4 * n + i], self._fourths[:, start : start + 4]
 
 
 def _quarter_sizes(sets: Sequence[ImageSet], largest_half: int) -> list[int]:

@@ -132,8 +132,10 @@ def debiased_fid(
     several times.
 
     Assumes that images (patients, where given) are independent draws within a side, and both
-    sides of each other. Coverage on Gaussians is 93 to 97 % at nominal 95 (eval/coverage_study.py)
-    and lower for large distances from under a hundred images, whose bias is not all gone.
+    sides of each other. Coverage of Gaussians' known distances at 100 images a side is 94 to 97 %
+    at nominal 95 (eval/coverage_study.py). It is lower where single images count for much: 89 %
+    at distance 0 for t distributions of 5 degrees of freedom; and where much of the distance is
+    in directions of small variance, whose bias, towards 0, is not all gone.
 
     Do not use it: to compare with published FIDs, which contain the bias; where the same images
     (or patients, or training images and what a generator copied of them) are on both sides, which
@@ -147,10 +149,12 @@ def debiased_fid(
         real_groups, generated_groups: the images' patients, [N] and [M], any hashable type; 8 or
             more patients each. Equal identifiers on the two sides mean nothing.
         confidence: nominal coverage of the interval, between 0 and 1.
-        replicates: random splits, 2 or more. The value's own error from the number of splits is
-            about 1 / sqrt(replicates) of its standard error.
+        replicates: random splits, 2 or more. The value's own error from their number is about
+            1 / sqrt(replicates) of its standard error at equal counts, and several times that
+            where one side has ten times the other's images, or `largest_half` binds.
         seed: of the splits. The order of the images has no influence.
-        largest_half: images in a half at most, 8 or more. It bounds time and memory.
+        largest_half: images in a half at most, 8 or more. It bounds time and memory (500: some
+            0.4 s of one core a replicate at d = 2048).
 
     Returns:
         DebiasedFID.

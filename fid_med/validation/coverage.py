@@ -113,7 +113,7 @@ def one_trial(trials: Trials, seed: int, number: int) -> dict[str, float]:
         return {key: getattr(found, key) for key in ("value", "low", "high", "standard_error")}
     generated = draw(trials.distance, trials.generated_count)
     result = debiased_fid(real, generated, **options)
-    keys = ("value", "low", "high", "standard_error", "at_half")
+    keys = ("value", "low", "high", "standard_error", "noise", "at_half")
     row = {key: getattr(result, key) for key in keys}
     if trials.compare:
         sides = (FeatureStatistics.from_features(side) for side in (real, generated))
@@ -165,6 +165,7 @@ def summarise(trials: Trials, rows: list[dict[str, float]]) -> dict:
         "interval_below_truth": below,
         "interval_above_truth": above,
         "mean_standard_error": float(columns["standard_error"].mean()),
+        "mean_noise": float(columns["noise"].mean()) if "noise" in columns else None,
         "estimates": estimates,
     }
 
@@ -179,6 +180,8 @@ def to_lines(result: dict) -> list[str]:
         f"above {result['interval_above_truth']:.3f}, "
         f"mean standard error {result['mean_standard_error']:.4f}"
     ]
+    if result["mean_noise"] is not None:
+        lines[0] += f", mean noise {result['mean_noise']:.4f}"
     for name, found in result["estimates"].items():
         spread = "-" if found["spread"] is None else f"{found['spread']:.4f}"
         lines.append(

@@ -139,15 +139,18 @@ def test_float32_and_far_off_means_keep_the_digits():
     assert far.standard_error == pytest.approx(near.standard_error, rel=1e-6)
 
 
-def test_unequal_counts_stay_centred_on_zero():
-    values = [
-        debiased_fid(_gaussian(s, 24), _gaussian(100 + s, 96), replicates=20) for s in range(40)
+@pytest.mark.parametrize("generated", [24, 96])
+def test_equal_distributions_are_centred_on_zero_with_the_noise_that_is_told(generated):
+    found = [
+        debiased_fid(_gaussian(s, 24), _gaussian(500 + s, generated), replicates=16)
+        for s in range(80)
     ]
-    errors = np.array([v.value for v in values])
-    assert abs(errors.mean()) < 3.5 * errors.std() / math.sqrt(40)
-    assert values[0].half == pytest.approx(12)
-    share = np.mean([v.low <= 0 <= v.high for v in values])
-    assert share >= 0.82
+    values = np.array([f.value for f in found])
+    assert abs(values.mean()) < 3.5 * values.std() / math.sqrt(80)
+    noise = math.sqrt(np.mean([f.noise**2 for f in found]))
+    assert noise == pytest.approx(values.std(), rel=0.28)  # 3.5 errors of a spread from 80
+    assert np.mean([f.low <= 0 <= f.high for f in found]) >= 0.86
+    assert found[0].half == pytest.approx(12)
 
 
 def test_a_cap_on_halves_is_kept_and_changes_little():
