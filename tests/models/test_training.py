@@ -14,7 +14,8 @@ from fid_med.errors import DataError, UnreadableImageError
 from fid_med.evaluation import compute_fid
 from fid_med.models import inception
 from fid_med.models.extractors import load_extractor
-from fid_med.models.training import TrainingConfig, train
+from fid_med.models.recipes import TrainingConfig
+from fid_med.models.training import train
 from fid_med.training_output import check_output_dir, summary, write_training
 
 CONFIG = TrainingConfig(image_size=75, batch_size=16, epochs=2, train_from="mixed9", seed=1)
