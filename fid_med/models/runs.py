@@ -127,14 +127,17 @@ class TrainingRun:
         )
         optimizer = keras.optimizers.Adam(_HEAD_LEARNING_RATE)
         stepper = Stepper(self.head, objective, optimizer, tf.distribute.get_strategy())
-        weights = objective.image_weights[train].astype(np.float32)
-        batches = tf.data.Dataset.from_tensor_slices(
-            (features["train"], objective.targets[train], weights)
+        data = (
+            features["train"],
+            objective.targets[train],
+            objective.image_weights[train].astype(np.float32),
         )
-        batches = batches.shuffle(len(train), seed=self.config.seed).batch(self.config.batch_size)
+        size = self.config.batch_size
         for epoch in range(1, _HEAD_EPOCHS + 1):
             start = time.perf_counter()
-            logs = stepper.epoch(iter(batches), len(batches))
+            order, _ = pipeline.epoch_draws(self.config.seed, epoch, len(train))
+            batches = [order[i : i + size].numpy() for i in range(0, len(train), size)]
+            logs = stepper.epoch((tuple(x[rows] for x in data) for rows in batches), len(batches))
             logs["learning_rate"] = _HEAD_LEARNING_RATE
             self.log.add(keep.after_epoch(epoch, logs, time.perf_counter() - start))
             if keep.is_over(epoch):
