@@ -162,10 +162,16 @@ def image_identities(
 def check_settings(saved: Checkpoint, settings: dict, store: CheckpointStore) -> None:
     """Refuses to go on with other settings than the run began with.
 
+    Args:
+      saved: the run.
+      settings: dicts by group; groups that are not in it are not compared.
+      store: where the run lies.
+
     Raises:
       DataError: naming what differs.
     """
-    before, now = _flat(saved.settings), _flat(json.loads(json.dumps(settings)))
+    before = _flat({key: saved.settings.get(key, {}) for key in settings})
+    now = _flat(json.loads(json.dumps(settings)))
     differing = [
         f"{key} was {before.get(key)}, now {now.get(key)}"
         for key in sorted(before.keys() | now.keys())

@@ -168,8 +168,8 @@ def _own_share(images, targets, weights):
         start, stop = number * count // replicas, (number + 1) * count // replicas
         # Batch normalisation has no moments of nothing: where there are fewer images than devices,
         # an idle one takes an image along that counts for nothing.
-        idle = start == stop
-        counted = tf.cond(idle, lambda: [0.0], lambda: tf.ones([stop - start]))
+        taken = tf.maximum(stop - start, 1)
+        counted = tf.cast(tf.range(taken) < stop - start, tf.float32)
         start = tf.minimum(start, count - 1)
-        own = slice(start, tf.maximum(stop, start + 1))
+        own = slice(start, start + taken)
         return images[own], targets[own], weights[own], counted

@@ -93,6 +93,15 @@ def _train(images, config, output_dir, store, overwrite):
     tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(config.seed)
     strategy = devices.make_strategy(config.num_gpus)
+    settings = {
+        "config": recipes.config_fields(config),
+        "data": {"dataset": images.name, "labels": ", ".join(images.classes)},
+    }
+
+    def with_same_settings(saved):
+        checkpoints.check_settings(saved, settings, store)
+
+    _saved_run(store, overwrite, with_same_settings)
     base = load_extractor(
         config.weights, image_size=config.image_size, aspect=config.aspect, seed=config.seed
     )
@@ -101,12 +110,8 @@ def _train(images, config, output_dir, store, overwrite):
             f"{base.name}: the graph of 2015-12-05 is for reference numbers and is not trained; "
             "start from imagenet, random or Keras weights"
         )
-    settings = {
-        "config": recipes.config_fields(config),
-        "weights": {"fingerprint of --weights": base.fingerprint},
-        "data": {"dataset": images.name, "labels": ", ".join(images.classes)},
-    }
-    saved = _saved_run(store, overwrite, lambda x: checkpoints.check_settings(x, settings, store))
+    settings["weights"] = {"fingerprint of --weights": base.fingerprint}
+    saved = _saved_run(store, overwrite, with_same_settings)
     hasher = ImageHasher(saved.hash_key if saved else secrets.token_hex(16))
     say(f"reading {len(images)} images of {images.name}")
     pixels, digests = pipeline.decode(images, base.preprocessing, hasher, output_dir)
