@@ -81,7 +81,11 @@ _LABEL_SMOOTHING = flags.DEFINE_float(
     "label_smoothing", 0.0, "Share of a label's weight spread over all labels; the paper has 0.1."
 )
 _CLIP_NORM = flags.DEFINE_float(
-    "clip_norm", 0.0, "Largest norm of the gradient, 0 for any; the paper has 2."
+    "clip_norm",
+    None,
+    "Largest norm of the gradient, 0 for any; by default 0, and 2, as in the paper, from scratch "
+    "by sgd or rmsprop.",
+    lower_bound=0,
 )
 _AVERAGE_WEIGHTS = flags.DEFINE_float(
     "average_weights",

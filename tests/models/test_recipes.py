@@ -23,13 +23,15 @@ def test_scratch_is_the_recipe_of_the_paper():
     optimizer = recipes.make_optimizer(SCRATCH)
     assert isinstance(optimizer, keras.optimizers.SGD)
     assert (optimizer.momentum, optimizer.nesterov) == (0.9, False)
-    assert optimizer.global_clipnorm is None
+    assert optimizer.global_clipnorm == SCRATCH.clip_norm == 2.0
+    unclipped = dataclasses.replace(SCRATCH, clip_norm=0.0).resolved()
+    assert recipes.make_optimizer(unclipped).global_clipnorm is None
 
 
 def test_transfer_is_what_it_was():
     config = TrainingConfig().resolved()
     assert (config.weights, config.optimizer, config.learning_rate) == ("imagenet", "adam", 1e-4)
-    assert (config.epochs, config.patience) == (10, 3)
+    assert (config.epochs, config.patience, config.clip_norm) == (10, 3, 0)
     assert TrainingConfig(weights="random").resolved().learning_rate == 1e-3
     assert {recipes.learning_rate(config, epoch) for epoch in range(10)} == {1e-4}
 
@@ -50,7 +52,7 @@ def test_learning_rate_over_all_hundred_epochs():
 
 @pytest.mark.parametrize("optimizer", ["sgd", "rmsprop"])
 def test_optimizers_step_as_the_paper_defines_them(optimizer):
-    config = dataclasses.replace(SCRATCH, optimizer=optimizer)
+    config = dataclasses.replace(SCRATCH, optimizer=optimizer, clip_norm=0.0)
     variable = keras.Variable(np.float32([1.0, -2.0]))
     made = recipes.make_optimizer(config)
     expected, memory = np.float64([1.0, -2.0]), np.zeros(2)
