@@ -238,7 +238,10 @@ class TrainingRun:
             start = time.perf_counter()
             rate = recipes.learning_rate(config, epoch - 1)
             optimizer.learning_rate = rate
-            logs = stepper.epoch(batches, steps, projection.after_step)
+            with Progress(f"{phase} epoch {epoch}", len(train)) as progress:
+                logs = stepper.epoch(
+                    batches, steps, lambda count: (progress.update(count), projection.after_step())
+                )
             logs["learning_rate"] = rate
             self._hand_over(stepper, trained)
             row = keep.after_epoch(epoch, logs, time.perf_counter() - start)

@@ -1,6 +1,6 @@
 """Training steps: one network, its loss, its optimizer, on one device or on several at once."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import keras
 import numpy as np
@@ -85,13 +85,18 @@ class Stepper:
             self._update_averages()
         return tuple(sums.tolist())
 
-    def epoch(self, batches: Iterable, steps: int, after_step=lambda: None) -> dict:
+    def epoch(
+        self,
+        batches: Iterable,
+        steps: int,
+        after_step: Callable[[int], object] = lambda count: None,
+    ) -> dict:
         """Steps through an epoch.
 
         Args:
           batches: iterator over (images, targets, weights).
           steps: how many to take.
-          after_step: called after each.
+          after_step: called after each with the number of its images.
 
         Returns:
           `loss`, `auxiliary_loss` (None without that head) and `accuracy`, means over the images.
@@ -101,7 +106,7 @@ class Stepper:
             images, targets, weights = next(batches)
             sums += np.multiply(self.step(images, targets, weights), len(images))
             count += len(images)
-            after_step()
+            after_step(len(images))
         loss, auxiliary, accuracy = (sums / count).tolist()
         return {
             "loss": loss,

@@ -328,6 +328,20 @@ def test_senseless_configurations_are_refused(change, message):
         dataclasses.replace(CONFIG, **change)
 
 
+def test_a_run_killed_while_it_wrote_its_results_is_not_finished(tmp_path):
+    (tmp_path / "classifier.keras").touch()
+    with pytest.raises(DataError, match="--overwrite"):
+        check_output_dir(tmp_path, overwrite=False)
+    (tmp_path / "checkpoint").mkdir()
+    (tmp_path / "checkpoint" / "state.npz").touch()
+    check_output_dir(tmp_path, overwrite=False)
+    # training.json comes last: here the checkpoint is that of a run that replaces the finished one.
+    (tmp_path / "training.json").touch()
+    with pytest.raises(DataError, match="--overwrite"):
+        check_output_dir(tmp_path, overwrite=False)
+    check_output_dir(tmp_path, overwrite=True)
+
+
 def test_finished_run_is_protected(run, tmp_path):
     with pytest.raises(DataError, match="--overwrite"):
         check_output_dir(run[0], overwrite=False)
