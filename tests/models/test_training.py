@@ -283,11 +283,14 @@ def test_several_labels_an_image_and_studies(images, start, tmp_path):
     labels = np.array(
         [[facts[i].abnormality == "abnormal", images.labels[k] < 3] for k, i in enumerate(part)]
     )
+    kinds = [2 * a + b for a, b in labels.tolist()]
+    # Three images of equal labels a study.
+    studies = [f"{kind}-{kinds[:k].count(kind) // 3}" for k, kind in enumerate(kinds)]
     several = dataclasses.replace(
         images,
         labels=labels,
         classes=("abnormal", "first_three"),
-        studies=[f"study {a}{b}" for a, b in labels],
+        studies=studies,
     )
     config = dataclasses.replace(CONFIG, weights=str(start), epochs=1)
     result = train(several, config, tmp_path)

@@ -5,6 +5,7 @@
 The script itself is killed by SIGKILL and started again, in processes of their own.
 """
 
+import contextlib
 import os
 import pathlib
 import re
@@ -38,15 +39,20 @@ def start(folder, weights, errors):
     return subprocess.Popen(command, stderr=errors, stdout=subprocess.DEVNULL, env=environment)
 
 
-def run_and_kill(folder, weights, seconds, log):
-    """Starts the script, kills it `seconds` later; returns what it told and its exit status."""
+def run_and_kill(folder, weights, log, epochs=None, seconds=0.0):
+    """Starts the script; kills it `seconds` after it told of `epochs` epochs, or lets it end.
+
+    Returns what it told and its exit status.
+    """
     with open(log, "w") as errors:
         process = start(folder, weights, errors)
-        try:
-            process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
+        if epochs is not None:
+            while process.poll() is None and len(EPOCH.findall(log.read_text())) < epochs:
+                time.sleep(0.01)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(seconds)
+            process.kill()
+        process.wait()
     return log.read_text(), process.returncode
 
 
@@ -58,7 +64,7 @@ def test_ten_kills_lose_nothing_but_the_epoch_under_way(small_extractor, tmp_pat
     inception.copy_weights(small_extractor.network, source, "start")
     source.save_weights(weights)
     began = time.monotonic()
-    told, status = run_and_kill(tmp_path / "whole", weights, 900, tmp_path / "whole.log")
+    told, status = run_and_kill(tmp_path / "whole", weights, tmp_path / "whole.log")
     assert status == 0, told
     whole = time.monotonic() - began
     unbroken = load_extractor(tmp_path / "whole" / "extractor.keras")
@@ -67,9 +73,13 @@ def test_ten_kills_lose_nothing_but_the_epoch_under_way(small_extractor, tmp_pat
     while kills < KILLS or runs == 0:
         folder, done, status = tmp_path / f"killed{runs}", 0, -1
         while status != 0:
-            # Beyond KILLS the run may end in peace.
-            wait = rng.uniform(0, whole) if kills < KILLS else 900
-            told, status = run_and_kill(folder, weights, wait, log)
+            # Any moment: while it starts, in its first epochs, or while it writes a checkpoint.
+            epochs = int(rng.integers(3))
+            seconds = rng.uniform(0, 2 if epochs else whole)
+            if kills < KILLS:
+                told, status = run_and_kill(folder, weights, log, epochs, seconds)
+            else:
+                told, status = run_and_kill(folder, weights, log)
             assert status in (0, -signal.SIGKILL), told
             resumed = GOING_ON.search(told)
             assert resumed or not done or not EPOCH.search(told), told
@@ -77,7 +87,7 @@ def test_ten_kills_lose_nothing_but_the_epoch_under_way(small_extractor, tmp_pat
                 assert int(resumed.group(1) or 0) >= done, told
             done = max([done, *map(int, EPOCH.findall(told))])
             kills += status != 0
-            print(f"kill {kills} after {wait:.1f} s: epoch {done} done" if status else "finished")
+            print(f"kill {kills}: {done} epochs done" if status else f"finished, {done} epochs")
         runs += 1
         found = load_extractor(folder / "extractor.keras")
         for a, b in zip(
