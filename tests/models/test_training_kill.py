@@ -75,7 +75,7 @@ def test_ten_kills_lose_nothing_but_the_epoch_under_way(small_extractor, tmp_pat
         while status != 0:
             # Any moment: while it starts, in its first epochs, or while it writes a checkpoint.
             epochs = int(rng.integers(3))
-            seconds = rng.uniform(0, 2 if epochs else whole)
+            seconds = rng.uniform(0, 0.5 if epochs else whole / 2)
             if kills < KILLS:
                 told, status = run_and_kill(folder, weights, log, epochs, seconds)
             else:
