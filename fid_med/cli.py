@@ -66,8 +66,9 @@ def _guarded(main, arguments):
     except OSError as error:
         # A full disk or a folder without permission is the user's to mend, not a crash of ours.
         _end(1, str(error))
-    except KeyboardInterrupt:
-        _end(130, "interrupted")
+    except KeyboardInterrupt as error:
+        # A training says with which status, and how to go on.
+        _end(getattr(error, "status", 130), str(error) or "interrupted")
 
 
 def _end(status, message):

@@ -44,11 +44,13 @@ def plot_history(rows: Sequence[dict], path) -> None:
 
         draw(loss_axis, "loss", "training", BLUE, "o-")
         draw(loss_axis, "val_loss", "validation", ORANGE, "s--")
+        if any(row.get("auxiliary_loss") is not None for row in of_phase):
+            draw(loss_axis, "auxiliary_loss", "training, auxiliary head", GREEN, "^:")
         draw(share_axis, "accuracy", "training accuracy", BLUE, "o-")
         draw(share_axis, "val_accuracy", "validation accuracy", ORANGE, "s--")
         draw(share_axis, "val_auc", "validation AUC", GREEN, "^:")
         loss_axis.set_title(titles.get(phase, phase))
-        loss_axis.set_ylabel("weighted cross-entropy")
+        loss_axis.set_ylabel("cross-entropy")
         share_axis.set_ylim(0, 1.02)
         share_axis.set_xlabel("epoch")
         share_axis.xaxis.get_major_locator().set_params(integer=True)

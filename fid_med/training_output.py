@@ -3,12 +3,16 @@
 import csv
 import pathlib
 
+import numpy as np
+
 from fid_med import plots
 from fid_med.artifacts import atomic_path, check_writable, versions, write_json
 from fid_med.data.labelled import SPLITS, LabelledImages
 from fid_med.errors import DataError
+from fid_med.models.checkpoints import CheckpointStore
 from fid_med.models.extractors import save_extractor
-from fid_med.models.training import TrainingConfig, TrainingResult, config_fields
+from fid_med.models.recipes import TrainingConfig, config_fields
+from fid_med.models.training import TrainingResult
 
 RESULT_FILES = ("extractor.keras", "classifier.keras", "training.json")
 
@@ -16,11 +20,17 @@ RESULT_FILES = ("extractor.keras", "classifier.keras", "training.json")
 def check_output_dir(output_dir: pathlib.Path, overwrite: bool) -> None:
     """Makes the output folder, before hours of work depend on it.
 
+    An interrupted run is no finished one, even where it had begun to write its results:
+    `training.json` comes last, and `train` goes on from the checkpoint.
+
     Raises:
       DataError: it holds the results of a finished run and `overwrite` is not set, or it cannot
         be written to.
     """
     finished = [name for name in RESULT_FILES if (output_dir / name).exists()]
+    interrupted = CheckpointStore(output_dir).path.exists()
+    if interrupted and RESULT_FILES[-1] not in finished:
+        finished = []
     if finished and not overwrite:
         raise DataError(
             f"{output_dir}: holds a finished run ({', '.join(finished)}); choose another "
@@ -39,6 +49,8 @@ def write_training(
     flags: dict,
 ) -> None:
     """Writes `extractor.keras`, `classifier.keras`, `training.json`, `splits.csv` and a plot.
+
+    The checkpoint is removed when they are on disk.
 
     Args:
       output_dir: where to; `history.csv` and `tensorboard/` are there already.
@@ -83,11 +95,13 @@ def write_training(
             "left_out_as_repeated": int((result.splits == "repeated").sum()),
             "class_weights": result.class_weights,
             "reports": result.reports,
+            "study_reports": result.study_reports,
             "epochs": len(result.history),
             "seconds": round(result.seconds, 1),
             "versions": versions(),
         },
     )
+    CheckpointStore(output_dir).discard()
 
 
 def _write_splits(path, result, images):
@@ -95,16 +109,32 @@ def _write_splits(path, result, images):
         writer = csv.writer(file)
         writer.writerow(["image", "label", "split"])
         for name, label, part in zip(images.names, images.labels, result.splits, strict=True):
-            writer.writerow([name, images.classes[label], part])
+            numbers = np.flatnonzero(label) if images.multi_label else [label]
+            writer.writerow([name, "|".join(images.classes[i] for i in numbers), part])
 
 
 def summary(result: TrainingResult) -> list[str]:
-    """What a person wants to know first, a line for each held-out split."""
+    """What a person wants to know first, a line for each held-out split, and one by study."""
     lines = []
     for part, report in result.reports.items():
-        auc = "undefined" if report["auc"] is None else f"{report['auc']:.3f}"
-        lines.append(
-            f"{part}: {report['count']} images, accuracy {report['accuracy']:.3f}, "
-            f"balanced {report['balanced_accuracy']:.3f}, AUC {auc}"
-        )
+        lines.append(f"{part}: {report['count']} images, {_numbers(report)}")
+        if part in result.study_reports:
+            by_study = result.study_reports[part]
+            lines.append(f"{part}: {by_study['count']} studies, {_numbers(by_study)}")
     return lines
+
+
+# How a report's numbers are called on the terminal; what a report lacks is left out.
+_SHOWN = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced",
+    "auc": "AUC",
+    "kappa": "kappa",
+}
+
+
+def _numbers(report):
+    def written(value):
+        return "undefined" if value is None else f"{value:.3f}"
+
+    return ", ".join(f"{name} {written(report[k])}" for k, name in _SHOWN.items() if k in report)

@@ -63,6 +63,36 @@ class LabelledImages:
             return dict(zip(self.classes, labels.sum(axis=0).tolist(), strict=True))
         return {name: int((labels == i).sum()) for i, name in enumerate(self.classes)}
 
+    def without(self, labels: Sequence[str]) -> "LabelledImages":
+        """The images that carry none of these labels, and the labels that are left.
+
+        Raises:
+          DataError: a label that there is not, or fewer than two left.
+        """
+        unknown = [name for name in labels if name not in self.classes]
+        if unknown:
+            raise DataError(
+                f"{self.name}: no label {', '.join(unknown)} to leave out; known are "
+                f"{', '.join(self.classes)}"
+            )
+        left_out = np.isin(self.classes, labels)
+        touched = (
+            self.labels[:, left_out].any(axis=1) if self.multi_label else left_out[self.labels]
+        )
+        kept = np.flatnonzero(~touched)
+        numbers = np.cumsum(~left_out) - 1
+        labels_kept = self.labels[kept]
+        return LabelledImages(
+            name=self.name,
+            names=[self.names[i] for i in kept],
+            loaders=[self.loaders[i] for i in kept],
+            labels=labels_kept[:, ~left_out] if self.multi_label else numbers[labels_kept],
+            classes=tuple(np.array(self.classes)[~left_out].tolist()),
+            patients=self.patients and [self.patients[i] for i in kept],
+            studies=self.studies and [self.studies[i] for i in kept],
+            splits=None if self.splits is None else self.splits[kept],
+        )
+
 
 def number_labels(of_image: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
     """Numbers labels given by name.

@@ -13,6 +13,7 @@ from fid_med.data.sources import ImageSource, prepared_images
 from fid_med.fingerprints import ImageHasher
 
 MEMORY_LIMIT = 2 << 30
+_FIRST_DRAWS = 4
 
 
 def decode(
@@ -81,7 +82,7 @@ def training_batches(
 
     Args:
       pixels: uint8 [N, h, w, c] of `decode`.
-      labels: int [N].
+      labels: int64 [N], or float32 [N, K]; handed through.
       weights: float [N], weight of each image in the loss.
       members: int [n], the images to train on.
       batch_size, seed: as named.
@@ -89,15 +90,12 @@ def training_batches(
       first_epoch: number of the epoch to begin with.
 
     Returns:
-      Elements (float32 [B, h, w, 3] from 0 to 255, int64 [B], float32 [B]).
+      Elements (float32 [B, h, w, 3] from 0 to 255, labels [B] or [B, K], float32 [B]).
     """
     members = tf.constant(members, tf.int64)
 
     def epoch_of(epoch):
-        # One stateless draw an epoch gives each image its place and how it is moved.
-        key = tf.stack([tf.constant(seed, tf.int64), epoch])
-        uniform = tf.random.stateless_uniform([len(members), 1 + NUM_DRAWS], key)
-        order, draws = tf.argsort(uniform[:, 0]), uniform[:, 1:]
+        order, draws = epoch_draws(seed, epoch, len(members))
         slices = (tf.gather(members, order), tf.gather(draws, order))
         return tf.data.Dataset.from_tensor_slices(slices).batch(batch_size)
 
@@ -105,20 +103,72 @@ def training_batches(
         images, label, weight = _gather(pixels, labels, weights, index)
         images.set_shape([None, *pixels.shape[1:]])
         images = augmentation.apply(images, draws) if augmentation else tf.cast(images, tf.float32)
-        label.set_shape([None])
+        label.set_shape([None, *labels.shape[1:]])
         weight.set_shape([None])
         return _rgb(images), label, weight
 
     epochs = tf.data.Dataset.range(first_epoch, np.iinfo(np.int64).max).flat_map(epoch_of)
-    # One batch at a time: within a batch the ops use every core, and prefetch works ahead.
-    return epochs.map(finish).prefetch(tf.data.AUTOTUNE)
+    batches = epochs.map(finish, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return batches.prefetch(tf.data.AUTOTUNE)
+
+
+def epoch_draws(seed: int, epoch, count: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """The chance of an epoch: a function of seed and epoch, and of nothing that went before.
+
+    Args:
+      seed, epoch: the key.
+      count: n, the number of images.
+
+    Returns:
+      int32 [n], the order of the images, and float32 [n, NUM_DRAWS], how each of them is augmented,
+      in the order before that.
+    """
+    seed, epoch = tf.constant(seed, tf.int64), tf.cast(epoch, tf.int64)
+    uniform = tf.random.stateless_uniform([count, 1 + _FIRST_DRAWS], tf.stack([seed, epoch]))
+    # Draws of later years come from a key of their own, so that the first stay what they were.
+    more = tf.random.stateless_uniform(
+        [count, NUM_DRAWS - _FIRST_DRAWS], tf.stack([seed, -1 - epoch])
+    )
+    return tf.argsort(uniform[:, 0]), tf.concat([uniform[:, 1:], more], axis=1)
+
+
+def augmented_examples(
+    pixels: np.ndarray,
+    members: np.ndarray,
+    shown: np.ndarray,
+    *,
+    epochs: int,
+    seed: int,
+    augmentation: Augmentation,
+) -> np.ndarray:
+    """Images as training will see them in its first epochs.
+
+    Args:
+      pixels: uint8 [N, h, w, c] of `decode`.
+      members: int [n], the images to train on.
+      shown: int [s], places in `members` of the images to look at.
+      epochs: how many.
+      seed, augmentation: as for `training_batches`.
+
+    Returns:
+      uint8 [s, 1 + epochs, h, w, c]: each image untouched, then as in epoch 1, 2, ...
+    """
+    untouched = pixels[members[shown]]
+    columns = [untouched]
+    for epoch in range(epochs):
+        _, draws = epoch_draws(seed, epoch, len(members))
+        moved = augmentation.apply(untouched, tf.gather(draws, shown)).numpy()
+        columns.append(np.rint(moved).astype(np.uint8))
+    return np.stack(columns, axis=1)
 
 
 def _gather(pixels, labels, weights, index):
-    def rows(index):
-        return pixels[index], labels[index].astype(np.int64), weights[index].astype(np.float32)
+    kind = tf.as_dtype(labels.dtype)
 
-    return tf.numpy_function(rows, [index], [tf.uint8, tf.int64, tf.float32], stateful=False)
+    def rows(index):
+        return pixels[index], labels[index], weights[index].astype(np.float32)
+
+    return tf.numpy_function(rows, [index], [tf.uint8, kind, tf.float32], stateful=False)
 
 
 def _rgb(images):

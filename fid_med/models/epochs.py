@@ -3,27 +3,44 @@
 import csv
 import pathlib
 import time
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from fid_med.artifacts import atomic_path
+from fid_med.errors import DataError
 from fid_med.metrics.classification import classification_report
 from fid_med.progress import say
 
 COLUMNS = (
-    "phase", "epoch", "loss", "accuracy", "val_loss", "val_accuracy", "val_auc", "seconds",
+    "phase", "epoch", "loss", "auxiliary_loss", "accuracy", "val_loss", "val_accuracy", "val_auc",
+    "learning_rate", "seconds",
 )  # fmt: skip
+_TIMED_STEPS = 4
 
 
 class EpochLog:
-    """Numbers of every epoch, in history.csv and in TensorBoard logs below `tensorboard/`."""
+    """Numbers of every epoch, in history.csv and in TensorBoard logs below `tensorboard/`.
 
-    def __init__(self, output_dir: pathlib.Path):
+    Logs of an earlier run in the same folder are replaced; a run that goes on writes its earlier
+    epochs anew, so that none stands there twice.
+
+    Args:
+      output_dir: where both go.
+      rows: of the epochs that an interrupted run had done.
+    """
+
+    def __init__(self, output_dir: pathlib.Path, rows: Sequence[dict] = ()):
         self.rows: list[dict] = []
         self._path = output_dir / "history.csv"
-        self._writer = tf.summary.create_file_writer(str(output_dir / "tensorboard"))
+        folder = output_dir / "tensorboard"
+        for file in folder.glob("events.out.tfevents.*"):
+            file.unlink()
+        self._writer = tf.summary.create_file_writer(str(folder))
+        for row in rows:
+            self.add(row)
 
     def add(self, row: dict) -> None:
         """Adds an epoch and writes the table anew, whole."""
@@ -53,8 +70,8 @@ def _scalar(name):
     return metadata
 
 
-class KeepBest(keras.callbacks.Callback):
-    """Validates after each epoch, stops when nothing improves, and ends on the best weights.
+class KeepBest:
+    """Validates after each epoch, says when nothing improves any more, and knows the best weights.
 
     The best are those with the highest validation AUC, and among equals the lowest loss: on small
     data the loss mostly tells how overconfident the softmax has become, the AUC what the features
@@ -63,65 +80,135 @@ class KeepBest(keras.callbacks.Callback):
     Args:
       owner: the model whose weights are kept and put back.
       predict: returns float [n, K] probabilities of the validation images.
-      labels: int [n] of them.
-      balance: float [K], weight of each label in the loss.
+      labels: int [n] or bool [n, K] of them.
+      loss: validation loss of such probabilities.
+      accuracy: the same for the share of right labels.
       patience: epochs without a better one before training stops.
-      log: where the epochs go.
       phase: what the log calls this part of the training.
-      aloud: whether each epoch is told on stderr.
+      kept: indices into the owner's weights; those that training changes.
+
+    Attributes:
+      best_epoch: number of the best epoch, from 1; 0 before any.
+      best_score: its validation AUC and minus its loss.
+      best_weights: its weights, those of `kept`.
     """
 
-    def __init__(self, owner, predict, labels, balance, patience, log, phase, aloud=False):
-        super().__init__()
-        self._owner, self._predict, self._labels, self._balance = owner, predict, labels, balance
-        self._patience, self._log, self._phase = patience, log, phase
-        self._aloud = aloud
-        self._best_score, self.best_epoch, self._best_weights = (-1.0, 0.0), 0, None
+    def __init__(
+        self,
+        owner: keras.Model,
+        predict: Callable[[], np.ndarray],
+        labels: np.ndarray,
+        loss: Callable[[np.ndarray], float],
+        accuracy: Callable[[np.ndarray], float],
+        patience: int,
+        phase: str,
+        kept: Sequence[int] | None = None,
+    ):
+        self._owner, self._predict, self._labels = owner, predict, labels
+        self._loss, self._accuracy = loss, accuracy
+        self._patience, self._phase = patience, phase
+        self._kept = range(len(owner.weights)) if kept is None else kept
+        self.best_epoch, self.best_score, self.best_weights = 0, (-1.0, 0.0), []
 
-    def on_epoch_begin(self, epoch, logs=None):
-        self._start = time.perf_counter()
+    def after_epoch(self, epoch: int, logs: dict, seconds: float) -> dict:
+        """Validates and keeps the weights if they are the best.
 
-    def on_epoch_end(self, epoch, logs=None):
+        Args:
+          epoch: number of the epoch done, from 1.
+          logs: `loss`, `auxiliary_loss`, `accuracy` and `learning_rate` of the epoch.
+          seconds: that its steps took.
+
+        Returns:
+          The epoch's row of the history.
+
+        Raises:
+          DataError: the loss is no longer a number.
+        """
+        if not np.isfinite(logs["loss"]):
+            raise DataError(
+                f"{self._phase} epoch {epoch}: the loss is {logs['loss']}, the training has "
+                "diverged; give a lower --learning_rate, or --clip_norm=2"
+            )
+        start = time.perf_counter()
         probabilities = self._predict()
         report = classification_report(
             probabilities, self._labels, [str(i) for i in range(probabilities.shape[1])]
         )
         row = {
             "phase": self._phase,
-            "epoch": epoch + 1,
-            "loss": logs["loss"],
-            "accuracy": logs["accuracy"],
+            "epoch": epoch,
+            **logs,
             "val_loss": self._loss(probabilities),
-            "val_accuracy": report["accuracy"],
+            "val_accuracy": self._accuracy(probabilities),
             "val_auc": report["auc"],
-            "seconds": round(time.perf_counter() - self._start, 2),
+            "seconds": round(seconds + time.perf_counter() - start, 2),
         }
-        self._log.add(row)
-        if self._aloud:
-            auc = "-" if row["val_auc"] is None else f"{row['val_auc']:.3f}"
-            say(
-                f"{self._phase} epoch {row['epoch']}: loss {row['loss']:.4f}, validation loss "
-                f"{row['val_loss']:.4f}, accuracy {row['val_accuracy']:.3f}, AUC {auc}, "
-                f"{row['seconds']:.0f} s"
-            )
         score = (row["val_auc"] or 0.0, -row["val_loss"])
-        if score > self._best_score:
-            self._best_score, self.best_epoch = score, epoch + 1
-            self._best_weights = self._owner.get_weights()
-        if epoch + 1 - self.best_epoch >= self._patience:
-            self.model.stop_training = True
+        if score > self.best_score:
+            self.best_score, self.best_epoch = score, epoch
+            weights = self._owner.weights
+            self.best_weights = [weights[i].numpy() for i in self._kept]
+        return row
 
-    def on_train_end(self, logs=None):
-        if self._best_weights is not None:
-            self._owner.set_weights(self._best_weights)
+    def is_over(self, epoch: int) -> bool:
+        """Whether `patience` epochs have passed since the best one."""
+        return epoch > 0 and epoch - self.best_epoch >= self._patience
+
+    def put_back(self) -> None:
+        """Sets the best weights, if there are any."""
+        weights = self._owner.weights
+        for i, value in zip(self._kept, self.best_weights, strict=False):
+            weights[i].assign(value)
 
     def best(self) -> str:
         """The best epoch in words."""
-        auc, loss = self._best_score
+        auc, loss = self.best_score
         return f"best after epoch {self.best_epoch}: validation AUC {auc:.3f}, loss {-loss:.4f}"
 
-    def _loss(self, probabilities):
-        """Weighted cross-entropy, as the training minimises it."""
-        chosen = probabilities[np.arange(len(self._labels)), self._labels].astype(np.float64)
-        weights = self._balance[self._labels]
-        return float(np.sum(weights * -np.log(np.maximum(chosen, 1e-7))) / np.sum(weights))
+
+def describe(row: dict) -> str:
+    """An epoch in one line."""
+    auc = "-" if row["val_auc"] is None else f"{row['val_auc']:.3f}"
+    auxiliary = row["auxiliary_loss"]
+    return (
+        f"{row['phase']} epoch {row['epoch']}: loss {row['loss']:.4f}, "
+        + (f"auxiliary {auxiliary:.4f}, " if auxiliary is not None else "")
+        + f"validation loss {row['val_loss']:.4f}, accuracy {row['val_accuracy']:.3f}, AUC {auc}, "
+        f"{row['seconds']:.0f} s"
+    )
+
+
+class Projection:
+    """Says once, after the first steps, how long a phase will take.
+
+    Args:
+      phase: of the training.
+      images: in an epoch's training.
+      steps: of an epoch.
+      epochs: still to come, at most.
+    """
+
+    def __init__(self, phase: str, images: int, steps: int, epochs: int):
+        self._phase, self._images, self._steps, self._epochs = phase, images, steps, epochs
+        self._done, self._start = 0, None
+
+    def after_step(self) -> None:
+        """Counts a step; the first is left out, for it builds the graph."""
+        self._done += 1
+        if self._done == 1:
+            self._start = time.perf_counter()
+        elif self._done == 1 + _TIMED_STEPS and self._steps * self._epochs > self._done:
+            step = (time.perf_counter() - self._start) / _TIMED_STEPS
+            say(
+                f"{self._phase}: {self._images / (step * self._steps):.1f} images/s; "
+                f"{self._epochs} epochs of {self._images} images take "
+                f"{duration(step * self._steps * self._epochs)} at most, validation not counted"
+            )
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit that a person would use."""
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} seconds"

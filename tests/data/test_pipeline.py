@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 
 from fid_med.data import pipeline
-from fid_med.data.augmentation import Augmentation
+from fid_med.data.augmentation import NUM_DRAWS, Augmentation
 from fid_med.data.labelled import LabelledImages
 from fid_med.data.preprocessing import Preprocessing
 from fid_med.errors import UnreadableImageError
@@ -110,7 +110,7 @@ def smooth(count=2, size=48):
 
 
 def moved(images, augmentation, draws):
-    draws = np.tile(np.asarray(draws, np.float32), (len(images), 1))
+    draws = np.tile(np.float32([*draws, *[0.5] * (NUM_DRAWS - 4)]), (len(images), 1))
     return augmentation.apply(images[..., None], draws).numpy()[..., 0]
 
 
@@ -136,11 +136,10 @@ def test_crop_keeps_the_share_at_the_place():
     images = smooth()
     obtained = moved(images, Augmentation(0.0, 0.5), [0.5, 1.0, 0.0, 1.0])  # upper right quarter
     rows, columns = np.mgrid[0:48, 0:48].astype(float)
-    middle = 47 / 2
-    source = [(rows - middle) * 0.5 + middle - 12, (columns - middle) * 0.5 + middle + 12]
+    source = [rows / 2, columns / 2 + 47 / 2]  # from corner to corner of the quarter
     for image, crop in zip(images, obtained, strict=True):
         expected = ndimage.map_coordinates(image, source, order=1)
-        np.testing.assert_allclose(crop[1:-1, 1:-1], expected[1:-1, 1:-1], atol=0.05)
+        np.testing.assert_allclose(crop, expected, atol=0.05)
 
 
 @pytest.mark.parametrize("batch_size", [1, 5, 23, 100])
@@ -225,3 +224,41 @@ def test_decode_resizes_and_hashes_the_pixels_before_that(tmp_path):
     assert pixels.dtype == np.uint8
     np.testing.assert_array_equal(pixels[1, ..., 0], preprocessing.apply(image))
     assert digests == [hasher.digest(image)] * 2
+
+
+def test_draws_are_uniform_and_new_in_each_epoch_and_column():
+    drawn = [pipeline.epoch_draws(5, epoch, 400)[1].numpy() for epoch in range(3)]
+    columns = np.concatenate(drawn, axis=1).T
+    assert columns.shape == (3 * NUM_DRAWS, 400)
+    np.testing.assert_allclose(columns.mean(axis=1), 0.5, atol=0.07)
+    np.testing.assert_allclose(columns.std(axis=1), 12**-0.5, atol=0.04)
+    # Independent of each other: 400 numbers correlate by 0.05 at one standard deviation.
+    assert np.abs(np.corrcoef(columns) - np.eye(len(columns))).max() < 0.25
+    assert (pipeline.epoch_draws(6, 0, 400)[1].numpy() != drawn[0]).all()
+
+
+def test_contact_sheet_shows_what_training_sees():
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (9, 16, 16, 1), dtype=np.uint8)
+    members, augmentation = np.array([8, 1, 2, 6, 4]), Augmentation(translation=0.1, gamma=0.5)
+    options = {"seed": 2, "augmentation": augmentation}
+    shown = pipeline.augmented_examples(pixels, members, np.array([1, 3]), epochs=2, **options)
+    assert (shown.shape, shown.dtype) == ((2, 3, 16, 16, 1), np.uint8)
+    np.testing.assert_array_equal(shown[:, 0], pixels[[1, 6]])
+    # Labels tell the images apart.
+    batches = pipeline.training_batches(
+        pixels, np.arange(9), np.ones(9), members, batch_size=5, **options
+    )
+    for epoch, (images, labels, _) in enumerate(batches.take(2)):
+        for row, member in enumerate((1, 6)):
+            fed = images[np.flatnonzero(labels.numpy() == member)[0], ..., :1].numpy()
+            np.testing.assert_allclose(shown[row, 1 + epoch], fed, atol=0.5001)
+
+
+def test_several_labels_are_handed_through():
+    labels = np.random.default_rng(0).random((NUM, 3)).astype(np.float32)
+    batches = pipeline.training_batches(
+        PIXELS, labels, WEIGHTS, np.arange(NUM), batch_size=5, seed=0, augmentation=None
+    )
+    images, given, _ = next(iter(batches))
+    np.testing.assert_array_equal(given, labels[images.numpy()[:, 0, 0, 0].astype(int)])

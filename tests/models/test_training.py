@@ -3,6 +3,8 @@
 import csv
 import dataclasses
 import json
+import os
+import signal
 
 import keras
 import numpy as np
@@ -12,9 +14,12 @@ from PIL import Image
 from fid_med.data.datasets import phantom
 from fid_med.errors import DataError, UnreadableImageError
 from fid_med.evaluation import compute_fid
-from fid_med.models import inception
+from fid_med.metrics import classification
+from fid_med.models import epochs, inception, training
+from fid_med.models.checkpoints import Checkpoint, CheckpointStore, Interrupted
 from fid_med.models.extractors import load_extractor
-from fid_med.models.training import TrainingConfig, train
+from fid_med.models.recipes import TrainingConfig
+from fid_med.models.training import train
 from fid_med.training_output import check_output_dir, summary, write_training
 
 CONFIG = TrainingConfig(image_size=75, batch_size=16, epochs=2, train_from="mixed9", seed=1)
@@ -22,7 +27,24 @@ CONFIG = TrainingConfig(image_size=75, batch_size=16, epochs=2, train_from="mixe
 
 @pytest.fixture(scope="module")
 def images():
-    return phantom.load(60, 80, seed=0)
+    """Sorted by label, as a folder of folders comes: what shuffles badly learns nothing."""
+    return subset(phantom.load(60, 80, seed=0), lambda x: np.argsort(x.labels, kind="stable"))
+
+
+def subset(images, choose):
+    """The images that `choose` returns the indices of, in that order."""
+    rows = choose(images)
+
+    def of(values):
+        return values if values is None else [values[i] for i in rows]
+
+    return dataclasses.replace(
+        images,
+        names=of(images.names),
+        loaders=of(images.loaders),
+        labels=images.labels[rows],
+        patients=of(images.patients),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +135,8 @@ def test_files_say_what_happened(run, images):
     with Image.open(folder / "history.png") as picture:
         assert picture.size[0] > 400
     assert list((folder / "tensorboard").iterdir())
+    with Image.open(folder / "augmentation.png") as picture:
+        assert np.asarray(picture.convert("L")).std() > 20
     parts = [row["split"] for row in csv.DictReader((folder / "splits.csv").open())]
     assert parts == list(result.splits)
     assert str(folder.parent) not in (folder / "training.json").read_text()
@@ -142,13 +166,146 @@ def test_a_second_run_starts_from_the_first_and_says_so(run, images, tmp_path):
     assert result.extractor.labels == ("abnormal", "normal")
 
 
-def test_random_weights_train_every_layer(images, tmp_path):
-    config = dataclasses.replace(CONFIG, weights="random", epochs=1)
+def test_scratch_trains_every_layer_and_leaves_no_auxiliary_head(images, tmp_path):
+    config = dataclasses.replace(CONFIG, recipe="scratch", epochs=1)
     result = train(images, config, tmp_path)
+    write_training(tmp_path, result, images, config, {})
     start = load_extractor("random", image_size=75, seed=1)
     assert len(changed_layers(result.extractor.network, start.network)) == 2 * 94
     assert {row["phase"] for row in result.history} == {"all"}
     assert len(summary(result)) == 2
+    (row,) = csv.DictReader((tmp_path / "history.csv").open())
+    assert float(row["auxiliary_loss"]) == pytest.approx(result.history[0]["auxiliary_loss"])
+    assert 0.5 < float(row["auxiliary_loss"]) < 10
+    assert float(row["learning_rate"]) == 0.045
+    for name in ("extractor.keras", "classifier.keras"):
+        model = keras.models.load_model(tmp_path / name)
+        assert not [layer.name for layer in model.layers if layer.name.startswith("auxiliary")]
+        # The identity is that of InceptionV3's own layers, whatever was trained beside them.
+        assert load_extractor(tmp_path / name).fingerprint == result.extractor.fingerprint
+        assert len(inception.network_arrays(model)) == len(start.network.weights)
+
+
+class Stop(Exception):
+    pass
+
+
+def raise_after(monkeypatch, what, count):
+    """Lets `what` happen at the end of training step number `count` of the blocks."""
+    step, seen = epochs.Projection.after_step, []
+
+    def after_step(self):
+        step(self)
+        seen.append(None)
+        if len(seen) == count:
+            what()
+
+    monkeypatch.setattr(epochs.Projection, "after_step", after_step)
+
+
+def test_a_run_that_is_terminated_goes_on_to_the_same_result(
+    run, images, start, tmp_path, monkeypatch
+):
+    folder, unbroken = run
+    config = dataclasses.replace(CONFIG, weights=str(start))
+    # Three steps an epoch: in the middle of the second.
+    raise_after(monkeypatch, lambda: os.kill(os.getpid(), signal.SIGTERM), 5)
+    with pytest.raises(Interrupted, match="to go on after epoch 1 of top"):
+        train(images, config, tmp_path)
+    check_output_dir(tmp_path, overwrite=False)
+    with pytest.raises(DataError, match=r"crop was 0\.85, now 0\.9"):
+        train(images, dataclasses.replace(config, crop=0.9), tmp_path)
+    with pytest.raises(DataError, match=r"other images: it had 60, now there are 54"):
+        train(subset(images, lambda x: np.flatnonzero(np.arange(60) % 10)), config, tmp_path)
+    result = train(images, config, tmp_path)
+    write_training(tmp_path, result, images, config, {})
+    # Processes of their own agree to the bit (test_training_kill.py). Within one, TensorFlow's
+    # graphs carry other names the second time, and sums come in another order.
+    for a, b in zip(
+        inception.network_arrays(unbroken.extractor.network),
+        inception.network_arrays(result.extractor.network),
+        strict=True,
+    ):
+        np.testing.assert_allclose(a, b, atol=1e-4)
+    rows = [list(csv.DictReader((x / "history.csv").open())) for x in (folder, tmp_path)]
+    assert [(r["phase"], r["epoch"]) for r in rows[0]] == [
+        (r["phase"], r["epoch"]) for r in rows[1]
+    ]
+    assert len(list((tmp_path / "tensorboard").iterdir())) == 1
+    assert not (tmp_path / "checkpoint").exists()
+    with pytest.raises(DataError, match="--overwrite"):
+        check_output_dir(tmp_path, overwrite=False)
+
+
+def test_overwrite_starts_over_where_the_settings_differ(images, tmp_path, monkeypatch):
+    store = CheckpointStore(tmp_path)
+    store.save(
+        Checkpoint({"config": {}}, "00" * 16, np.zeros(60, np.uint64), "top", 7, (0, (0, 0)), [], 1)
+    )
+
+    def stop(*_, **__):
+        raise Stop
+
+    monkeypatch.setattr(training, "load_extractor", stop)
+    with pytest.raises(DataError, match="interrupted run with other settings"):
+        train(images, CONFIG, tmp_path)
+    assert store.path.exists()
+    with pytest.raises(Stop):
+        train(images, CONFIG, tmp_path, overwrite=True)
+    assert not store.path.exists()
+
+
+def test_divergence_is_told_and_names_the_mend():
+    keep = epochs.KeepBest(keras.Sequential(), None, None, None, None, 1, "all")
+    with pytest.raises(DataError, match=r"all epoch 3: the loss is nan.*--learning_rate"):
+        keep.after_epoch(3, {"loss": float("nan")}, 0.0)
+
+
+def test_projected_time(capsys, monkeypatch):
+    clock = iter([100.0, 108.0])
+    monkeypatch.setattr(epochs.time, "perf_counter", lambda: next(clock))
+    projection = epochs.Projection("all", images=36808, steps=1151, epochs=100)
+    for _ in range(20):
+        projection.after_step()
+    # Four steps in eight seconds, 115,100 steps.
+    assert capsys.readouterr().err == (
+        "all: 16.0 images/s; 100 epochs of 36808 images take 2.7 days at most, validation not "
+        "counted\n"
+    )
+
+
+@pytest.mark.skipif(
+    not hasattr(classification, "study_report"), reason="classification has no study report yet"
+)
+def test_several_labels_an_image_and_studies(images, start, tmp_path):
+    facts = phantom.phantom_set(60, size=80, seed=0)[1]
+    part = np.argsort(phantom.load(60, 80, seed=0).labels, kind="stable")
+    labels = np.array(
+        [[facts[i].abnormality == "abnormal", images.labels[k] < 3] for k, i in enumerate(part)]
+    )
+    kinds = [2 * a + b for a, b in labels.tolist()]
+    # Three images of equal labels a study.
+    studies = [f"{kind}-{kinds[:k].count(kind) // 3}" for k, kind in enumerate(kinds)]
+    several = dataclasses.replace(
+        images,
+        labels=labels,
+        classes=("abnormal", "first_three"),
+        studies=studies,
+    )
+    config = dataclasses.replace(CONFIG, weights=str(start), epochs=1)
+    result = train(several, config, tmp_path)
+    write_training(tmp_path, result, several, config, {})
+    classifier = keras.models.load_model(tmp_path / "classifier.keras")
+    assert classifier.layers[-1].activation is keras.activations.sigmoid
+    assert result.class_weights is None
+    report = result.reports["validation"]
+    assert report["auc"] > 0.6
+    written = json.loads((tmp_path / "training.json").read_text())
+    assert written["study_reports"]["validation"]["count"] < report["count"]
+    assert len(summary(result)) == 4
+    assert "studies" in summary(result)[1]
+    rows = {row["label"] for row in csv.DictReader((tmp_path / "splits.csv").open())}
+    assert "abnormal|first_three" in rows
 
 
 def test_unreadable_training_image_is_named(images, tmp_path):
@@ -172,6 +329,20 @@ def test_unreadable_training_image_is_named(images, tmp_path):
 def test_senseless_configurations_are_refused(change, message):
     with pytest.raises(DataError, match=message):
         dataclasses.replace(CONFIG, **change)
+
+
+def test_a_run_killed_while_it_wrote_its_results_is_not_finished(tmp_path):
+    (tmp_path / "classifier.keras").touch()
+    with pytest.raises(DataError, match="--overwrite"):
+        check_output_dir(tmp_path, overwrite=False)
+    (tmp_path / "checkpoint").mkdir()
+    (tmp_path / "checkpoint" / "state.npz").touch()
+    check_output_dir(tmp_path, overwrite=False)
+    # training.json comes last: here the checkpoint is that of a run that replaces the finished one.
+    (tmp_path / "training.json").touch()
+    with pytest.raises(DataError, match="--overwrite"):
+        check_output_dir(tmp_path, overwrite=False)
+    check_output_dir(tmp_path, overwrite=True)
 
 
 def test_finished_run_is_protected(run, tmp_path):

@@ -1,0 +1,106 @@
+"""Opt-in, minutes: a training killed at random moments ends where an unbroken one ends.
+
+    FID_MED_KILLS=10 python -m pytest -s tests/models/test_training_kill.py
+
+The script itself is killed by SIGKILL and started again, in processes of their own.
+"""
+
+import contextlib
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from fid_med.models import inception
+from fid_med.models.extractors import load_extractor
+
+KILLS = int(os.environ.get("FID_MED_KILLS", "0"))
+ROOT = pathlib.Path(__file__).parents[2]
+SCRIPT = ROOT / "train" / "train_classifier.py"
+FLAGS = (
+    "--dataset=phantom", "--phantoms=60", "--image_size=75", "--batch_size=16", "--epochs=12",
+    "--patience=12", "--train_from=mixed9",
+)  # fmt: skip
+EPOCH = re.compile(r"top epoch (\d+)")
+GOING_ON = re.compile(r"going on after (?:epoch (\d+)|the start) of top")
+
+pytestmark = pytest.mark.skipif(not KILLS, reason="slow: FID_MED_KILLS=10 runs it")
+
+
+def start(folder, weights, errors):
+    command = [sys.executable, SCRIPT, *FLAGS, f"--weights={weights}", f"--output_dir={folder}"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(command, stderr=errors, stdout=subprocess.DEVNULL, env=environment)
+
+
+def run_and_kill(folder, weights, log, epochs=None, seconds=0.0):
+    """Starts the script; kills it `seconds` after it told of `epochs` epochs, or lets it end.
+
+    Returns what it told and its exit status.
+    """
+    with open(log, "w") as errors:
+        process = start(folder, weights, errors)
+        if epochs is not None:
+            while process.poll() is None and len(EPOCH.findall(log.read_text())) < epochs:
+                time.sleep(0.01)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(seconds)
+            process.kill()
+        process.wait()
+    return log.read_text(), process.returncode
+
+
+def test_ten_kills_lose_nothing_but_the_epoch_under_way(small_extractor, tmp_path):
+    import keras
+
+    weights = tmp_path / "start.weights.h5"
+    source = keras.applications.InceptionV3(include_top=False, weights=None)
+    inception.copy_weights(small_extractor.network, source, "start")
+    source.save_weights(weights)
+    began = time.monotonic()
+    told, status = run_and_kill(tmp_path / "whole", weights, tmp_path / "whole.log")
+    assert status == 0, told
+    whole = time.monotonic() - began
+    unbroken = load_extractor(tmp_path / "whole" / "extractor.keras")
+    rng = np.random.default_rng(0)
+    kills, runs, largest, log = 0, 0, 0.0, tmp_path / "killed.log"
+    while kills < KILLS or runs == 0:
+        folder, done, status = tmp_path / f"killed{runs}", 0, -1
+        while status != 0:
+            # Any moment: while it starts, in its first epochs, or while it writes a checkpoint.
+            epochs = int(rng.integers(3))
+            seconds = rng.uniform(0, 0.5 if epochs else whole / 2)
+            if kills < KILLS:
+                told, status = run_and_kill(folder, weights, log, epochs, seconds)
+            else:
+                told, status = run_and_kill(folder, weights, log)
+            assert status in (0, -signal.SIGKILL), told
+            resumed = GOING_ON.search(told)
+            assert resumed or not done or not EPOCH.search(told), told
+            if resumed:
+                assert int(resumed.group(1) or 0) >= done, told
+            done = max([done, *map(int, EPOCH.findall(told))])
+            kills += status != 0
+            print(f"kill {kills}: {done} epochs done" if status else f"finished, {done} epochs")
+        runs += 1
+        found = load_extractor(folder / "extractor.keras")
+        for a, b in zip(
+            inception.network_arrays(unbroken.network),
+            inception.network_arrays(found.network),
+            strict=True,
+        ):
+            largest = max(largest, float(np.abs(a - b).max()))
+        columns = [(x / "history.csv").read_text().split() for x in (folder, tmp_path / "whole")]
+        assert [row.rsplit(",", 1)[0] for row in columns[0]] == [
+            row.rsplit(",", 1)[0] for row in columns[1]
+        ]
+        assert not (folder / "checkpoint").exists()
+    print(f"{kills} kills in {runs} runs, unbroken {whole:.0f} s: largest difference {largest:g}")
+    assert largest == 0.0
+    assert found.fingerprint == unbroken.fingerprint
