@@ -18,7 +18,7 @@ there. Both are read off the spread over replicates, at the known rates at which
                       N / h (within X) and M / (2 k) (across), which are known and taken off. It
                       still holds what single images do to the half's bias, which heavy tails
                       make large: w / 4 (W_12 - W_34) takes it off, and brings the quadratic
-                      share within X once more, N / (2 h) of it.
+                      share within X once more, N / h of it.
 
 The quadratic expansion of |mu1 - mu2|^2 ends there, and all this is exact for it; for the
 covariances' part it is an approximation, checked by `eval/coverage_study.py`.
@@ -136,7 +136,7 @@ class HalfSplits:
             odd[i] += w / 4 * (g[:, 0] - g[:, 1])
 
         linear = sum(2 * halved[i] / units[i] * float(np.mean(o**2)) for i, o in odd.items())
-        linear -= sum(v * (1 + 1 / (2 * growth)) * units[i] / halved[i] for i, v in within.items())
+        linear -= sum(v * (1 + 1 / growth) * units[i] / halved[i] for i, v in within.items())
         linear -= sum(
             v * (units[i] / halved[i] + units[j] / halved[j]) / 2 for (i, j), v in across.items()
         )
