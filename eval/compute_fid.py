@@ -107,8 +107,6 @@ def main(real, generated=None):
     from fid_med.errors import DataError
     from fid_med.evaluation import compute_fid, is_statistics
 
-    if (generated is None) != bool(_PLAN.value):
-        raise DataError("give REAL GENERATED to compare them, or REAL --plan=COUNTS to plan")
     if _PLAN.value:
         return _plan(real)
     if _SAVE_FEATURES.value and not _SAVE_STATISTICS.value:
@@ -197,4 +195,4 @@ def _plan(real):
 
 
 if __name__ == "__main__":
-    cli.run(main, USAGE, positional=("REAL", "GENERATED"), required=1)
+    cli.run(main, USAGE, lambda: ("REAL",) if _PLAN.value else ("REAL", "GENERATED"))

@@ -20,25 +20,24 @@ _HELP = {"--help", "-help", "-h", "--helpshort", "--helpfull", "-?"}
 def run(
     main: Callable[..., int | None],
     usage: str,
-    positional: Sequence[str] = (),
-    required: int | None = None,
+    positional: Sequence[str] | Callable[[], Sequence[str]] = (),
 ) -> None:
     """Parses the command line, calls `main(*positional)` and ends the process.
 
     Args:
       main: called with one string for each positional argument; returns the exit status or None.
       usage: text for `--help`, shown above the flags; its first line is the usage line.
-      positional: names of the positional arguments.
-      required: how many of them must be given; by default all.
+      positional: names of the positional arguments, all required; or a function that gives them
+        once the flags are known.
     """
 
     def parse(argv):
-        return _parse(argv, usage, positional, len(positional) if required is None else required)
+        return _parse(argv, usage, positional)
 
     app.run(lambda arguments: sys.exit(_guarded(main, arguments[1:])), flags_parser=parse)
 
 
-def _parse(argv, usage, positional, required):
+def _parse(argv, usage, positional):
     if _HELP & set(argv[1:]):
         print(f"{usage.strip()}\n{flags.FLAGS.main_module_help()}")
         sys.exit(0)
@@ -47,13 +46,9 @@ def _parse(argv, usage, positional, required):
     except flags.Error as error:
         _end(2, f"{str(error).rstrip('.')}; see --help")
     given = arguments[1:]
-    if not required <= len(given) <= len(positional):
-        optional = [f"[{name}]" for name in positional[required:]]
-        wanted = (
-            " ".join([*positional[:required], *optional])
-            if positional
-            else "no positional arguments"
-        )
+    names = positional() if callable(positional) else positional
+    if len(given) != len(names):
+        wanted = " ".join(names) if names else "no positional arguments"
         _end(2, f"expected {wanted}, got {len(given)}: {' '.join(given) or 'none'}; see --help")
     return arguments
 

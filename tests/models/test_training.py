@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fid_med.data.datasets import phantom
+from fid_med.data.layouts import phantom
+from fid_med.data.phantom import phantom_set
 from fid_med.errors import DataError, UnreadableImageError
 from fid_med.evaluation import compute_fid
 from fid_med.metrics import classification
@@ -148,7 +149,7 @@ def test_extractor_knows_its_training_images(run, images):
     assert extractor.fingerprint == result.extractor.fingerprint
     assert extractor.labels == images.classes
     pixels = np.stack([load() for load in images.loaders])
-    held_out, _ = phantom.phantom_set(10, size=80, seed=9)
+    held_out, _ = phantom_set(10, size=80, seed=9)
     fid = compute_fid(pixels, held_out, extractor)
     assert fid.real.seen_in_training == 48  # training and validation
     assert fid.generated.seen_in_training == 0
@@ -278,7 +279,7 @@ def test_projected_time(capsys, monkeypatch):
     not hasattr(classification, "study_report"), reason="classification has no study report yet"
 )
 def test_several_labels_an_image_and_studies(images, start, tmp_path):
-    facts = phantom.phantom_set(60, size=80, seed=0)[1]
+    facts = phantom_set(60, size=80, seed=0)[1]
     part = np.argsort(phantom.load(60, 80, seed=0).labels, kind="stable")
     labels = np.array(
         [[facts[i].abnormality == "abnormal", images.labels[k] < 3] for k, i in enumerate(part)]
