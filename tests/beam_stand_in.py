@@ -26,6 +26,9 @@ class StandIn:
         self.training_images, self._trouble = training_images, trouble
         self._projection = np.random.default_rng(0).normal(size=(16 * 16 * 3, 8))
 
+    def compiled(self, dtype):
+        return self.extract_batch
+
     def extract_batch(self, pixels):
         self._trouble()
         return (pixels.reshape(len(pixels), -1) @ self._projection).astype(np.float32)

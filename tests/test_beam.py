@@ -87,6 +87,14 @@ def test_a_real_extractor_gives_the_features_of_one_process(
     assert_equal_statistics(tmp_path / "out.npz", expected)
 
 
+def test_the_way_to_flink_and_spark_gives_them_too(running, folder, other, tmp_path):
+    """As far as Beam's own stand-in for a cluster's job server shows it."""
+    expected, _, _ = compute_statistics(str(folder), beam_stand_in.load(), batch_size=2)
+    portable = ["--runner", "PortableRunner", "--job_endpoint=embed", "--environment_type=LOOPBACK"]
+    running.run_pipeline(folder, tmp_path / "out.npz", beam_stand_in.load, portable, batch_size=2)
+    assert_equal_statistics(tmp_path / "out.npz", expected, other)
+
+
 def test_a_shard_tried_again_counts_once(running, folder, other, tmp_path):
     expected, _, _ = compute_statistics(str(folder), beam_stand_in.load(), batch_size=2)
     marker = tmp_path / "marker"
