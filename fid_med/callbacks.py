@@ -15,7 +15,7 @@ import tensorflow as tf
 from fid_med.data.images import check_pixels
 from fid_med.errors import DataError
 from fid_med.evaluation import SMALL_SAMPLE, compute_statistics, empty_statistics, is_statistics
-from fid_med.metrics.frechet import frechet_distance
+from fid_med.metrics.frechet import factored, frechet_distance
 from fid_med.metrics.statistics import FeatureStatistics, check_comparable
 from fid_med.progress import warn
 
@@ -106,6 +106,9 @@ class FIDCallback(keras.callbacks.Callback):
         with _undisturbed():
             self.extractor = _loaded(extractor)
             self.reference = _reference(reference, self.extractor, batch_size)
+        # Factoring the covariance would cost as much as some hundred images, every time.
+        few = num_generated <= self.reference.dim
+        self._compared = factored(self.reference) if few else self.reference
         counts = [n for n in (self.reference.count, num_generated) if n is not None]
         if min(counts) < SMALL_SAMPLE:
             warn(
@@ -163,7 +166,7 @@ class FIDCallback(keras.callbacks.Callback):
                 batch_size=self._batch_size,
                 num_images=self._count,
             )
-            return frechet_distance(self.reference, generated)
+            return frechet_distance(self._compared, generated)
 
 
 class _NotFinite(Exception):

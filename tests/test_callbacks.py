@@ -236,3 +236,14 @@ def test_the_example_trains_and_measures(small_extractor, tmp_path):
     assert json.loads((tmp_path / "fid.json").read_text())["fid"] == results[1:]
     assert (tmp_path / "samples.png").stat().st_size > 10_000
     assert (tmp_path / "history.csv").read_text().count("\n") == 3
+
+
+def test_a_reference_from_a_file_is_factored_once_and_gives_the_same(
+    callback, generator, small_extractor, reference, tmp_path, monkeypatch
+):
+    reference.save(tmp_path / "real.npz")
+    fid = fid_med.FIDCallback(
+        generator, tmp_path / "real.npz", small_extractor, output_range=(-1, 1), num_generated=COUNT
+    )
+    monkeypatch.setattr("fid_med.metrics.frechet._factor", None)
+    assert fid.measure() == pytest.approx(callback().measure(), rel=1e-9)

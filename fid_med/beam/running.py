@@ -18,7 +18,7 @@ from fid_med.beam import files
 from fid_med.beam.statistics import ImageStatistics, WriteStatistics, account_path
 from fid_med.data.sources import open_source
 from fid_med.errors import DataError, FidMedError, reason_of
-from fid_med.progress import sifted_stderr, warn
+from fid_med.progress import say, sifted_stderr, warn
 
 
 def load_extractor_quietly(spec: str, threads: int | None = None, **options):
@@ -104,11 +104,14 @@ def run_pipeline(folder, output, load, arguments: Iterable[str] = (), **options)
     for target in (output, account_path(output)):
         files.check_target(target)
     # Opened here too: a wrong path must not wait for a cluster to say so.
-    if not files.is_remote(folder) and open_source(folder, "images").dark_sixteen_bit:
-        warn(
-            f"{folder}: 16-bit images that use at most a sixteenth of their range (12-bit data?) "
-            "come out nearly black; scale them to the whole range first"
-        )
+    if not files.is_remote(folder):
+        source = open_source(folder, "images")
+        say(f"{folder}: {source.count} images")
+        if source.dark_sixteen_bit:
+            warn(
+                f"{folder}: 16-bit images that use at most a sixteenth of their range (12-bit "
+                "data?) come out nearly black; scale them to the whole range first"
+            )
     arguments = list(arguments)
     local = _is_local(PipelineOptions(arguments).view_as(StandardOptions).runner)
     quiet = contextlib.nullcontext
