@@ -52,6 +52,7 @@ setuptools.setup(
     ],
     # dill: tensorflow_datasets.testing imports it and does not ask for it.
     extras_require={
+        "beam": ["apache-beam>=2.69"],
         "dicom": DICOM,
         "test": ["pytest>=7.4", "ruff==0.17.6", "scikit-image>=0.22", "dill", *DICOM],
     },

@@ -11,6 +11,7 @@ from fid_med.version import __version__
 _HOMES = {
     "compute_fid": "fid_med.evaluation",
     "compute_statistics": "fid_med.evaluation",
+    "FIDCallback": "fid_med.callbacks",
     "FIDResult": "fid_med.evaluation",
     "load_extractor": "fid_med.models.extractors",
     "FeatureExtractor": "fid_med.models.extractors",

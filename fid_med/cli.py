@@ -21,6 +21,7 @@ def run(
     main: Callable[..., int | None],
     usage: str,
     positional: Sequence[str] | Callable[[], Sequence[str]] = (),
+    pass_on: bool = False,
 ) -> None:
     """Parses the command line, calls `main(*positional)` and ends the process.
 
@@ -29,25 +30,27 @@ def run(
       usage: text for `--help`, shown above the flags; its first line is the usage line.
       positional: names of the positional arguments, all required; or a function that gives them
         once the flags are known.
+      pass_on: unknown flags are no error, but go to `main` with the positional arguments, in their
+        order; it checks both, and raises `flags.Error` for wrong ones.
     """
 
     def parse(argv):
-        return _parse(argv, usage, positional)
+        return _parse(argv, usage, positional, pass_on)
 
     app.run(lambda arguments: sys.exit(_guarded(main, arguments[1:])), flags_parser=parse)
 
 
-def _parse(argv, usage, positional):
+def _parse(argv, usage, positional, pass_on):
     if _HELP & set(argv[1:]):
         print(f"{usage.strip()}\n{flags.FLAGS.main_module_help()}")
         sys.exit(0)
     try:
-        arguments = flags.FLAGS(argv)
+        arguments = flags.FLAGS(argv, known_only=pass_on)
     except flags.Error as error:
         _end(2, f"{str(error).rstrip('.')}; see --help")
     given = arguments[1:]
     names = positional() if callable(positional) else positional
-    if len(given) != len(names):
+    if not pass_on and len(given) != len(names):
         wanted = " ".join(names) if names else "no positional arguments"
         _end(2, f"expected {wanted}, got {len(given)}: {' '.join(given) or 'none'}; see --help")
     return arguments
@@ -56,6 +59,8 @@ def _parse(argv, usage, positional):
 def _guarded(main, arguments):
     try:
         return main(*arguments) or 0
+    except flags.Error as error:
+        _end(2, f"{str(error).rstrip('.')}; see --help")
     except FidMedError as error:
         _end(1, str(error))
     except OSError as error:

@@ -302,3 +302,32 @@ def _without_rounding(value: float, total: float) -> float:
             "has negative eigenvalues, compute the statistics again"
         )
     return max(value, 0.0)
+
+
+class _Factored(FeatureStatistics):
+    """Statistics with a factor of their covariance in place of the features."""
+
+    _factor: np.ndarray | None = None
+
+    @property
+    def rows(self) -> np.ndarray | None:
+        return self._factor
+
+
+def factored(statistics: FeatureStatistics) -> FeatureStatistics:
+    """The same statistics, their covariance factored once for many distances to them.
+
+    Worth it against sets of at most d features; beyond that, `frechet_distance` is quicker with
+    the statistics as they are. The result stays as it is: update and merge the original.
+
+    Args:
+        statistics: of at least 2 features.
+
+    Returns:
+        Statistics whose `rows` are F [k, d] with F.T @ F the covariance, k its rank.
+    """
+    rows = statistics.rows
+    result = _Factored.from_moments(statistics.mean, statistics.covariance, statistics.count)
+    result.fingerprint, result.extractor = statistics.fingerprint, statistics.extractor
+    result._factor = _factor(statistics.covariance, "real") if rows is None else rows
+    return result

@@ -1,0 +1,89 @@
+#!/usr/bin/env python3
+"""Computes the statistics of a folder of images by Apache Beam, on this machine or a cluster."""
+
+import functools
+
+from absl import flags
+
+from fid_med import cli
+
+USAGE = """usage: compute_statistics_beam.py IMAGES --output=STATISTICS.npz [flags] [Beam's flags]
+
+Computes the statistics of a folder of images as a pipeline of Apache Beam, for sets too large for
+one machine. compute_fid.py takes the .npz on either side; the account of the images goes beside it,
+as .json. IMAGES and the output are paths that every worker sees, also of gs://, s3:// or hdfs://.
+All other flags are Beam's own, such as --direct_num_workers=2
+--direct_running_mode=multi_processing on this machine, or --runner=FlinkRunner
+--flink_master=HOST:8081 on a cluster, whose workers need fid_med installed."""
+
+_OUTPUT = flags.DEFINE_string("output", None, "The .npz to write.", required=True)
+_EXTRACTOR = flags.DEFINE_string(
+    "extractor",
+    "imagenet",
+    "imagenet, ttur, random, or the path of a file, as for compute_fid.py; each worker process "
+    "loads it once.",
+)
+_BATCH_SIZE = flags.DEFINE_integer(
+    "batch_size", 32, "Images that go through the network at once.", lower_bound=1
+)
+_IMAGE_SIZE = flags.DEFINE_integer(
+    "image_size", None, "Input size in pixels, in place of the extractor's own.", lower_bound=75
+)
+_RESIZE = flags.DEFINE_enum(
+    "resize", None, ["antialias", "tf1"], "Resize mode, in place of the extractor's own."
+)
+_ASPECT = flags.DEFINE_enum(
+    "aspect", None, ["stretch", "pad"], "Aspect mode, in place of the extractor's own."
+)
+_SEED = flags.DEFINE_integer("seed", 0, "Seed of the weights of --extractor=random.")
+_SKIP_UNREADABLE = flags.DEFINE_bool(
+    "skip_unreadable", False, "Leave unreadable images out and count them in the account."
+)
+_EXCLUDE_TRAINING_IMAGES = flags.DEFINE_bool(
+    "exclude_training_images",
+    False,
+    "Leave out images that the extractor was trained or validated on.",
+)
+_THREADS = flags.DEFINE_integer(
+    "threads_per_worker",
+    0,
+    "Cores that the network may use in one worker process; 0 for all of the machine.",
+    lower_bound=0,
+)
+
+
+def main(*arguments):
+    from fid_med.beam.running import load_extractor_quietly, run_pipeline, split_arguments
+
+    try:
+        positional, arguments = split_arguments(arguments)
+    except ValueError as error:
+        raise flags.Error(str(error)) from None
+    if len(positional) != 1:
+        raise flags.Error(f"expected IMAGES, got {len(positional)}: {' '.join(positional)}")
+    account = run_pipeline(
+        positional[0],
+        _OUTPUT.value,
+        functools.partial(
+            load_extractor_quietly,
+            _EXTRACTOR.value,
+            threads=_THREADS.value,
+            image_size=_IMAGE_SIZE.value,
+            resize=_RESIZE.value,
+            aspect=_ASPECT.value,
+            seed=_SEED.value,
+        ),
+        arguments,
+        batch_size=_BATCH_SIZE.value,
+        skip_unreadable=_SKIP_UNREADABLE.value,
+        exclude_training_images=_EXCLUDE_TRAINING_IMAGES.value,
+    )
+    images = account["images"]
+    left_out = [f"{images[key]} {key}" for key in ("skipped", "excluded") if images[key]]
+    print(", ".join([f"{images['count']} images", *left_out]))
+    print(f"extractor: {account['extractor']} ({account['fingerprint'][:12]})")
+    print(f"statistics: {_OUTPUT.value}")
+
+
+if __name__ == "__main__":
+    cli.run(main, USAGE, positional=("IMAGES",), pass_on=True)

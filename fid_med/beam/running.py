@@ -1,0 +1,203 @@
+"""Running the pipeline: on this machine, or wherever Beam's own flags say."""
+
+import argparse
+import contextlib
+import json
+import logging
+import os
+import re
+import sys
+import threading
+from collections.abc import Iterable
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+
+from fid_med import errors
+from fid_med.beam import files
+from fid_med.beam.statistics import ImageStatistics, WriteStatistics, account_path
+from fid_med.data.sources import open_source
+from fid_med.errors import DataError, FidMedError, reason_of
+from fid_med.progress import say, sifted_stderr, warn
+
+
+def load_extractor_quietly(spec: str, threads: int | None = None, **options):
+    """`load_extractor` for workers: from anywhere, without TensorFlow's talk of itself.
+
+    Args:
+      spec: as for `load_extractor`, or a path on a file system that Beam knows.
+      threads: cores that TensorFlow may use in this process; by default all of the machine.
+      **options: of `load_extractor`.
+    """
+    with sifted_stderr():
+        import tensorflow as tf
+
+        with contextlib.suppress(RuntimeError):  # already at work in this process
+            tf.config.threading.set_intra_op_parallelism_threads(threads or 0)
+        tf.config.list_physical_devices()
+        from fid_med.models.extractors import load_extractor
+
+    with files.local_copy(spec) as path:
+        return load_extractor(path, **options)
+
+
+def split_arguments(arguments: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Tells positional arguments from flags that are meant for Beam.
+
+    Args:
+      arguments: what is left of a command line once our own flags are out.
+
+    Returns:
+      The positional arguments, and Beam's flags with their values.
+
+    Raises:
+      ValueError: a wrong value of one of Beam's flags, or a flag that nobody knows. Runners that
+        are no part of Beam's Python package may know more: for them it is passed on.
+    """
+    arguments = list(arguments)
+    parser = _Parser(add_help=False, allow_abbrev=False)
+    for options in PipelineOptions.__subclasses__():
+        options._add_argparse_args(parser)
+    known, rest = parser.parse_known_args(arguments)
+    positional = [x for x in rest if not x.startswith("-")]
+    unknown = [x for x in rest if x.startswith("-")]
+    if unknown and _is_local(known.runner):
+        raise ValueError(f"unknown flag {unknown[0]}, neither ours nor Apache Beam's")
+    for argument in positional:
+        arguments.remove(argument)
+    return positional, arguments
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise ValueError(message)
+
+
+def _is_local(runner):
+    return runner in (None, "DirectRunner", "direct")
+
+
+def run_pipeline(folder, output, load, arguments: Iterable[str] = (), **options) -> dict:
+    """Runs the pipeline that writes the statistics of a folder of images, and waits for its end.
+
+    Args:
+      folder: path of the images, as all workers see it; with apache_beam's own extras also of
+        gs://, s3:// or hdfs://.
+      output: the `.npz` to write, as the workers see it; its account goes beside it, as `.json`.
+      load: as for `ImageStatistics`.
+      arguments: Beam's own flags, such as `--runner=FlinkRunner`. Without a runner, or with
+        DirectRunner, Beam's Python runner works on this machine (`--direct_num_workers`,
+        `--direct_running_mode`). It gives up where a worker process dies; the run is then repeated
+        once. Its log is held back unless `--default_sdk_harness_log_level` asks for it.
+      **options: of `ImageStatistics`.
+
+    Returns:
+      The account, as it lies beside the output: `images` with the counts of a `SideResult`,
+      `unreadable`, `extractor`, `fingerprint`, `preprocessing`, `versions`.
+
+    Raises:
+      FidMedError: whatever a worker found wrong, or that the pipeline failed. No output then.
+    """
+    folder, output = os.fspath(folder), os.fspath(output)
+    if not output.endswith(".npz"):
+        raise DataError(f"{output}: expected the name of an .npz file")
+    for target in (output, account_path(output)):
+        files.check_target(target)
+    # Opened here too: a wrong path must not wait for a cluster to say so.
+    if not files.is_remote(folder):
+        source = open_source(folder, "images")
+        say(f"{folder}: {source.count} images")
+        if source.dark_sixteen_bit:
+            warn(
+                f"{folder}: 16-bit images that use at most a sixteenth of their range (12-bit "
+                "data?) come out nearly black; scale them to the whole range first"
+            )
+    arguments = list(arguments)
+    local = _is_local(PipelineOptions(arguments).view_as(StandardOptions).runner)
+    quiet = contextlib.nullcontext
+    if local:
+        # Beam's DirectRunner would first download Prism, a runner in Go that knows no direct_*
+        # flags. It does not where triggers may be unsafe, and there are none here.
+        arguments.append("--allow_unsafe_triggers")
+        if not any(x.startswith("--default_sdk_harness_log_level") for x in arguments):
+            arguments.append("--default_sdk_harness_log_level=CRITICAL")
+            quiet = _quiet
+
+    def attempt():
+        with quiet(), _told():
+            pipeline = beam.Pipeline(options=PipelineOptions(arguments))
+            _ = (
+                pipeline
+                | "Folder" >> beam.Create([folder])
+                | "Statistics" >> ImageStatistics(load, **options)
+                | "Write" >> beam.ParDo(WriteStatistics(output))
+            )
+            pipeline.run().wait_until_finish()
+
+    try:
+        attempt()
+    except _WorkerLost as error:
+        if not local:  # whoever runs it has tried again already
+            raise
+        warn(f"{error}; once more from the start")
+        attempt()
+    account = _read_account(output)
+    for line in account["unreadable"]:
+        warn(f"skipped: {line}")
+    if seen := account["images"]["seen_in_training"]:
+        warn(
+            f"the extractor was trained on {seen} of these {account['images']['count']} images; "
+            "their features flatter it, so compare held-out images (--exclude_training_images)"
+        )
+    return account
+
+
+def _read_account(output):
+    try:
+        with files.local_copy(account_path(output)) as path, open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except OSError as error:
+        raise FidMedError(
+            f"the pipeline is through, but {output} cannot be read here ({reason_of(error)}): give "
+            "a path that the workers and this machine share"
+        ) from None
+
+
+class _WorkerLost(FidMedError):
+    """The pipeline broke off, and not by an error in it."""
+
+
+@contextlib.contextmanager
+def _told():
+    """Raises again what a worker raised, however Beam has wrapped it, without Beam's wrapping."""
+    try:
+        yield
+    except Exception as error:
+        text = f"{type(error).__module__}.{type(error).__qualname__}: {error}"
+        ours = re.findall(r"fid_med\.errors\.(\w+): (.*)", text)
+        if ours:
+            kind, message = ours[-1]
+            raise getattr(errors, kind)(message.split(" [while running")[0]) from error
+        last = [line for line in text.splitlines() if line.strip()][-1].removeprefix("builtins.")
+        kind = FidMedError if "[while running" in text else _WorkerLost
+        raise kind(f"the pipeline broke off, nothing was written: {last.strip()[:300]}") from error
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Holds back what Beam logs, and the tracebacks of its threads and of its worker processes."""
+    logger, hook = logging.getLogger("apache_beam"), threading.excepthook
+    level = logger.level
+    sys.stderr.flush()
+    shown = os.dup(2)
+    logger.setLevel(logging.CRITICAL + 1)
+    threading.excepthook = lambda _: None
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(shown, 2)
+        os.close(shown)
+        logger.setLevel(level)
+        threading.excepthook = hook

@@ -1,0 +1,199 @@
+"""From a folder of images to the statistics of their features, as a Beam pipeline.
+
+The pipeline: list the files -> shards of names -> reshuffle -> features of each shard, with the
+extractor loaded once in a worker process -> `MergeStatistics` -> one file of statistics.
+
+A shard is cut from the sorted list, whoever works on it, and holds whole batches: the network sees
+the batches that it sees in one process. What a shard gives depends on its names alone, and enters
+the result once, when its runner commits it: a shard that is tried again counts once.
+"""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Callable, Iterator
+
+import apache_beam as beam
+from apache_beam.utils import shared
+
+from fid_med.artifacts import write_json
+from fid_med.beam import files
+from fid_med.data.preprocessing import as_rgb_batch
+from fid_med.data.sources import ImageSource, prepared_images
+from fid_med.errors import DataError
+from fid_med.evaluation import SideResult, empty_statistics
+from fid_med.metrics.statistics import FeatureStatistics
+
+# A shard has up to this many batches: enough for decoding to overlap the network, few enough for
+# a runner to balance its workers, and to lose little with one that dies.
+_SHARD_BATCHES = 16
+_LISTED = 100  # unreadable files that the account names
+
+
+@dataclasses.dataclass
+class Account:
+    """What became of the images.
+
+    Attributes:
+      side: their counts, as a comparison states them.
+      unreadable: why images were skipped, the first 100 by name.
+    """
+
+    side: SideResult = dataclasses.field(default_factory=lambda: SideResult("folder", 0))
+    unreadable: list[str] = dataclasses.field(default_factory=list)
+
+    def merge(self, other: "Account") -> None:
+        """Adds the images that `other` counts."""
+        for field in ("count", "skipped", "excluded", "seen_in_training"):
+            setattr(self.side, field, getattr(self.side, field) + getattr(other.side, field))
+        self.unreadable = sorted(self.unreadable + other.unreadable)[:_LISTED]
+
+
+class MergeStatistics(beam.CombineFn):
+    """Merges pairs (FeatureStatistics, Account), in any grouping and order."""
+
+    def create_accumulator(self):
+        return FeatureStatistics(), Account()
+
+    def add_input(self, accumulator, element):
+        for mine, other in zip(accumulator, element, strict=True):
+            mine.merge(other)
+        return accumulator
+
+    def merge_accumulators(self, accumulators):
+        total = self.create_accumulator()
+        for accumulator in accumulators:
+            total = self.add_input(total, accumulator)
+        return total
+
+    def extract_output(self, accumulator):
+        return accumulator
+
+
+class ImageStatistics(beam.PTransform):
+    """Folders of images (a PCollection of their paths) to one (FeatureStatistics, Account).
+
+    Args:
+      load: called without arguments once in each worker process, returns a `FeatureExtractor`. It
+        is pickled: a function of an installed module, or a `functools.partial` of one.
+      batch_size: images that go through the network at once.
+      skip_unreadable, exclude_training_images: as for `compute_fid`.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[], object],
+        *,
+        batch_size: int = 32,
+        skip_unreadable: bool = False,
+        exclude_training_images: bool = False,
+    ):
+        super().__init__()
+        self._listing = _ListImages(batch_size)
+        self._extraction = _ExtractFeatures(
+            load, batch_size, skip_unreadable, exclude_training_images
+        )
+
+    def expand(self, folders):
+        return (
+            folders
+            | "List" >> beam.ParDo(self._listing)
+            | "Spread" >> beam.Reshuffle()
+            | "Extract" >> beam.ParDo(self._extraction)
+            | "Merge" >> beam.CombineGlobally(MergeStatistics())
+        )
+
+
+class _ListImages(beam.DoFn):
+    """A folder to (folder, names of a shard of its images)."""
+
+    def __init__(self, batch_size):
+        self._batch_size = batch_size
+
+    def process(self, folder):
+        names = files.list_folder(folder)
+        # Small sets go in single batches, so that every worker gets some.
+        batches = min(_SHARD_BATCHES, max(1, len(names) // (_SHARD_BATCHES * self._batch_size)))
+        size = batches * self._batch_size
+        for start in range(0, len(names), size):
+            yield folder, names[start : start + size]
+
+
+class _ExtractFeatures(beam.DoFn):
+    """(folder, names) to (FeatureStatistics, Account) of these images."""
+
+    def __init__(self, load, batch_size, skip_unreadable, exclude_training_images):
+        self._load, self._batch_size = load, batch_size
+        self._skip_unreadable = skip_unreadable
+        self._exclude = exclude_training_images
+        self._shared = shared.Shared()  # one extractor for all threads of a process
+        self._extractor = None
+
+    def setup(self):
+        self._extractor = self._shared.acquire(self._load)
+
+    def process(self, shard):
+        folder, names = shard
+        statistics, account = empty_statistics(self._extractor), Account()
+        batch = []
+        for pixels in self._kept(folder, names, account):
+            batch.append(pixels)
+            if len(batch) == self._batch_size:
+                statistics.update(self._extractor.extract_batch(as_rgb_batch(batch)))
+                batch = []
+        if batch:
+            statistics.update(self._extractor.extract_batch(as_rgb_batch(batch)))
+        account.side.count = statistics.count
+        yield statistics, account
+
+    def _kept(self, folder, names, account) -> Iterator:
+        trained = self._extractor.training_images
+        loaders = [(name, functools.partial(files.read, folder, name)) for name in names]
+        source = ImageSource("folder", os.path.basename(folder), loaders, len(names))
+        hashers = [trained.hasher()] if trained else []
+        for image in prepared_images(source, self._extractor.preprocessing, hashers):
+            if image.error:
+                if not self._skip_unreadable:
+                    raise image.error
+                account.side.skipped += 1
+                # The folder's own path stays out of what is written.
+                account.unreadable.append(str(image.error).replace(files.join(folder, ""), ""))
+                continue
+            if trained and image.digests[0] in trained:
+                if self._exclude:
+                    account.side.excluded += 1
+                    continue
+                account.side.seen_in_training += 1
+            yield image.pixels
+
+
+class WriteStatistics(beam.DoFn):
+    """Writes (FeatureStatistics, Account): the account beside the statistics, these last."""
+
+    def __init__(self, output):
+        self._output = output
+
+    def process(self, element):
+        statistics, account = element
+        side = account.side
+        if side.count < 2:
+            raise DataError(
+                f"{side.count} images ({side.skipped + side.excluded} left out); a covariance "
+                "needs at least 2, a FID worth reading hundreds"
+            )
+        report = {
+            "images": dataclasses.asdict(side),
+            "unreadable": account.unreadable,
+            "extractor": statistics.extractor,
+            "fingerprint": statistics.fingerprint,
+            "preprocessing": statistics.preprocessing,
+            "versions": statistics.versions,
+        }
+        files.write(account_path(self._output), lambda path: write_json(path, report))
+        files.write(self._output, statistics.save)
+        yield report
+
+
+def account_path(output: str) -> str:
+    """Where the account of the images lies: `stats.json` beside `stats.npz`."""
+    return f"{output.removesuffix('.npz')}.json"

@@ -1,0 +1,249 @@
+"""FIDCallback: what it measures, what it leaves alone, and what it refuses."""
+
+import csv
+import importlib.util
+import json
+import math
+import pathlib
+import random
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import fid_med
+from fid_med import callbacks
+from fid_med.errors import DataError, StatisticsError
+from fid_med.evaluation import compute_fid, compute_statistics
+from fid_med.metrics.statistics import FeatureStatistics
+
+COUNT = 12
+
+
+@pytest.fixture(scope="module")
+def reference(phantoms, small_extractor):
+    return compute_statistics(phantoms[0][:16], small_extractor)[0]
+
+
+@pytest.fixture
+def generator():
+    """Latent vectors [B, 4] to images [B, 20, 20, 1] in -1..1."""
+    return keras.Sequential(
+        [
+            keras.Input((4,)),
+            keras.layers.Dense(400, kernel_initializer=keras.initializers.RandomNormal(seed=1)),
+            keras.layers.Activation("tanh", dtype="float32"),
+            keras.layers.Reshape((20, 20, 1)),
+        ]
+    )
+
+
+@pytest.fixture
+def callback(generator, reference, small_extractor):
+    def make(**options):
+        options = {"output_range": (-1, 1), "num_generated": COUNT} | options
+        return fid_med.FIDCallback(
+            options.pop("generator", generator), reference, small_extractor, **options
+        )
+
+    return make
+
+
+def fit(*callbacks, epochs=3):
+    """Trains on random numbers of every kind; returns history, and weights and numbers drawn."""
+    keras.utils.set_random_seed(7)
+    network = keras.Sequential(
+        [keras.Input((4,)), keras.layers.Dense(8, "relu"), keras.layers.Dropout(0.5)]
+    )
+    network.add(keras.layers.Dense(1))  # built, and initialised, after what callbacks may draw
+    network.compile("sgd", "mse")
+    x = np.random.normal(size=(16, 4))
+    drawn = []
+    drawing = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: drawn.append((random.random(), np.random.random()))
+    )
+    history = network.fit(
+        x, x.sum(axis=1), batch_size=4, epochs=epochs, verbose=0, callbacks=[*callbacks, drawing]
+    )
+    return history.history, [*network.get_weights(), np.array(drawn)]
+
+
+def test_the_value_is_the_fid_of_the_generators_images(
+    callback, generator, reference, small_extractor, phantoms
+):
+    fid = callback(seed=5)
+    latents = np.random.default_rng(5).standard_normal((COUNT, 4), np.float32)
+    images = generator.predict(latents, verbose=0)[..., 0]
+    pixels = np.rint((images + 1) * 127.5).astype(np.uint8)
+    expected = compute_fid(phantoms[0][:16], pixels, small_extractor).fid
+    assert fid.measure() == pytest.approx(expected, rel=1e-6)
+    assert fid.measure() == fid.measure()
+    assert callback(seed=6).measure() != pytest.approx(expected, rel=1e-3)
+
+
+def test_every_few_epochs_it_is_in_the_history_the_table_and_tensorboard(callback, tmp_path):
+    fid = callback(every=2, log_dir=tmp_path / "logs", seed=1)
+    table = keras.callbacks.CSVLogger(str(tmp_path / "history.csv"))
+    history, _ = fit(fid, table, epochs=5)
+    measured = [not math.isnan(x) for x in history["fid"]]
+    assert measured == [False, True, False, True, True]  # every second, and the last
+    assert [x["epoch"] for x in fid.results] == [1, 3, 4]
+    # The generator learns nothing here: equal images, equal values.
+    assert len({x["fid"] for x in fid.results}) == 1
+    with open(tmp_path / "history.csv", newline="") as file:
+        column = [float(row["fid"]) for row in csv.DictReader(file)]
+    np.testing.assert_array_equal(column, history["fid"])
+    (events,) = (tmp_path / "logs").iterdir()
+    written = {
+        event.step: float(tf.make_ndarray(value.tensor))
+        for event in tf.compat.v1.train.summary_iterator(str(events))
+        for value in event.summary.value
+        if value.tag == "fid" and value.metadata.plugin_data.plugin_name == "scalars"
+    }
+    assert written == {x["epoch"]: pytest.approx(x["fid"], rel=1e-6) for x in fid.results}
+
+
+def test_extractor_and_reference_are_loaded_once(
+    phantoms, generator, small_extractor, monkeypatch, write_images
+):
+    loaded, opened = [], []
+    monkeypatch.setattr(
+        "fid_med.models.extractors.load_extractor", lambda x: loaded.append(x) or small_extractor
+    )
+    compute = callbacks.compute_statistics
+    monkeypatch.setattr(
+        callbacks,
+        "compute_statistics",
+        lambda *a, **k: opened.append(k["name"]) or compute(*a, **k),
+    )
+    folder = write_images("real", phantoms[0][:16])
+    fid = fid_med.FIDCallback(
+        generator, str(folder), "random", output_range=(-1, 1), num_generated=COUNT
+    )
+    fit(fid, epochs=2)
+    assert loaded == ["random"]
+    assert opened == ["reference", "generated", "generated"]
+
+
+def test_the_training_is_the_same_with_and_without_it(callback, small_extractor):
+    history, weights = fit()
+    for with_fid in (callback(), callback(generator=noise), callback(generator=seeded_noise)):
+        history_beside, weights_beside = fit(with_fid)
+        assert history_beside.pop("fid")[0] > 0
+        assert history_beside == history
+        for mine, theirs in zip(weights_beside, weights, strict=True):
+            np.testing.assert_array_equal(mine, theirs)
+
+
+def noise(count):
+    return np.random.randint(0, 256, (count, 20, 20), np.uint8)
+
+
+def seeded_noise(count, seed):
+    return np.random.default_rng(seed).integers(0, 256, (count, 20, 20), np.uint8)
+
+
+@pytest.mark.parametrize("function", [noise, seeded_noise])
+def test_a_callable_gives_the_same_images_in_every_epoch(function, callback):
+    fid = callback(generator=function, num_generated=66, output_range=None)  # two calls
+    history, _ = fit(fid, epochs=2)
+    assert history["fid"][0] == history["fid"][1]
+    calls = fid._source()
+    assert (calls(4) != calls(4)).any()
+
+
+def test_under_mixed_precision_the_features_stay_float32(
+    callback, generator, reference, monkeypatch
+):
+    from fid_med.models import extractors
+
+    expected = callback().measure()
+    load = extractors.load_extractor
+    monkeypatch.setattr(extractors, "load_extractor", lambda x: load(x, image_size=75))
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        fid = fid_med.FIDCallback(
+            generator, reference, "random", output_range=(-1, 1), num_generated=COUNT
+        )
+        assert fid.measure() == pytest.approx(expected, rel=1e-6)
+        assert keras.config.dtype_policy().name == "mixed_float16"
+    finally:
+        keras.config.set_dtype_policy(policy)
+
+
+def test_a_generator_that_diverges_gets_nan_and_the_training_goes_on(callback, generator, capsys):
+    generator.layers[0].kernel.assign(np.full((4, 400), np.nan))
+    history, _ = fit(callback(), epochs=2)
+    assert all(math.isnan(x) for x in history["fid"])
+    assert capsys.readouterr().err.count("NaN or infinity") == 2
+
+
+def test_few_images_are_warned_of_once(callback, capsys):
+    fit(callback(), epochs=2)
+    assert capsys.readouterr().err.count("fewer than 2048 images on a side (12)") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"output_range": None}, "output_range"),
+        ({"output_range": (1, -1)}, "output_range"),
+        ({"every": 0}, "every 0"),
+        ({"num_generated": 1}, "num_generated 1"),
+        ({"generator": "gan"}, "expected a Keras model"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_at_once(options, words, callback):
+    with pytest.raises(DataError, match=words):
+        callback(**options)
+
+
+def test_a_model_must_say_what_it_takes(callback):
+    class Unbuilt(keras.Model):
+        def call(self, latents):
+            return latents
+
+    with pytest.raises(DataError, match="latent_dim"):
+        callback(generator=Unbuilt())
+
+
+def test_wrong_images_end_the_training_before_it_begins(callback):
+    fid = callback(generator=lambda count: np.zeros((count, 20, 20)))
+    with pytest.raises(DataError, match="uint8"):
+        fit(fid)
+    assert fid.results == []
+
+
+def test_a_reference_of_another_extractor_is_refused(generator, small_extractor, reference):
+    other = FeatureStatistics.from_moments(reference.mean, reference.covariance, 16)
+    other.fingerprint = "cd" * 32
+    with pytest.raises(StatisticsError, match="different extractors"):
+        fid_med.FIDCallback(generator, other, small_extractor, output_range=(-1, 1))
+
+
+def test_the_example_trains_and_measures(small_extractor, tmp_path):
+    path = pathlib.Path(__file__).parent.parent / "examples" / "gan_phantoms.py"
+    spec = importlib.util.spec_from_file_location("gan_phantoms", path)
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    results = example.train(
+        tmp_path, small_extractor, phantoms=64, compared=12, epochs=2, every=1, seed=0
+    )
+    assert [x["epoch"] for x in results] == [-1, 0, 1]
+    assert all(x["fid"] > 0 for x in results)
+    assert json.loads((tmp_path / "fid.json").read_text())["fid"] == results[1:]
+    assert (tmp_path / "samples.png").stat().st_size > 10_000
+    assert (tmp_path / "history.csv").read_text().count("\n") == 3
+
+
+def test_a_reference_from_a_file_is_factored_once_and_gives_the_same(
+    callback, generator, small_extractor, reference, tmp_path, monkeypatch
+):
+    reference.save(tmp_path / "real.npz")
+    fid = fid_med.FIDCallback(
+        generator, tmp_path / "real.npz", small_extractor, output_range=(-1, 1), num_generated=COUNT
+    )
+    monkeypatch.setattr("fid_med.metrics.frechet._factor", None)
+    assert fid.measure() == pytest.approx(callback().measure(), rel=1e-9)
