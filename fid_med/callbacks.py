@@ -17,6 +17,7 @@ from fid_med.errors import DataError
 from fid_med.evaluation import SMALL_SAMPLE, compute_statistics, empty_statistics, is_statistics
 from fid_med.metrics.frechet import factored, frechet_distance
 from fid_med.metrics.statistics import FeatureStatistics, check_comparable
+from fid_med.models.epochs import write_scalar
 from fid_med.progress import warn
 
 
@@ -148,11 +149,8 @@ class FIDCallback(keras.callbacks.Callback):
         self.results.append({"epoch": epoch, "fid": value, "seconds": time.perf_counter() - start})
         if self._log_dir is not None:
             self._writer = self._writer or tf.summary.create_file_writer(os.fspath(self._log_dir))
-            # tf.summary.scalar needs the tensorboard package since TensorFlow 2.21.
-            metadata = tf.compat.v1.SummaryMetadata(display_name=self._name)
-            metadata.plugin_data.plugin_name = "scalars"
             with self._writer.as_default(step=epoch):
-                tf.summary.write(self._name, tf.constant(value, tf.float32), metadata=metadata)
+                write_scalar(self._name, value)
             self._writer.flush()
         return value
 

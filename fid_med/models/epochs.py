@@ -52,22 +52,19 @@ class EpochLog:
         with self._writer.as_default(step=len(self.rows)):
             for name in COLUMNS[2:]:
                 if row[name] is not None:
-                    tf.summary.write(
-                        f"{row['phase']}/{name}",
-                        tf.constant(row[name], tf.float32),
-                        metadata=_scalar(f"{row['phase']}/{name}"),
-                    )
+                    write_scalar(f"{row['phase']}/{name}", row[name])
         self._writer.flush()
 
     def close(self) -> None:
         self._writer.close()
 
 
-def _scalar(name):
+def write_scalar(name: str, value: float) -> None:
+    """Writes a number for TensorBoard to the default summary writer, at its default step."""
     # tf.summary.scalar needs the tensorboard package since TensorFlow 2.21; the file does not.
     metadata = tf.compat.v1.SummaryMetadata(display_name=name)
     metadata.plugin_data.plugin_name = "scalars"
-    return metadata
+    tf.summary.write(name, tf.constant(value, tf.float32), metadata=metadata)
 
 
 class KeepBest:
