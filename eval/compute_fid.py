@@ -131,21 +131,12 @@ def main(real, generated=None):
         _EXTRACTOR.value,
         metrics=_METRICS.value,
         per_class=_PER_CLASS.value,
-        confidence=_CONFIDENCE.value,
         train_images=_TRAIN_IMAGES.value,
         other_generated=_OTHER_GENERATED.value,
-        patient_regex=_PATIENT_REGEX.value,
         generated_patient_regex=_GENERATED_PATIENT_REGEX.value,
-        batch_size=_BATCH_SIZE.value,
-        image_size=_IMAGE_SIZE.value,
-        resize=_RESIZE.value,
-        aspect=_ASPECT.value,
-        seed=_SEED.value,
-        skip_unreadable=_SKIP_UNREADABLE.value,
         exclude_training_images=_EXCLUDE_TRAINING_IMAGES.value,
-        multi_frame=_MULTI_FRAME.value,
         keep_features=_SAVE_FEATURES.value,
-        cache_dir=_CACHE_DIR.value,
+        **_shared_options(),
     )
     if _SAVE_STATISTICS.value:
         result.save_statistics(_SAVE_STATISTICS.value, features=_SAVE_FEATURES.value)
@@ -159,6 +150,14 @@ def main(real, generated=None):
     print(f"FID: {result.fid:.10g}")
 
 
+def _shared_options():
+    shared = (
+        _CONFIDENCE, _PATIENT_REGEX, _BATCH_SIZE, _IMAGE_SIZE, _RESIZE, _ASPECT, _SEED,
+        _SKIP_UNREADABLE, _MULTI_FRAME, _CACHE_DIR,
+    )  # fmt: skip
+    return {flag.name: flag.value for flag in shared}
+
+
 def _plan(real):
     from fid_med import artifacts
     from fid_med.errors import DataError
@@ -170,21 +169,8 @@ def _plan(real):
         artifacts.check_writable(_JSON.value)
     if not is_statistics(real):
         cli.load_tensorflow()
-    found = plan(
-        real,
-        _EXTRACTOR.value,
-        counts=[int(count) for count in _PLAN.value],
-        confidence=_CONFIDENCE.value,
-        patient_regex=_PATIENT_REGEX.value,
-        batch_size=_BATCH_SIZE.value,
-        image_size=_IMAGE_SIZE.value,
-        resize=_RESIZE.value,
-        aspect=_ASPECT.value,
-        seed=_SEED.value,
-        skip_unreadable=_SKIP_UNREADABLE.value,
-        multi_frame=_MULTI_FRAME.value,
-        cache_dir=_CACHE_DIR.value,
-    )
+    counts = [int(count) for count in _PLAN.value]
+    found = plan(real, _EXTRACTOR.value, counts=counts, **_shared_options())
     if _JSON.value:
         artifacts.write_json(_JSON.value, [row.to_dict() for row in found])
     for row in found:

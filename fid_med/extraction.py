@@ -10,7 +10,7 @@ from fid_med.artifacts import versions
 from fid_med.data.patients import patients_of
 from fid_med.data.preprocessing import as_rgb_batch
 from fid_med.data.sources import ImageSource, Prepared, open_source, prepared_images
-from fid_med.errors import DataError
+from fid_med.errors import DataError, UnreadableImageError
 from fid_med.feature_cache import MEMORY_LIMIT, FeatureCache, FeatureStore
 from fid_med.fingerprints import ImageHasher
 from fid_med.metrics.statistics import FeatureStatistics
@@ -210,7 +210,10 @@ class _Run:
             for image in images:
                 if image.error:
                     if not self.skip_unreadable:
-                        raise image.error
+                        raise UnreadableImageError(
+                            f"{image.error}; mend or remove it, or leave unreadable images out by "
+                            "--skip_unreadable"
+                        ) from image.error
                     self.side.skipped += 1
                     self.warnings.append(f"skipped: {image.error}")
                     continue

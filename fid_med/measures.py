@@ -149,6 +149,13 @@ def _both(comparison) -> tuple[FeatureSet, FeatureSet]:
     return comparison.real, comparison.generated
 
 
+def _grouped(comparison) -> tuple[tuple[np.ndarray, np.ndarray], dict]:
+    """Both sides' features, and their patients as the functions of `metrics` take them."""
+    real, generated = _both(comparison)
+    groups = {"real_groups": real.groups, "generated_groups": generated.groups}
+    return (real.features, generated.features), groups
+
+
 def _fid(comparison):
     components = frechet_components(*comparison.statistics)
     return {
@@ -160,37 +167,19 @@ def _fid(comparison):
 
 
 def _debiased(comparison):
-    real, generated = _both(comparison)
-    return debiased_fid(
-        real.features,
-        generated.features,
-        real_groups=real.groups,
-        generated_groups=generated.groups,
-        confidence=comparison.confidence,
-        seed=comparison.seed,
-    ).to_dict()
+    features, groups = _grouped(comparison)
+    options = {"confidence": comparison.confidence, "seed": comparison.seed}
+    return debiased_fid(*features, **groups, **options).to_dict()
 
 
 def _infinity(comparison):
-    real, generated = _both(comparison)
-    return fid_infinity(
-        real.features,
-        generated.features,
-        real_groups=real.groups,
-        generated_groups=generated.groups,
-        seed=comparison.seed,
-    ).to_dict()
+    features, groups = _grouped(comparison)
+    return fid_infinity(*features, **groups, seed=comparison.seed).to_dict()
 
 
 def _permutation(comparison):
-    real, generated = _both(comparison)
-    return permutation_test(
-        real.features,
-        generated.features,
-        real_groups=real.groups,
-        generated_groups=generated.groups,
-        seed=comparison.seed,
-    ).to_dict()
+    features, groups = _grouped(comparison)
+    return permutation_test(*features, **groups, seed=comparison.seed).to_dict()
 
 
 def _paired(comparison):
@@ -210,14 +199,8 @@ def _paired(comparison):
 
 
 def _kid(comparison):
-    real, generated = _both(comparison)
-    subsets = kid(real.features, generated.features)
-    whole = kid_full(
-        real.features,
-        generated.features,
-        real_groups=real.groups,
-        generated_groups=generated.groups,
-    )
+    features, groups = _grouped(comparison)
+    subsets, whole = kid(*features), kid_full(*features, **groups)
     return {
         "value": whole.value,
         "standard_error": whole.standard_error,
