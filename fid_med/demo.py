@@ -20,8 +20,6 @@ USAGE = """usage: python -m fid_med.demo [flags]
 Trains an extractor on procedural radiographs and compares clean, noisy, blurred and mixed-up ones
 with it: the main job in a few minutes on two cores, without data or downloads."""
 
-_OUTPUT_DIR = flags.DEFINE_string("output_dir", "demo_output", "Folder to write to.")
-
 
 @dataclasses.dataclass(frozen=True)
 class Scale:
@@ -149,15 +147,17 @@ def _check(report):
 
 def main():
     cli.load_tensorflow()
-    report = run_demo(_OUTPUT_DIR.value)
+    report = run_demo(flags.FLAGS.output_dir)
     print(f"weights: {report['weights']}")
     accuracy, chance = report["accuracy"], report["chance"]
     print(f"accuracy on held-out phantoms: {accuracy:.3f} (chance {chance:.3f})")
     for name, fid in report["fid"].items():
         print(f"FID {name}: {fid:.4g}")
     for name in ("phantoms.png", "fid.png", "history.png", "extractor.keras"):
-        print(f"look at {pathlib.Path(_OUTPUT_DIR.value) / name}")
+        print(f"look at {pathlib.Path(flags.FLAGS.output_dir) / name}")
 
 
 if __name__ == "__main__":
+    # Here and not above: whoever imports this module may have a flag of that name.
+    flags.DEFINE_string("output_dir", "demo_output", "Folder to write to.")
     cli.run(main, USAGE)
