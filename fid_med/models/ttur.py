@@ -195,19 +195,14 @@ def _classifier(graph):
 class _NormalisationRelu(keras.layers.Layer):
     """Batch normalisation by fixed moments, then Relu.
 
-    In the order of the graph's own op: Keras's layer, or folding into the kernel as `folding` does
-    for extraction, rounds otherwise, and a hundred layers can make 5e-5 of that where weights are
-    random; of a trained network near 2e-6 of the largest feature.
+    In the order of the graph's own op: Keras's layer, or folding into the kernel, rounds otherwise,
+    and a hundred layers can make 5e-5 of that.
     """
 
     def build(self, shape):
         for name in ("mean", "scale", "beta"):
             weight = self.add_weight(name=name, shape=shape[-1:], initializer="zeros")
             setattr(self, name, weight)
-
-    def affine(self):
-        """Scale and shift [C] of the whole, and whether Relu follows, for `folding`."""
-        return self.scale.value, self.beta.value - self.mean.value * self.scale.value, True
 
     def call(self, x):
         return keras.ops.relu((x - self.mean) * self.scale + self.beta)
