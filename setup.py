@@ -31,8 +31,9 @@ setuptools.setup(
     scripts=[
         "train/train_classifier.py",
         "eval/compute_fid.py",
-        "eval/validate_reference.py",
+        "eval/compute_statistics_beam.py",
         "eval/disturbance_study.py",
+        "eval/validate_reference.py",
     ],
     package_data={"fid_med.validation": ["reference_values.json"]},
     install_requires=[
