@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from scipy import special
@@ -21,6 +22,8 @@ from fid_med.metrics.resampling import (
 
 REPLICATES = 400
 LARGEST_HALF = 500
+
+_PLACES = {1: "first", 2: "second"}
 
 
 @dataclass(frozen=True)
@@ -163,13 +166,16 @@ def debiased_fid(
         StatisticsError: wrong shapes or dtypes, NaN or infinity, too few images or patients,
             arguments out of range.
     """
-    sets = [
-        image_set(real, real_groups, "real", LEAST),
-        image_set(generated, generated_groups, "generated", LEAST),
-    ]
-    options = _options(sets, confidence, replicates, seed, largest_half)
-    splits = HalfSplits(sets, [(0, 1)], replicates, seed, largest_half)
-    return _debiased(sets[0], sets[1], splits, 1, options)
+    return SharedSplits(
+        real,
+        [generated],
+        real_groups=real_groups,
+        generated_groups=[generated_groups],
+        confidence=confidence,
+        replicates=replicates,
+        seed=seed,
+        largest_half=largest_half,
+    ).fid()
 
 
 def paired_difference(
@@ -207,26 +213,85 @@ def paired_difference(
     Raises:
         StatisticsError: as `debiased_fid`.
     """
-    sets = [
-        image_set(real, real_groups, "real", LEAST),
-        image_set(first, first_groups, "first generated", LEAST),
-        image_set(second, second_groups, "second generated", LEAST),
-    ]
-    options = _options(sets, confidence, replicates, seed, largest_half)
-    splits = HalfSplits(sets, [(0, 1), (0, 2)], replicates, seed, largest_half)
-    parts = splits.decompose({(0, 1): 1.0, (0, 2): -1.0}, {1: -0.5, 2: 0.5})
-    error = math.sqrt(parts.quadratic + parts.linear)
-    z = normal_quantile(confidence)
-    return PairedDifference(
-        value=parts.value,
-        low=parts.value - z * error,
-        high=parts.value + z * error,
+    return SharedSplits(
+        real,
+        [first, second],
+        real_groups=real_groups,
+        generated_groups=[first_groups, second_groups],
         confidence=confidence,
-        standard_error=error,
-        p_value=_two_sided(parts.value, error),
-        first=_debiased(sets[0], sets[1], splits, 1, options),
-        second=_debiased(sets[0], sets[2], splits, 2, options),
-    )
+        replicates=replicates,
+        seed=seed,
+        largest_half=largest_half,
+    ).difference(0, 1)
+
+
+class SharedSplits:
+    """Debiased FIDs of several generated sets from the same real images, and their differences.
+
+    All come from the same random splits, which are made once; `debiased_fid` and
+    `paired_difference` say what they are.
+
+    Args:
+        real: features [N, d].
+        generated: features [M, d] of each set.
+        real_groups: the images' patients, or None.
+        generated_groups: the same of each generated set, or None for all.
+        confidence, replicates, seed, largest_half: as for `debiased_fid`.
+
+    Raises:
+        StatisticsError: as `debiased_fid`.
+    """
+
+    def __init__(
+        self,
+        real,
+        generated: Sequence,
+        *,
+        real_groups=None,
+        generated_groups: Sequence | None = None,
+        confidence: float = 0.95,
+        replicates: int = REPLICATES,
+        seed: int = 0,
+        largest_half: int = LARGEST_HALF,
+    ):
+        names = ["generated"]
+        if len(generated) > 1:
+            names = [f"{_PLACES.get(i, i)} generated" for i in range(1, len(generated) + 1)]
+        groups = generated_groups or [None] * len(generated)
+        self._sets = [image_set(real, real_groups, "real", LEAST)]
+        for rows, patients, name in zip(generated, groups, names, strict=True):
+            self._sets.append(image_set(rows, patients, name, LEAST))
+        check_dimensions(self._sets)
+        check_whole("largest_half", largest_half, LEAST)
+        self._options = {
+            "confidence": check_share("confidence", confidence),
+            "replicates": check_whole("replicates", replicates, 2),
+            "seed": check_whole("seed", seed, 0),
+        }
+        crosses = [(0, i) for i in range(1, len(self._sets))]
+        self._splits = HalfSplits(self._sets, crosses, replicates, seed, largest_half)
+
+    def fid(self, index: int = 0) -> DebiasedFID:
+        """The debiased FID of one generated set."""
+        place = index + 1
+        return _debiased(self._sets[0], self._sets[place], self._splits, place, self._options)
+
+    def difference(self, first: int, second: int) -> PairedDifference:
+        """The debiased FID of one generated set less that of another."""
+        i, j = first + 1, second + 1
+        parts = self._splits.decompose({(0, i): 1.0, (0, j): -1.0}, {i: -0.5, j: 0.5})
+        error = math.sqrt(parts.quadratic + parts.linear)
+        z = normal_quantile(self._options["confidence"])
+        return PairedDifference(
+            value=parts.value,
+            low=parts.value - z * error,
+            high=parts.value + z * error,
+            confidence=self._options["confidence"],
+            standard_error=error,
+            p_value=_two_sided(parts.value, error),
+            first=self.fid(first),
+            second=self.fid(second),
+        )
 
 
 def normal_quantile(confidence: float) -> float:
@@ -247,16 +312,6 @@ def score_interval(value: float, quadratic: float, linear: float, z: float) -> t
     # (value - t)^2 = z^2 (quadratic + slope t), for t > 0
     root = math.sqrt(max(0.0, middle**2 - value**2 + z * z * quadratic))
     return (low if low <= 0 else middle - root), (high if high <= 0 else middle + root)
-
-
-def _options(sets, confidence, replicates, seed, largest_half) -> dict:
-    check_dimensions(sets)
-    check_whole("largest_half", largest_half, LEAST)
-    return {
-        "confidence": check_share("confidence", confidence),
-        "replicates": check_whole("replicates", replicates, 2),
-        "seed": check_whole("seed", seed, 0),
-    }
 
 
 def _debiased(

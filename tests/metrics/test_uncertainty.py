@@ -17,6 +17,7 @@ from fid_med.metrics.uncertainty import (
     score_interval,
 )
 from fid_med.validation import coverage
+from fid_med.validation.known_distances import Gaussians
 
 
 def _gaussian(seed, count, dim=30, mean=0.0, scale=1.0):
@@ -70,20 +71,19 @@ def test_with_one_feature_it_is_the_unbiased_estimate_of_the_means_distance():
 @pytest.mark.parametrize("distance", ["zero", "small", "large"])
 def test_bias_and_spread_on_gaussians_of_known_distance(distance):
     """Sixty data sets: the mean within 3.5 errors of the truth, the error as it is estimated."""
-    trials = coverage.Trials("fid", distance, 60, 60, 60, 16, compare=True)
-    rows = list(coverage.run(trials, 60, seed=1))
-    found = coverage.summarise(trials, rows)
+    trials = coverage.Trials(Gaussians(60), 60, 60, 16, ("fid",), (distance,), compare=True)
+    (found,) = coverage.summarise(trials, list(coverage.run(trials, 60, seed=1)))
     value, plain = found["estimates"]["value"], found["estimates"]["plain"]
     # At 60 images the bias of large distances is not all gone: 4 % of the distance is granted.
-    assert abs(value["bias"]) < 3.5 * value["spread"] / math.sqrt(60) + 0.04 * trials.truth
+    assert abs(value["bias"]) < 3.5 * value["spread"] / math.sqrt(60) + 0.04 * found["truth"]
     assert plain["bias"] > 5 * abs(value["bias"])
     assert 0.7 < found["mean_standard_error"] / value["spread"] < 1.8
     assert found["coverage"] >= 0.85  # of 60: 0.95 less 3.5 errors
 
 
 def test_the_difference_covers_and_its_p_value_belongs_to_the_interval():
-    trials = coverage.Trials("difference", "large", 40, 40, 60, 20)
-    found = coverage.summarise(trials, list(coverage.run(trials, 40, seed=2)))
+    trials = coverage.Trials(Gaussians(60), 40, 40, 20, ("difference",), ("large",))
+    (found,) = coverage.summarise(trials, list(coverage.run(trials, 40, seed=2)))
     assert found["coverage"] >= 0.83
     for seed in range(4):
         result = paired_difference(
