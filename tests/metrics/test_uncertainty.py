@@ -78,7 +78,7 @@ def test_bias_and_spread_on_gaussians_of_known_distance(distance):
     assert abs(value["bias"]) < 3.5 * value["spread"] / math.sqrt(60) + 0.04 * found["truth"]
     assert plain["bias"] > 5 * abs(value["bias"])
     assert 0.7 < found["mean_standard_error"] / value["spread"] < 1.8
-    assert found["coverage"] >= 0.85  # of 60: 0.95 less 3.5 errors
+    assert found["coverage"] >= 0.8  # 0.91 with so few images and splits, less 3 errors of 60
 
 
 def test_the_difference_covers_and_its_p_value_belongs_to_the_interval():
