@@ -156,7 +156,8 @@ def test_misses_are_counted_on_their_side():
     trials = coverage.Trials(Gaussians(2), 8, 8, 2, ("fid",), ("zero",))
     ends = [(-1, 1), (0.5, 1), (0.5, 1), (-1, -0.5)]
     rows = [
-        {"fid zero": {"value": 0.0, "low": a, "high": b, "standard_error": 1.0}} for a, b in ends
+        {"fid zero": {"value": 0, "low": a, "high": b, "standard_error": 1, "noise": 1}}
+        for a, b in ends
     ]
     (found,) = coverage.summarise(trials, rows)
     assert found["coverage"] == 0.25

@@ -23,7 +23,7 @@ from fid_med.metrics.resampling import (
 REPLICATES = 400
 LARGEST_HALF = 500
 
-_PLACES = {1: "first", 2: "second"}
+_PLACES = ("first", "second", "third")
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,7 @@ class PairedDifference:
         low, high: its interval.
         confidence: nominal coverage of the interval.
         standard_error: estimated standard deviation of `value` over data sets.
+        noise: the same if both generated sets had one distribution.
         p_value: two-sided, of a true difference of 0; below 1 - confidence just where the
             interval leaves 0 out.
         first, second: the two debiased FIDs, from the same splits.
@@ -88,6 +89,7 @@ class PairedDifference:
     high: float
     confidence: float
     standard_error: float
+    noise: float
     p_value: float
     first: DebiasedFID
     second: DebiasedFID
@@ -195,8 +197,15 @@ def paired_difference(
 
     The difference of two `debiased_fid` values from the same splits: the same halves of the real
     images serve both sets, so what the real images' choice does to both cancels, and FID(X, X')
-    drops out. Its variance is taken apart as there; the interval is value -+ z sqrt(Q + L), and
-    the p-value is the normal distribution's.
+    drops out. Its variance is the larger of two: Q + L, taken apart as there, and what remains
+    when random halves of the two generated sets are exchanged (`HalfSplits.swapped`), which is
+    right whatever chance has made of the real images where the two sets are of one distribution.
+    With s = L / (the sum of both FIDs) the interval holds all t with
+
+        |value - t| <= z sqrt(variance + s max(0, |t| - |value|)),
+
+    for a larger difference would have a larger variance; the p-value is that of t = 0, by the
+    normal distribution.
 
     Assumes that the three sets are independent of each other; where image i of both sets was made
     from the same input, the true spread is smaller than the one given here. Else what
@@ -256,7 +265,8 @@ class SharedSplits:
     ):
         names = ["generated"]
         if len(generated) > 1:
-            names = [f"{_PLACES.get(i, i)} generated" for i in range(1, len(generated) + 1)]
+            places = [*_PLACES, *range(len(_PLACES) + 1, len(generated) + 1)]
+            names = [f"{place} generated" for place in places[: len(generated)]]
         groups = generated_groups or [None] * len(generated)
         self._sets = [image_set(real, real_groups, "real", LEAST)]
         for rows, patients, name in zip(generated, groups, names, strict=True):
@@ -280,17 +290,23 @@ class SharedSplits:
         """The debiased FID of one generated set less that of another."""
         i, j = first + 1, second + 1
         parts = self._splits.decompose({(0, i): 1.0, (0, j): -1.0}, {i: -0.5, j: 0.5})
-        error = math.sqrt(parts.quadratic + parts.linear)
+        both = self.fid(first), self.fid(second)
+        noise = math.sqrt(self._splits.swapped(((0, i), (0, j)), parts.within))
+        error = max(noise, math.sqrt(max(0.0, parts.quadratic + parts.linear)))
+        scale = max(sum(max(0.0, found.value) for found in both), abs(parts.value), noise)
+        slope = max(0.0, parts.linear) / scale if scale > 0 else 0.0
         z = normal_quantile(self._options["confidence"])
+        low, high = difference_interval(parts.value, error, slope, z)
         return PairedDifference(
             value=parts.value,
-            low=parts.value - z * error,
-            high=parts.value + z * error,
+            low=low,
+            high=high,
             confidence=self._options["confidence"],
             standard_error=error,
+            noise=noise,
             p_value=_two_sided(parts.value, error),
-            first=self.fid(first),
-            second=self.fid(second),
+            first=both[0],
+            second=both[1],
         )
 
 
@@ -314,17 +330,28 @@ def score_interval(value: float, quadratic: float, linear: float, z: float) -> t
     return (low if low <= 0 else middle - root), (high if high <= 0 else middle + root)
 
 
+def difference_interval(value: float, error: float, slope: float, z: float) -> tuple[float, float]:
+    """All t with |value - t| <= z sqrt(error^2 + slope max(0, |t| - |value|))."""
+    size, noise, bend = abs(value), z * error, z * z * slope / 2
+    away = bend + math.sqrt(bend**2 + noise**2)
+    inward = noise
+    if inward > 2 * size:  # through 0, and out on the other side
+        inward = bend + math.sqrt(max(0.0, bend**2 + noise**2 - 4 * bend * size))
+    return (value - inward, value + away) if value > 0 else (value - away, value + inward)
+
+
 def _debiased(
     real: ImageSet, generated: ImageSet, splits: HalfSplits, position: int, options: dict
 ) -> DebiasedFID:
     parts: Decomposition = splits.decompose({(0, position): 1.0}, {0: -0.5, position: -0.5})
     z = normal_quantile(options["confidence"])
-    low, high = score_interval(parts.value, parts.quadratic, parts.linear, z)
+    linear = max(0.0, parts.linear)
+    low, high = score_interval(parts.value, parts.quadratic, linear, z)
     return DebiasedFID(
         value=parts.value,
         low=low,
         high=high,
-        standard_error=math.sqrt(parts.quadratic + parts.linear),
+        standard_error=math.sqrt(parts.quadratic + linear),
         noise=math.sqrt(parts.quadratic),
         at_half=parts.at_half,
         half=splits.half,

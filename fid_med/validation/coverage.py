@@ -106,10 +106,10 @@ def one_trial(trials: Trials, seed: int, number: int) -> dict[str, dict[str, flo
     for (kind, distance), places in wanted.items():
         indices = [used.index(i) for i in places]
         found = splits.fid(*indices) if kind == "fid" else splits.difference(*indices)
-        keys = ("value", "low", "high", "standard_error")
-        if kind == "fid":
-            keys += ("noise", "at_half")
+        keys = ("value", "low", "high", "standard_error", "noise")
         row = {key: getattr(found, key) for key in keys}
+        if kind == "fid":
+            row["at_half"] = found.at_half
         if trials.compare and kind == "fid":
             generated = drawn[places[0]]
             sides = (FeatureStatistics.from_features(side) for side in (real, generated))
@@ -226,7 +226,7 @@ def _summary(rows, truth) -> dict:
         "interval_below_truth": below,
         "interval_above_truth": above,
         "mean_standard_error": float(columns["standard_error"].mean()),
-        "mean_noise": float(columns["noise"].mean()) if "noise" in columns else None,
+        "mean_noise": float(columns["noise"].mean()),
         "estimates": estimates,
     }
 
@@ -239,10 +239,9 @@ def to_lines(result: dict) -> list[str]:
         f"{result['coverage']:.3f} +- {result['coverage_error']:.3f} of {result['trials']}, "
         f"intervals below {result['interval_below_truth']:.3f}, "
         f"above {result['interval_above_truth']:.3f}, "
-        f"mean standard error {result['mean_standard_error']:.4f}"
+        f"mean standard error {result['mean_standard_error']:.4f}, "
+        f"mean noise {result['mean_noise']:.4f}"
     ]
-    if result["mean_noise"] is not None:
-        lines[0] += f", mean noise {result['mean_noise']:.4f}"
     for name, found in result["estimates"].items():
         spread = "-" if found["spread"] is None else f"{found['spread']:.4f}"
         lines.append(

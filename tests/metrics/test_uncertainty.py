@@ -11,7 +11,9 @@ from fid_med.metrics.half_splits import HalfSplits
 from fid_med.metrics.resampling import image_set
 from fid_med.metrics.statistics import FeatureStatistics
 from fid_med.metrics.uncertainty import (
+    SharedSplits,
     debiased_fid,
+    difference_interval,
     normal_quantile,
     paired_difference,
     score_interval,
@@ -172,6 +174,69 @@ def test_the_interval_solves_its_equation(value, z):
         variance = quadratic + slope * max(end, 0)
         assert (value - end) ** 2 == pytest.approx(z * z * variance)
     assert low < value < high
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.3, 40.0])
+@pytest.mark.parametrize("value", [-2.0, -0.4, 0.0, 0.1, 5.0])
+def test_the_interval_of_a_difference_solves_its_equation(value, slope):
+    z, error = 1.96, 0.5
+    low, high = difference_interval(value, error, slope, z)
+    for end in (low, high):
+        variance = error**2 + slope * max(0.0, abs(end) - abs(value))
+        assert (value - end) ** 2 == pytest.approx(z * z * variance)
+    assert low < value < high
+    # 0 is left out just where the normal p-value is below 0.05: no slope is in it.
+    assert (low <= 0 <= high) == (abs(value) <= z * error)
+
+
+def _mean_model(count, others, seed):
+    """Sets of tiny spread about far-off means: the distance is that of the means."""
+    rng = np.random.default_rng(seed)
+    spread = np.array([1.0, 0.5, 0.2, 0.1])
+    x = rng.standard_normal((count, 4)) * spread
+    return x, [rng.standard_normal((n, 4)) * spread + shift for n, shift in others]
+
+
+@pytest.mark.parametrize("counts", [(60, 60), (40, 90)])
+@pytest.mark.parametrize("largest_half", [500, 12], ids=["whole", "capped"])
+def test_swapped_halves_show_the_noise_of_sets_of_one_distribution(counts, largest_half):
+    """Against the spread over data sets, at a true distance whose own part is most of it."""
+    values, noises = [], []
+    for seed in range(60):
+        real, others = _mean_model(50, [(n, 0.8) for n in counts], seed)
+        splits = SharedSplits(real, others, replicates=24, seed=seed, largest_half=largest_half)
+        found = splits.difference(0, 1)
+        values.append(found.value)
+        noises.append(found.noise)
+        assert found.standard_error >= found.noise
+    expected = math.sqrt(np.mean(np.square(noises)))
+    assert expected == pytest.approx(np.std(values), rel=0.35)  # 3.5 errors of a spread from 60
+
+
+def test_swapping_leaves_out_what_the_sets_differ_by():
+    """Means far apart in a direction without spread: the difference is sure, swapping adds none."""
+    real, (near, far) = _mean_model(40, [(40, 0.0), (40, 0.0)], 3)
+    real, near = (np.hstack([x, np.zeros((40, 1))]) for x in (real, near))
+    far = np.hstack([far, np.full((40, 1), 3.0)])
+    splits = SharedSplits(real, [near, far], replicates=30)
+    found = splits.difference(0, 1)
+    assert found.value == pytest.approx(-9, abs=1)
+    assert found.noise < 0.6
+    assert found.p_value < 1e-6
+
+
+def test_shared_splits_are_the_functions_of_two_sets():
+    real, first, second = (_gaussian(s, 20, mean=0.2 * s) for s in range(3))
+    shared = SharedSplits(real, [first, second], replicates=10, seed=4)
+    assert shared.difference(0, 1) == paired_difference(real, first, second, replicates=10, seed=4)
+    alone = SharedSplits(real, [first], replicates=10, seed=4)
+    assert alone.fid() == debiased_fid(real, first, replicates=10, seed=4)
+    there, back = shared.difference(0, 1), shared.difference(1, 0)
+    assert (back.value, back.low, back.high) == pytest.approx(
+        (-there.value, -there.high, -there.low), rel=1e-9
+    )
+    with pytest.raises(StatisticsError, match="3 third generated images"):
+        SharedSplits(real, [first, second, first[:3]])
 
 
 def test_constant_features_have_a_defined_answer():
