@@ -227,12 +227,22 @@ def _metric_warnings(found):
         f"copying is likely: {reason}"
         for reason in (found.get("memorisation") or {}).get("reasons", ())
     ]
-    shared = (found.get("debiased") or {}).get("shared")
-    if shared:
+    debiased = found.get("debiased")
+    if not debiased:
+        return lines
+    if debiased["shared"]:
         lines.append(
-            f"{shared} generated images have the very features of a real one; the debiased FID "
-            "takes the sides for independent and comes out too low"
+            f"{debiased['shared']} generated images have the very features of a real one; the "
+            "debiased FID takes the sides for independent and comes out too low"
         )
+    for side in ("real", "generated"):
+        repeats = debiased[f"{side}_count"] - debiased[f"{side}_distinct"]
+        # Repeats of one patient stay together where patients are known.
+        if repeats and debiased[f"{side}_patients"] is None:
+            lines.append(
+                f"{repeats} {side} images have the very features of another; the debiased FID "
+                "takes images for independent and comes out too high: leave repeats out"
+            )
     return lines
 
 

@@ -207,6 +207,19 @@ def test_a_patient_on_both_sides_is_warned_of(small_extractor, phantoms, write_i
     assert any("2 patients have images on both sides" in line for line in both.warnings)
 
 
+def test_repeats_within_a_side_are_warned_of(features, tmp_path):
+    real, generated, patients = features
+    twice = np.concatenate([generated, generated[:3]])
+    paths = [tmp_path / f"{i}.npz" for i in range(2)]
+    for path, rows, groups in zip(paths, (real, twice), (patients, None), strict=True):
+        save_features(path, FeatureStatistics.from_features(rows), rows, groups)
+    lines = compute_fid(*paths).warnings
+    assert [line[:22] for line in lines if "of another" in line] == ["3 generated images have"[:22]]
+    groups = np.concatenate([np.arange(32), np.arange(3)])
+    save_features(paths[1], FeatureStatistics.from_features(twice), twice, groups)
+    assert not any("of another" in line for line in compute_fid(*paths).warnings)
+
+
 def test_plan_needs_real_images_alone(files):
     fewer, more = plan(files[0], counts=[20, 200], patient_regex=None)
     assert 0 < more.difference < fewer.difference
