@@ -3,17 +3,30 @@
 import os
 
 from fid_med.errors import DataError
+from fid_med.evaluation import is_statistics
 from fid_med.fid_result import FIDResult
 from fid_med.measures import FeatureSet
 from fid_med.metrics.differences import Direction
 from fid_med.metrics.memorisation import ClosePair
 from fid_med.plots_pairs import draw_closest_pairs, draw_directions
 
+_UNREAD = "figures need images that can be read again, a folder or an array"
 
-def check_figures(metrics) -> None:
-    """Raises DataError where no metric that was asked for has a figure."""
-    if not {"difference", "memorisation"} & set(metrics or ()):
+
+def check_figures(metrics, real, generated) -> None:
+    """Raises DataError where nothing that was asked for has a figure, or the images are not there.
+
+    Args:
+      metrics: that were asked for, or None.
+      real, generated: what is compared.
+    """
+    drawn = {"difference", "memorisation"} & set(metrics or ())
+    if not drawn:
         raise DataError("--figures draws the metrics difference and memorisation: name one of them")
+    needed = {"generated": generated} | ({"real": real} if "difference" in drawn else {})
+    for name, side in needed.items():
+        if is_statistics(side):
+            raise DataError(f"{name}: {_UNREAD}")
 
 
 def draw_figures(result: FIDResult, folder) -> list[str]:
@@ -84,5 +97,5 @@ def _names(side: FeatureSet):
 
 def _images(side: FeatureSet, name: str, indices) -> dict:
     if side.loaders is None:
-        raise DataError(f"{name}: figures need images that can be read again, a folder or an array")
+        raise DataError(f"{name}: {_UNREAD}")
     return {i: side.image(i) for i in sorted(set(indices))}

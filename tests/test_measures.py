@@ -7,7 +7,7 @@ import pytest
 
 from fid_med.errors import DataError, StatisticsError
 from fid_med.evaluation import compute_fid, plan
-from fid_med.fid_figures import draw_figures
+from fid_med.fid_figures import check_figures, draw_figures
 from fid_med.measures import METRICS, check_metrics
 from fid_med.metrics.feature_files import load_features, save_features
 from fid_med.metrics.kernel import kid_full
@@ -218,6 +218,21 @@ def test_repeats_within_a_side_are_warned_of(features, tmp_path):
     groups = np.concatenate([np.arange(32), np.arange(3)])
     save_features(paths[1], FeatureStatistics.from_features(twice), twice, groups)
     assert not any("of another" in line for line in compute_fid(*paths).warnings)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "sides", "message"),
+    [
+        (["kid"], ("a", "b"), "name one of them"),
+        (None, ("a", "b"), "name one of them"),
+        (["difference"], ("a.npz", "b"), "real: figures need images"),
+        (["memorisation"], ("a.npz", "b.npz"), "generated: figures need images"),
+    ],
+)
+def test_figures_that_cannot_be_drawn_are_told_before_any_work(metrics, sides, message):
+    with pytest.raises(DataError, match=message):
+        check_figures(metrics, *sides)
+    check_figures(["memorisation"], "a.npz", "b")
 
 
 def test_plan_needs_real_images_alone(files):
