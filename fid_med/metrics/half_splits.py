@@ -53,6 +53,8 @@ class Decomposition:
             where the distributions are equal.
         linear: variance by single images; chance can take the estimate below 0.
         within: of the quadratic part, the share of each set's own distances.
+        skewness: >= 0, of the distances between a set's own halves over the splits. Those are the
+            distances of equal distributions, so the statistic's own shape where it has no more.
     """
 
     at_half: float
@@ -60,6 +62,7 @@ class Decomposition:
     quadratic: float
     linear: float
     within: Mapping[int, float]
+    skewness: float
 
     @property
     def value(self) -> float:
@@ -130,9 +133,10 @@ class HalfSplits:
             at_quarter += c * g.mean()
             odd[i] = odd.get(i, 0.0) + c * (f[:, 0] - f[:, 1]).mean(axis=1) / 2
             odd[j] = odd.get(j, 0.0) + c * (f[:, :, 0] - f[:, :, 1]).mean(axis=1) / 2
-        within = {}
+        within, shapes = {}, []
         for i, w in owns.items():
             f, g = self._own(i)
+            shapes.append(skewness(f))
             at_half += w * f.mean()
             at_quarter += w * g.mean()
             pair = growth * ring_variance(g, self._sizes[i])
@@ -154,6 +158,7 @@ class HalfSplits:
             float(quadratic),
             float(linear),
             {i: onward**2 * v for i, v in within.items()},
+            max(0.0, float(np.mean(shapes))),
         )
 
     def swapped(
@@ -266,6 +271,13 @@ def _pairs(crosses, count: int, parts: int) -> np.ndarray:
 
 def _interaction(values: np.ndarray) -> np.ndarray:
     return values[:, 0, 0] - values[:, 0, 1] - values[:, 1, 0] + values[:, 1, 1]
+
+
+def skewness(values: np.ndarray) -> float:
+    """Third central moment over the standard deviation's third power; 0 where all are equal."""
+    away = values - values.mean()
+    spread = float(np.mean(away**2))
+    return float(np.mean(away**3)) / spread**1.5 if spread > 0 else 0.0
 
 
 def ring_variance(values: np.ndarray, units: int) -> float:

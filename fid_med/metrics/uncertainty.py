@@ -131,10 +131,12 @@ def debiased_fid(
 
     Interval. `half_splits` takes the variance apart into what pairs of images do, Q, and what
     single images do, L. Q is there at any distance; L is 0 at distance 0 and grows with it, so
-    the interval holds all distances t with |value - t| <= z sqrt(Q + L max(t, 0) / value), by
-    Wilson's argument: each t is judged by the variance that it would have itself. Percentiles of
-    a bootstrap are not used: resampled images stand in both halves, or their spread holds Q
-    several times.
+    the interval holds all distances t with |value - t| <= sqrt(u^2 Q + z^2 L max(t, 0) / value),
+    by Wilson's argument: each t is judged by the variance that it would have itself. u is z for
+    t above the value; below it, u is the quantile of a gamma distribution with the skewness that
+    FID(X, X') and FID(Y, Y') have over the splits, because chance takes distances further up than
+    down. Percentiles of a bootstrap are not used: resampled images stand in both halves, or their
+    spread holds Q several times.
 
     Assumes that images (patients, where given) are independent draws within a side, and both
     sides of each other. Coverage of Gaussians' known distances at 100 images a side is 94 to 97 %
@@ -315,19 +317,38 @@ def normal_quantile(confidence: float) -> float:
     return float(special.ndtri((1 + confidence) / 2))
 
 
-def score_interval(value: float, quadratic: float, linear: float, z: float) -> tuple[float, float]:
-    """All t with |value - t| <= z sqrt(quadratic + slope max(t, 0)).
+def skewed_quantile(confidence: float, skewness: float) -> float:
+    """The upper of the two quantiles with this share between them, of a standardised gamma.
 
-    `slope` is linear / value; where the value is within its noise, sqrt(quadratic) stands for it.
+    At skewness 0 it is `normal_quantile`; it grows with the skewness up to 2.
+    """
+    if skewness < 1e-3:
+        return normal_quantile(confidence)
+    shape = 4 / min(skewness, 2.0) ** 2
+    return float((special.gammaincinv(shape, (1 + confidence) / 2) - shape) / math.sqrt(shape))
+
+
+def score_interval(
+    value: float, quadratic: float, linear: float, z: float, upper: float | None = None
+) -> tuple[float, float]:
+    """All t with |value - t| <= sqrt(u^2 quadratic + z^2 slope max(t, 0)).
+
+    u is `upper` (by default z) for t below the value, z for t above it. `slope` is
+    linear / value; where the value is within its noise, sqrt(quadratic) stands for it.
     """
     noise = math.sqrt(quadratic)
     scale = max(value, noise)
     slope = linear / scale if scale > 0 else 0.0
-    low, high = value - z * noise, value + z * noise
     middle = value + z * z * slope / 2
-    # (value - t)^2 = z^2 (quadratic + slope t), for t > 0
-    root = math.sqrt(max(0.0, middle**2 - value**2 + z * z * quadratic))
-    return (low if low <= 0 else middle - root), (high if high <= 0 else middle + root)
+
+    def end(quantile, sign):
+        straight = value + sign * quantile * noise
+        if straight <= 0:
+            return straight
+        # (value - t)^2 = quantile^2 quadratic + z^2 slope t, for t > 0
+        return middle + sign * math.sqrt(max(0.0, middle**2 - value**2 + quantile**2 * quadratic))
+
+    return end(z if upper is None else upper, -1), end(z, 1)
 
 
 def difference_interval(value: float, error: float, slope: float, z: float) -> tuple[float, float]:
@@ -346,7 +367,8 @@ def _debiased(
     parts: Decomposition = splits.decompose({(0, position): 1.0}, {0: -0.5, position: -0.5})
     z = normal_quantile(options["confidence"])
     linear = max(0.0, parts.linear)
-    low, high = score_interval(parts.value, parts.quadratic, linear, z)
+    upper = max(z, skewed_quantile(options["confidence"], parts.skewness))
+    low, high = score_interval(parts.value, parts.quadratic, linear, z, upper)
     return DebiasedFID(
         value=parts.value,
         low=low,

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import special
 
 from fid_med.errors import StatisticsError
 from fid_med.metrics.frechet import frechet_distance
@@ -17,6 +18,7 @@ from fid_med.metrics.uncertainty import (
     normal_quantile,
     paired_difference,
     score_interval,
+    skewed_quantile,
 )
 from fid_med.validation import coverage
 from fid_med.validation.known_distances import Gaussians
@@ -168,12 +170,39 @@ def test_a_cap_on_halves_is_kept_and_changes_little():
 @pytest.mark.parametrize("value", [-3.0, -0.5, 0.0, 0.4, 3.0, 50.0])
 def test_the_interval_solves_its_equation(value, z):
     quadratic, linear = 0.3, 2.0
-    low, high = score_interval(value, quadratic, linear, z)
     slope = linear / max(value, math.sqrt(quadratic))
-    for end in (low, high):
-        variance = quadratic + slope * max(end, 0)
-        assert (value - end) ** 2 == pytest.approx(z * z * variance)
-    assert low < value < high
+    for upper in (None, 1.3 * z):
+        low, high = score_interval(value, quadratic, linear, z, upper)
+        for end, quantile in ((low, upper or z), (high, z)):
+            square = quantile**2 * quadratic + z * z * slope * max(end, 0)
+            assert (value - end) ** 2 == pytest.approx(square)
+        assert low < value < high
+
+
+@pytest.mark.parametrize("degrees", [2, 5, 20])
+def test_the_skewed_quantile_is_that_of_chi_squares(degrees):
+    """A chi square is a gamma of skewness sqrt(8 / degrees)."""
+    found = skewed_quantile(0.9, math.sqrt(8 / degrees))
+    expected = (special.chdtri(degrees, 0.05) - degrees) / math.sqrt(2 * degrees)
+    assert found == pytest.approx(expected, rel=1e-9)
+
+
+def test_without_skewness_it_is_the_normal_quantile():
+    assert skewed_quantile(0.95, 0.0) == normal_quantile(0.95)
+    assert skewed_quantile(0.95, 1.1e-3) == pytest.approx(normal_quantile(0.95), abs=1e-3)
+    assert skewed_quantile(0.95, 7.0) == skewed_quantile(0.95, 2.0)
+
+
+def test_the_lower_end_allows_for_the_skewness_of_chance():
+    """One leading direction: distances of equal sets are nearly a chi square of one degree."""
+    rng = np.random.default_rng(0)
+    x, y = (rng.standard_normal((60, 3)) * [1, 0.05, 0.05] for _ in range(2))
+    found = debiased_fid(x, y, replicates=100)
+    below, above = found.value - found.low, found.high - found.value
+    assert below > 1.15 * above
+    assert found.value - found.low == pytest.approx(
+        skewed_quantile(0.95, 2.0) * found.noise, rel=0.25
+    )
 
 
 @pytest.mark.parametrize("slope", [0.0, 0.3, 40.0])
