@@ -122,7 +122,7 @@ def main(real, generated=None):
     if _FIGURES.value:
         from fid_med.fid_figures import check_figures, draw_figures
 
-        check_figures(_METRICS.value)
+        check_figures(_METRICS.value, real, generated)
     if not (is_statistics(real) and is_statistics(generated)):
         cli.load_tensorflow()
     result = compute_fid(
