@@ -12,7 +12,7 @@ from PIL import Image
 
 from fid_med import cli
 from fid_med.benchmark.peers import Peers
-from fid_med.errors import DataError
+from fid_med.errors import DataError, ExtractorError
 
 SIDES = ("real", "generated")
 
@@ -68,6 +68,14 @@ class Inputs:
     def __init__(self, settings: Settings, folder, peers: Peers):
         self.settings, self.folder, self.peers = settings, pathlib.Path(folder), peers
 
+    def check(self, cases) -> None:
+        """Raises FidMedError where a file that these cases read is not there."""
+        settings = self.settings
+        if settings.graph and not os.path.isfile(settings.graph):
+            raise ExtractorError(f"{settings.graph}: no such file; give the graph of 2015-12-05")
+        if settings.images and {"pipeline", "command"} & set(cases):
+            self._image_names(2 * settings.num_images)
+
     @functools.cached_property
     def graph(self) -> str:
         """Path of the graph that every program runs."""
@@ -107,11 +115,7 @@ class Inputs:
         return images.astype(np.float32)
 
     def image_folders(self, size: int) -> dict[str, str]:
-        """Folders `real` and `generated` with `num_images` PNG files of size x size each.
-
-        Raises:
-          DataError: fewer images in `settings.images` than both sides need.
-        """
+        """Folders `real` and `generated` with `num_images` PNG files of size x size each."""
         folders = {side: self.folder / f"{side}_{size}" for side in SIDES}
         count = self.settings.num_images
         if not folders["real"].exists():
@@ -130,7 +134,14 @@ class Inputs:
                 step = min(16, count - start)
                 yield from phantom_set(step, size=size, seed=start)[0]
             return
-        from fid_med.data.images import list_images, read_image
+        from fid_med.data.images import read_image
+
+        for name in self._image_names(count):
+            image = Image.fromarray(read_image(os.path.join(self.settings.images, name)))
+            yield np.asarray(image.resize((size, size), Image.Resampling.LANCZOS))
+
+    def _image_names(self, count):
+        from fid_med.data.images import list_images
 
         names = list_images(self.settings.images)
         if len(names) < count:
@@ -138,9 +149,7 @@ class Inputs:
                 f"{self.settings.images}: {len(names)} images, {count} are needed; give a smaller "
                 "--num_images"
             )
-        for name in names[:count]:
-            image = Image.fromarray(read_image(os.path.join(self.settings.images, name)))
-            yield np.asarray(image.resize((size, size), Image.Resampling.LANCZOS))
+        return names[:count]
 
     def features(self, count: int, dimension: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Features of two sets, float32 [count, d] each, whose eigenvalues fall off as those of

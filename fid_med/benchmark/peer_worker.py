@@ -20,6 +20,7 @@ PACKAGES = (
     "pytorch-fid",
     "torch-fidelity",
     "onnxruntime",
+    "onnx",
     "numpy",
     "scipy",
 )

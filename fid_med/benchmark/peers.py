@@ -19,7 +19,7 @@ WORKER = pathlib.Path(__file__).with_name("peer_worker.py")
 NEEDS = {
     "pytorch-fid": ("torch", "pytorch-fid"),
     "torch-fidelity": ("torch", "torch-fidelity"),
-    "ONNX Runtime": ("torch", "pytorch-fid", "onnxruntime"),
+    "ONNX Runtime": ("torch", "pytorch-fid", "onnxruntime", "onnx"),
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 
 from fid_med import cli
 from fid_med.benchmark.inputs import Inputs, Settings
@@ -11,7 +11,7 @@ from fid_med.benchmark.peers import Peers
 from fid_med.benchmark.table import Measurement
 
 
-def run(cases: Iterable[str], settings: Settings, folder, peers: Peers) -> Iterator[Measurement]:
+def run(cases: Sequence[str], settings: Settings, folder, peers: Peers) -> Iterator[Measurement]:
     """Yields each comparison as soon as it is done.
 
     Args:
@@ -19,8 +19,12 @@ def run(cases: Iterable[str], settings: Settings, folder, peers: Peers) -> Itera
       settings: sizes of the work.
       folder: an empty one, for files of the run.
       peers: the interpreter of the other programs.
+
+    Raises:
+      FidMedError: files that the cases need and that are missing, before anything is timed.
     """
     inputs = Inputs(settings, folder, peers)
+    inputs.check(cases)
     for case in cases:
         yield from _case(case)(inputs)
 
