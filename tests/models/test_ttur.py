@@ -329,3 +329,17 @@ def test_every_weight_has_a_name_of_pytorchs(graph_def, save, scale):
     assert arrays["fc.weight"].shape == (1008, 2048)
     gammas = np.concatenate([x for name, x in arrays.items() if name.endswith("bn.weight")])
     assert (gammas == 1).all() != scale
+
+
+def test_normalisation_and_relu_are_one_op_in_the_graphs_order():
+    rng = np.random.default_rng(0)
+    pixels = rng.normal(3, 2, (2, 5, 5, 16)).astype(np.float32)
+    mean, scale, beta = (rng.normal(size=16).astype(np.float32) for _ in range(3))
+    layer = ttur._NormalisationRelu(name="norm")
+    layer.build(pixels.shape)
+    layer.set_weights([mean, scale, beta])
+    traced = tf.function(layer).get_concrete_function(tf.TensorSpec(pixels.shape))
+    kinds = {op.type for op in traced.graph.get_operations()}
+    assert "FusedBatchNormV3" in kinds, kinds
+    expected = np.maximum((pixels - mean) * scale + beta, 0)
+    assert np.abs(traced(tf.constant(pixels)) - expected).max() <= 3e-7 * expected.max()
