@@ -207,7 +207,9 @@ class _NormalisationRelu(keras.layers.Layer):
 
     def build(self, shape):
         for name in ("mean", "scale", "beta"):
-            weight = self.add_weight(name=name, shape=shape[-1:], initializer="zeros")
+            weight = self.add_weight(
+                name=name, shape=shape[-1:], initializer="zeros", autocast=False
+            )
             setattr(self, name, weight)
 
     def call(self, x):
