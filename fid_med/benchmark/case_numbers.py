@@ -14,7 +14,7 @@ from fid_med.metrics.statistics import FeatureStatistics
 from fid_med.metrics.uncertainty import debiased_fid
 
 # Replicates that are computed of the obvious bootstraps, whose seconds are scaled up from them.
-_RECOMPUTED = 5
+_RECOMPUTED = 2
 
 
 def frechet(inputs: Inputs) -> Iterator[Measurement]:
@@ -44,8 +44,8 @@ def _distances(inputs, count, sides):
 
     return [
         Contender("fid_med", lambda: lambda: frechet_distance(*sides)),
-        Contender("scipy's sqrtm", lambda: lambda: calculate_frechet_distance(*moments)),
-        *(Contender(name, peer(name)) for name in ("pytorch-fid", "torch-fidelity")),
+        Contender("scipy's sqrtm", lambda: lambda: calculate_frechet_distance(*moments), slow=True),
+        *(Contender(name, peer(name), slow=True) for name in ("pytorch-fid", "torch-fidelity")),
     ]
 
 
@@ -95,6 +95,7 @@ def bootstrap(inputs: Inputs) -> Iterator[Measurement]:
                     share,
                     scaled,
                     same=False,
+                    slow=True,
                 ),
                 Contender(
                     "our distance alone, one a replicate",
@@ -102,6 +103,7 @@ def bootstrap(inputs: Inputs) -> Iterator[Measurement]:
                     share,
                     scaled,
                     same=False,
+                    slow=True,
                 ),
             ],
             settings.rounds,
@@ -125,10 +127,11 @@ def growth(inputs: Inputs) -> Iterator[Measurement]:
         lambda count: _with(inputs.features(count), _fid),
         settings,
     )
+    few = max(2, settings.replicates // 8)
     yield _grown(
-        f"images, features to debiased FID, d = {dimension}, {settings.replicates} replicates",
-        counts,
-        lambda count: _with(inputs.features(count), debiased_fid, replicates=settings.replicates),
+        f"images, features to debiased FID, d = {dimension}, {few} replicates",
+        counts[: max(1, len(counts) - 1)],
+        lambda count: _with(inputs.features(count), debiased_fid, replicates=few),
         settings,
     )
     dimensions = [max(1, dimension // part) for part in (8, 4, 2, 1)]
@@ -140,7 +143,7 @@ def growth(inputs: Inputs) -> Iterator[Measurement]:
     )
     yield _grown(
         f"replicates, {counts[0]} + {counts[0]} images, d = {dimension}",
-        [settings.replicates * factor for factor in (1, 2, 4)],
+        [max(2, settings.replicates // part) for part in (4, 2, 1)],
         lambda n: _with(inputs.features(counts[0]), debiased_fid, replicates=n),
         settings,
     )

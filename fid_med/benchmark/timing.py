@@ -30,6 +30,7 @@ class Contender:
         by this, and its row says so.
       note: what a reader of its row must know.
       same: whether its result must be ours within rounding; the difference is shown, not judged.
+      slow: so slow that it is not run unmeasured first, which would change little.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Contender:
     share: float = 1.0
     note: str = ""
     same: bool = True
+    slow: bool = False
 
 
 @dataclass
@@ -103,7 +105,7 @@ def compare(
         run = attempt(number, contender.prepare)
         if run is not None:
             runs[number] = run
-            if warm_up:
+            if warm_up and not contender.slow:
                 results[number] = attempt(number, run)
     for turn in range(rounds):
         for number in sorted(runs, reverse=turn % 2 == 1):
