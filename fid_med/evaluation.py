@@ -35,6 +35,7 @@ def compute_fid(
     image_size: int | None = None,
     resize: str | None = None,
     aspect: str | None = None,
+    precision: str | None = None,
     seed: int = 0,
     num_generated: int | None = None,
     skip_unreadable: bool = False,
@@ -63,7 +64,7 @@ def compute_fid(
         `patients_of`; intervals then go by patient.
       generated_patient_regex: the same for `generated`, where those are real patients too.
       batch_size: images that go through the network at once.
-      image_size, resize, aspect: as for `load_extractor`.
+      image_size, resize, aspect, precision: as for `load_extractor`.
       seed: of the weights of `random`, and of everything random in the metrics.
       num_generated: images to ask a callable for; by default as many as the other side has.
       skip_unreadable: leave unreadable images out and count them, in place of an error.
@@ -101,7 +102,12 @@ def compute_fid(
     if opened:
         with _clock(seconds, "extractor"):
             loaded = _loaded(
-                extractor, image_size=image_size, resize=resize, aspect=aspect, seed=seed
+                extractor,
+                image_size=image_size,
+                resize=resize,
+                aspect=aspect,
+                precision=precision,
+                seed=seed,
             )
         for extraction in done.values():
             check_comparable(extraction.statistics, empty_statistics(loaded))
@@ -169,6 +175,7 @@ def plan(
     image_size: int | None = None,
     resize: str | None = None,
     aspect: str | None = None,
+    precision: str | None = None,
     seed: int = 0,
     skip_unreadable: bool = False,
     multi_frame: str = "refuse",
@@ -194,7 +201,14 @@ def plan(
         opened = open_source(real, "real", multi_frame=multi_frame)
         done = extract(
             opened,
-            _loaded(extractor, image_size=image_size, resize=resize, aspect=aspect, seed=seed),
+            _loaded(
+                extractor,
+                image_size=image_size,
+                resize=resize,
+                aspect=aspect,
+                precision=precision,
+                seed=seed,
+            ),
             keep_features=True,
             batch_size=batch_size,
             skip_unreadable=skip_unreadable,

@@ -71,6 +71,7 @@ def test_help_ends_with_0_and_shows_the_flags(script, flag):
         ([COMPUTE_FID, "one", "two", "three"], "got 3"),
         ([COMPUTE_FID, "one", "two", "--extracter=imagenet"], "extracter"),
         ([COMPUTE_FID, "one", "two", "--resize=best"], "resize"),
+        ([COMPUTE_FID, "one", "two", "--precision=half"], "precision"),
         ([COMPUTE_FID, "one", "two", "--batch_size=0"], "batch_size"),
         ([COMPUTE_FID, "one.npz", "two.npz", "--metrics=fod"], "fod"),
         ([COMPUTE_FID, "one.npz", "two.npz", "--confidence=95"], "confidence"),
