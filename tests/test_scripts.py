@@ -204,6 +204,17 @@ def test_finished_run_is_not_overwritten(tmp_path):
     assert (tmp_path / "extractor.keras").read_text() == "precious"
 
 
+def test_a_training_without_a_label_says_so(tmp_path):
+    process = run(
+        TRAIN, f"--output_dir={tmp_path}", "--dataset=phantom", "--phantoms=24", "--weights=random",
+        "--image_size=75", "--epochs=1", "--without_labels=chest,neck",
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr
+    told = json.loads((tmp_path / "training.json").read_text())
+    assert set(told["labels"]) == {"elbow", "hand", "knee", "pelvis"}
+    assert told["flags"]["without_labels"] == ["chest", "neck"]
+
+
 def test_import_is_quick_and_loads_nothing_heavy():
     code = (
         "import sys, time; start = time.perf_counter(); import fid_med; "
