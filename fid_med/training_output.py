@@ -11,7 +11,7 @@ from fid_med.data.labelled import SPLITS, LabelledImages
 from fid_med.errors import DataError
 from fid_med.models.checkpoints import CheckpointStore
 from fid_med.models.extractors import save_extractor
-from fid_med.models.recipes import TrainingConfig, config_fields
+from fid_med.models.recipes import AUXILIARY_WEIGHT, TrainingConfig, config_fields
 from fid_med.models.training import TrainingResult
 
 RESULT_FILES = ("extractor.keras", "classifier.keras", "training.json")
@@ -94,6 +94,7 @@ def write_training(
             "repeated_images": result.repeated,
             "left_out_as_repeated": int((result.splits == "repeated").sum()),
             "class_weights": result.class_weights,
+            "auxiliary_weight": AUXILIARY_WEIGHT if config.recipe == "scratch" else None,
             "reports": result.reports,
             "study_reports": result.study_reports,
             "epochs": len(result.history),
@@ -107,10 +108,16 @@ def write_training(
 def _write_splits(path, result, images):
     with atomic_path(path) as temporary, open(temporary, "w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["image", "label", "split"])
-        for name, label, part in zip(images.names, images.labels, result.splits, strict=True):
-            numbers = np.flatnonzero(label) if images.multi_label else [label]
-            writer.writerow([name, "|".join(images.classes[i] for i in numbers), part])
+        columns = {"image": images.names, "label": _label_texts(images), "split": result.splits}
+        if images.patients is not None:  # so that whoever doubts it can check
+            columns["patient"] = images.patients
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
+
+
+def _label_texts(images):
+    rows = map(np.flatnonzero, images.labels) if images.multi_label else images.labels[:, None]
+    return ["|".join(images.classes[k] for k in row) for row in rows]
 
 
 def summary(result: TrainingResult) -> list[str]:
