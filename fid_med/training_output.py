@@ -8,7 +8,7 @@ import numpy as np
 from fid_med import plots
 from fid_med.artifacts import atomic_path, check_writable, versions, write_json
 from fid_med.data.labelled import SPLITS, LabelledImages
-from fid_med.errors import DataError
+from fid_med.errors import DataError, reason_of
 from fid_med.models.checkpoints import CheckpointStore
 from fid_med.models.extractors import save_extractor
 from fid_med.models.recipes import AUXILIARY_WEIGHT, TrainingConfig, config_fields
@@ -56,7 +56,21 @@ def write_training(
       output_dir: where to; `history.csv` and `tensorboard/` are there already.
       result, images, config: of the run.
       flags: of the script, to be stated; no paths.
+
+    Raises:
+      DataError: they cannot be written; the checkpoint stays.
     """
+    try:
+        _write_results(output_dir, result, images, config, flags)
+    except OSError as error:
+        raise DataError(
+            f"{output_dir}: the results cannot be written ({reason_of(error)}); nothing that was "
+            "trained is lost: make room and give the same command again"
+        ) from error
+    CheckpointStore(output_dir).discard()
+
+
+def _write_results(output_dir, result, images, config, flags):
     for layer in result.classifier.layers:
         layer.trainable = True
     extractor = result.extractor
@@ -102,7 +116,6 @@ def write_training(
             "versions": versions(),
         },
     )
-    CheckpointStore(output_dir).discard()
 
 
 def _write_splits(path, result, images):

@@ -43,17 +43,25 @@ class EpochLog:
             self.add(row)
 
     def add(self, row: dict) -> None:
-        """Adds an epoch and writes the table anew, whole."""
+        """Adds an epoch and writes the table anew, whole.
+
+        Raises:
+          OSError: it cannot be written.
+        """
         self.rows.append(row)
         with atomic_path(self._path) as temporary, open(temporary, "w", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
             writer.writerows(self.rows)
-        with self._writer.as_default(step=len(self.rows)):
-            for name in COLUMNS[2:]:
-                if row[name] is not None:
-                    write_scalar(f"{row['phase']}/{name}", row[name])
-        self._writer.flush()
+        try:
+            with self._writer.as_default(step=len(self.rows)):
+                for name in COLUMNS[2:]:
+                    if row[name] is not None:
+                        write_scalar(f"{row['phase']}/{name}", row[name])
+            self._writer.flush()
+        except tf.errors.OpError as error:  # as on a full disk
+            reason = error.message.splitlines()[0].rpartition("}} ")[2]
+            raise OSError(f"TensorBoard's log cannot be written ({reason})") from error
 
     def close(self) -> None:
         self._writer.close()

@@ -9,8 +9,10 @@ import signal
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
+from fid_med import training_output
 from fid_med.data.layouts import phantom
 from fid_med.data.phantom import phantom_set
 from fid_med.errors import DataError, UnreadableImageError
@@ -258,6 +260,35 @@ def test_a_log_that_cannot_be_written_is_told_with_how_to_go_on(
         train(images, config, tmp_path)
     assert "\n" not in str(error.value)
     assert CheckpointStore(tmp_path).load().epoch == 1
+
+
+def test_tensorboards_full_disk_is_one_line(tmp_path, monkeypatch):
+    def full(name, value):
+        message = "{{node x}} y.v2; No space left\n\tFailed to flush"
+        raise tf.errors.ResourceExhaustedError(None, None, message)
+
+    log = epochs.EpochLog(tmp_path)
+    monkeypatch.setattr(epochs, "write_scalar", full)
+    with pytest.raises(OSError, match=r"cannot be written \(y\.v2; No space left\)$"):
+        log.add(dict.fromkeys(epochs.COLUMNS, 1.0))
+    assert (tmp_path / "history.csv").exists()
+
+
+def test_results_that_cannot_be_written_cost_no_training(run, images, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    store = CheckpointStore(tmp_path)
+    store.save(Checkpoint({}, "00" * 16, np.zeros(60, np.uint64), "top", 2, (0, (0, 0)), [], 1))
+    monkeypatch.setattr(training_output, "save_extractor", full)
+    with pytest.raises(DataError, match=r"No space left .*give the same command again$"):
+        write_training(tmp_path, run[1], images, CONFIG, {})
+    assert store.path.exists()
+    check_output_dir(tmp_path, overwrite=False)
+    monkeypatch.undo()
+    write_training(tmp_path, run[1], images, CONFIG, {})
+    assert not store.path.exists()
+    assert (tmp_path / "training.json").exists()
 
 
 def test_overwrite_starts_over_where_the_settings_differ(images, tmp_path, monkeypatch):
