@@ -104,13 +104,13 @@ _FIGURES = flags.DEFINE_string(
 
 def main(real, generated=None):
     from fid_med import artifacts
-    from fid_med.errors import DataError
+    from fid_med.errors import SettingError
     from fid_med.evaluation import compute_fid, is_statistics
 
     if _PLAN.value:
         return _plan(real)
     if _SAVE_FEATURES.value and not _SAVE_STATISTICS.value:
-        raise DataError("--save_features needs --save_statistics=FOLDER to save them to")
+        raise SettingError("--save_features needs --save_statistics=FOLDER to save them to")
     folders = [
         f"{folder}/file"
         for folder in (_SAVE_STATISTICS.value, _CACHE_DIR.value, _FIGURES.value)
@@ -160,11 +160,11 @@ def _shared_options():
 
 def _plan(real):
     from fid_med import artifacts
-    from fid_med.errors import DataError
+    from fid_med.errors import SettingError
     from fid_med.evaluation import is_statistics, plan
 
     if not all(count.isdecimal() and int(count) for count in _PLAN.value):
-        raise DataError(f"--plan={','.join(_PLAN.value)}: expected counts, such as 100,200,500")
+        raise SettingError(f"--plan={','.join(_PLAN.value)}: expected counts, such as 100,200,500")
     if _JSON.value:
         artifacts.check_writable(_JSON.value)
     if not is_statistics(real):

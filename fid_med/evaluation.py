@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from fid_med.artifacts import versions
 from fid_med.data.sources import is_generator, open_source
-from fid_med.errors import DataError, StatisticsError
+from fid_med.errors import DataError, SettingError, StatisticsError
 from fid_med.extraction import Extraction, SideResult, empty_statistics, extract
 from fid_med.fid_result import FIDResult
 from fid_med.measures import Comparison, FeatureSet, check_metrics, measure, measure_classes
@@ -81,7 +81,7 @@ def compute_fid(
     """
     wanted = check_metrics(metrics or ())
     if not 0 < confidence < 1:
-        raise DataError(f"confidence {confidence}: expected between 0 and 1, such as 0.95")
+        raise SettingError(f"confidence {confidence}: expected between 0 and 1, such as 0.95")
     seconds: dict[str, float] = {}
     sides = {"real": real, "generated": generated}
     for name, side in (("training", train_images), ("other generated", other_generated)):

@@ -2,7 +2,7 @@
 
 import os
 
-from fid_med.errors import DataError
+from fid_med.errors import DataError, SettingError
 from fid_med.fid_result import FIDResult
 from fid_med.measures import FeatureSet
 from fid_med.metrics.differences import Direction
@@ -11,9 +11,11 @@ from fid_med.plots_pairs import draw_closest_pairs, draw_directions
 
 
 def check_figures(metrics) -> None:
-    """Raises DataError where no metric that was asked for has a figure."""
+    """Raises SettingError where no metric that was asked for has a figure."""
     if not {"difference", "memorisation"} & set(metrics or ()):
-        raise DataError("--figures draws the metrics difference and memorisation: name one of them")
+        raise SettingError(
+            "--figures draws the metrics difference and memorisation: name one of them in --metrics"
+        )
 
 
 def draw_figures(result: FIDResult, folder) -> list[str]:

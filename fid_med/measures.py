@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from fid_med.errors import DataError, StatisticsError
+from fid_med.errors import SettingError, StatisticsError
 from fid_med.metrics.differences import contributions, directions, per_class
 from fid_med.metrics.extrapolation import fid_infinity
 from fid_med.metrics.frechet import frechet_components
@@ -88,10 +88,10 @@ class Comparison:
 
 
 def check_metrics(names: Sequence[str]) -> tuple[str, ...]:
-    """The names without repeats, `fid` first; DataError for one that is unknown."""
+    """The names without repeats, `fid` first; SettingError for one that is unknown."""
     unknown = [name for name in names if name not in METRICS]
     if unknown:
-        raise DataError(f"metrics {', '.join(unknown)}: unknown; known are {', '.join(METRICS)}")
+        raise SettingError(f"metrics {', '.join(unknown)}: unknown; known are {', '.join(METRICS)}")
     return tuple(dict.fromkeys(("fid", *names)))
 
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from fid_med.errors import DataError, StatisticsError
+from fid_med.errors import SettingError, StatisticsError
 from fid_med.evaluation import compute_fid, plan
 from fid_med.fid_figures import draw_figures
 from fid_med.measures import METRICS, check_metrics
@@ -109,10 +109,10 @@ def test_what_is_missing_is_told(files, metric, message):
 
 
 def test_unknown_metric_and_confidence():
-    with pytest.raises(DataError, match="metrics fud: unknown; known are fid, debiased"):
+    with pytest.raises(SettingError, match="metrics fud: unknown; known are fid, debiased"):
         check_metrics(["fud"])
     assert check_metrics(METRICS) == METRICS
-    with pytest.raises(DataError, match="confidence 95"):
+    with pytest.raises(SettingError, match="confidence 95"):
         compute_fid("a", "b", confidence=95)
 
 

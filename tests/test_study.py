@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fid_med.data.disturbances import content_digest, disturb
-from fid_med.errors import DataError
+from fid_med.errors import DataError, SettingError
 from fid_med.evaluation import compute_fid
 from fid_med.metrics.frechet import frechet_distance
 from fid_med.metrics.statistics import FeatureStatistics
@@ -144,7 +144,7 @@ def test_names_of_disturbances():
     assert len(disturbance_names(["six"])) == 6
     assert len(disturbance_names(["all"])) == 12
     assert disturbance_names(["swirl", "six"])[0] == "swirl"
-    with pytest.raises(DataError, match=r"blurr.*gaussian_blur"):
+    with pytest.raises(SettingError, match=r"blurr.*gaussian_blur"):
         disturbance_names(["blurr"])
 
 
@@ -305,5 +305,5 @@ def test_what_cannot_be_studied_is_told_before_any_network_runs(
     more = {k: {n: some(x) for n, x in v.items()} if isinstance(v, dict) else some(v)
             for k, v in more.items()}  # fmt: skip
     extractor = counting(small_extractor, stop_after=0)
-    with pytest.raises(DataError, match=words):
+    with pytest.raises((DataError, SettingError), match=words):
         run_study(images[:10], {"random": extractor}, tmp_path, config, **more)
