@@ -6,14 +6,14 @@ import json
 import numpy as np
 import pytest
 
-from fid_med.data.disturbances import content_digest, disturb
+from fid_med.data.disturbances import DISTURBANCES, content_digest, disturb
 from fid_med.errors import DataError, SettingError
 from fid_med.evaluation import compute_fid
 from fid_med.metrics.frechet import frechet_distance
 from fid_med.metrics.statistics import FeatureStatistics
 from fid_med.models.extractors import FeatureExtractor, TrainingImages
 from fid_med.study import repeats
-from fid_med.study.features import Cache
+from fid_med.study.features import Cache, Disturber
 from fid_med.study.images import Halves, open_images, random_halves
 from fid_med.study.ratings import read_ratings
 from fid_med.study.run import StudyConfig, disturbance_names, run_study
@@ -138,6 +138,19 @@ def test_cache_forgets_what_cannot_be_read(tmp_path):
     for path in (tmp_path / "maker" / "cell").iterdir():
         path.write_bytes(path.read_bytes()[:100])
     assert cache.load("maker", "cell") == {}
+
+
+def test_the_cache_tells_scales_apart_where_they_matter():
+    scales = [Disturber("paper", 299, 0), Disturber("pixel", 299, 0), Disturber("pixel", 96, 0)]
+    image = np.random.default_rng(0).integers(0, 256, (96, 80), dtype=np.uint8)
+    for name in DISTURBANCES:
+        if name == "contamination":
+            continue
+        cell = (name, DISTURBANCES[name].levels[1])
+        keys = {scale.key(cell) for scale in scales}
+        pictures = {scale.apply(image, cell).tobytes() for scale in scales}
+        assert len(keys) == len(pictures) == (3 if "blur" in name or name == "swirl" else 1)
+        assert Disturber("paper", 299, 1).key(cell) not in keys
 
 
 def test_names_of_disturbances():

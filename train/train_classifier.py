@@ -198,7 +198,7 @@ def main():
     result = train(images, config, output_dir, overwrite=_OVERWRITE.value)
     named = ["dataset", "label", "without_labels", "patient_regex", "multi_frame"]
     if _DATASET.value == "phantom":
-        named = ["dataset", "phantoms", "label"]
+        named = ["dataset", "phantoms", "label", "without_labels"]
     write_training(
         output_dir, result, images, config, {name: flags.FLAGS[name].value for name in named}
     )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 import json
 import os
 import pathlib
@@ -54,6 +55,8 @@ class FeatureExtractor:
       logits: function from features [N, d] to the classifier's logits, float64 [N, K], for the
         Inception Score; of the graph of 2015-12-05 without the bias, as TTUR takes them. None where
         the file holds no softmax classifier.
+      precision: in which the network computes, of `folding.PRECISIONS`; weights and features are
+        float32 whatever it is.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class FeatureExtractor:
         lineage: tuple[dict, ...] = (),
         architecture: str = inception.NETWORK,
         logits: Callable[[np.ndarray], np.ndarray] | None = None,
+        precision: str = "float32",
     ):
         self.name = name
         self.network = network
@@ -77,6 +81,7 @@ class FeatureExtractor:
         self.lineage = tuple(lineage)
         self.architecture = architecture
         self.logits = logits
+        self.precision = precision
         self._folded = None
         self._compiled = {}
 
@@ -108,7 +113,7 @@ class FeatureExtractor:
         dtype = tf.as_dtype(dtype)
         if dtype not in self._compiled:
             if self._folded is None:
-                self._folded = folding.folded(self.network)
+                self._folded = folding.folded(self.network, self.precision)
             # Bytes go to the device as they are, a quarter of float32, and are cast there.
             self._compiled[dtype] = tf.function(
                 lambda pixels: self._folded(tf.cast(pixels, tf.float32), training=False)
@@ -139,6 +144,7 @@ def load_extractor(
     resize: str | None = None,
     aspect: str | None = None,
     seed: int = 0,
+    precision: str | None = None,
 ) -> FeatureExtractor:
     """Loads a network as an extractor.
 
@@ -155,15 +161,30 @@ def load_extractor(
       resize: `antialias` or `tf1`, in place of the extractor's own.
       aspect: `stretch` or `pad`, in place of the extractor's own.
       seed: of the weights of `random`.
+      precision: `bfloat16` or `float16`, faster where the processor has it and further from the
+        published number (bfloat16: features are 2 % off); by default `float32`.
 
     Returns:
-      The extractor. A changed preprocessing is another extractor, with another fingerprint.
+      The extractor. A changed preprocessing or precision is another extractor, with another
+      fingerprint; the precision stands in its name.
 
     Raises:
-      ExtractorError: unknown name, missing or damaged file, weights that cannot be downloaded.
+      ExtractorError: unknown name, missing or damaged file, weights that cannot be downloaded, an
+        unknown precision.
       DataError: an unknown resize or aspect mode.
     """
-    spec = os.fspath(spec)
+    if precision not in (None, *folding.PRECISIONS):
+        raise ExtractorError(f"precision {precision!r}: expected {', '.join(folding.PRECISIONS)}")
+    extractor = _loaded(os.fspath(spec), image_size, resize, aspect, seed)
+    if precision not in (None, "float32"):
+        extractor.precision = precision
+        extractor.name += f" in {precision}"
+        identity = f"{extractor.fingerprint} {precision}"
+        extractor.fingerprint = hashlib.sha256(identity.encode()).hexdigest()
+    return extractor
+
+
+def _loaded(spec, image_size, resize, aspect, seed):
     overrides = {"resize": resize, "aspect": aspect, "height": image_size, "width": image_size}
     overrides = {key: value for key, value in overrides.items() if value is not None}
     if spec == "imagenet":

@@ -22,7 +22,7 @@ GRAPH_BYTES = 95_673_916
 # One public source says so and nobody confirmed it: worth a warning, not a refusal.
 REPORTED_MD5 = "e6bb154e85f5d4331c22abcddb5dcf31"
 CACHE_VARIABLE = "FID_MED_CACHE"
-_MOST_BYTES = 4 * GRAPH_BYTES  # no graph of this shape is larger; a crafted archive may claim to be
+_MOST_BYTES = 4 * GRAPH_BYTES  # no archive of such a graph is larger; a crafted one may claim to be
 _TIMEOUT = 60  # seconds without an answer
 _CHUNK = 1 << 20
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -89,20 +89,21 @@ def read_archive(path) -> bytes:
 
     Raises:
       ExtractorError: truncated; without the graph, or with two of it; a graph that is a link; a
-        member of any name that points outside of the archive.
+        member of any name that points outside of the archive; far more bytes than the graph has.
     """
     found = None
     try:
         with tarfile.open(path, "r:*") as archive:
             for member in archive:
                 _check_member(path, member)
+                _check_length(path, member.offset_data + member.size)
                 if _base_name(member) != GRAPH_NAME:
                     continue
                 if found is not None:
                     raise ExtractorError(f"{path}: holds {GRAPH_NAME} twice; which one is unclear")
                 found = archive.extractfile(member).read()
-            while archive.fileobj.read(_CHUNK):
-                pass  # gzip's checksum comes last, and tarfile stops before it
+            while archive.fileobj.read(_CHUNK):  # gzip's checksum lies behind tarfile's end
+                _check_length(path, archive.fileobj.tell())
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
         raise ExtractorError(
             f"{path}: truncated, or no tar archive ({error}); fetch {URL} again"
@@ -119,13 +120,17 @@ def _check_member(path, member):
             f"{path}: member {member.name!r} points outside of the archive; do not trust this "
             f"file, fetch {URL}"
         )
-    if _base_name(member) == GRAPH_NAME:
-        if not member.isreg():
-            raise ExtractorError(f"{path}: {member.name} is no plain file there; fetch {URL}")
-        if member.size > _MOST_BYTES:
-            raise ExtractorError(
-                f"{path}: {member.name} claims {member.size:,} bytes, expected {GRAPH_BYTES:,}"
-            )
+    if _base_name(member) == GRAPH_NAME and not member.isreg():
+        raise ExtractorError(f"{path}: {member.name} is no plain file there; fetch {URL}")
+
+
+def _check_length(path, length):
+    """Before so much is unpacked: a few bytes of gzip can stand for days of it."""
+    if length > _MOST_BYTES:
+        raise ExtractorError(
+            f"{path}: claims {length:,} bytes or more unpacked, where {GRAPH_NAME} has "
+            f"{GRAPH_BYTES:,}; do not trust this file, fetch {URL}"
+        )
 
 
 def _base_name(member):

@@ -8,7 +8,14 @@ import numpy as np
 
 from fid_med import judgement
 from fid_med.artifacts import versions
-from fid_med.data.disturbances import DISTURBANCES, HEUSEL, RADIOGRAPH, SCALES, absolute_settings
+from fid_med.data.disturbances import (
+    DISTURBANCES,
+    HEUSEL,
+    RADIOGRAPH,
+    SCALES,
+    absolute_settings,
+    settings_lines,
+)
 from fid_med.data.images import read_image
 from fid_med.data.sources import open_source
 from fid_med.errors import DataError, SettingError
@@ -117,6 +124,8 @@ def run_study(
     study.check_generated(opened)
 
     record = study.header(sets, halves)
+    for name, about in record["disturbances"].items():
+        say(_levels_line(name, about))
     fids = {}
     for role, images in sets.items():
         found, fids[role] = study.judged(images, *halves[role], foreign)
@@ -329,6 +338,13 @@ def disturbance_names(wanted: Sequence[str]) -> tuple[str, ...]:
             f"some of {', '.join(DISTURBANCES)}"
         )
     return tuple(names)
+
+
+def _levels_line(name, about) -> str:
+    height, width = about["image_shape"]
+    levels = zip(about["levels"][1:], about["absolute"][1:], strict=True)
+    each = "; ".join(f"level {level:g}, {', '.join(settings_lines(of))}" for level, of in levels)
+    return f"{name} in images of {width} x {height} pixels: {each}"
 
 
 def _described(extractor) -> dict:

@@ -37,6 +37,20 @@ def test_tf1_is_tensorflows_bilinear_bit_for_bit(size):
     np.testing.assert_array_equal(obtained, expected[0])
 
 
+def test_tf1_of_any_size_is_that_of_the_graphs_op():
+    rng = np.random.default_rng(11)
+    for number in range(60):
+        most = (6, 60, 299, 900)[number % 4]
+        pixels = rng.integers(0, 256, (*rng.integers(1, most + 1, 2), 3), dtype=np.uint8)
+        expected = tf.raw_ops.ResizeBilinear(
+            images=pixels[None].astype(np.float32),
+            size=[299, 299],
+            align_corners=False,
+            half_pixel_centers=False,
+        )
+        np.testing.assert_array_equal(Preprocessing(resize="tf1").apply(pixels), expected[0])
+
+
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_tf1_is_the_formula_of_the_graph(size):
     pixels = image(size).astype(np.float64)

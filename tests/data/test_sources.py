@@ -30,6 +30,21 @@ def test_order_does_not_depend_on_timing(workers):
     assert found == list(range(100))
 
 
+def test_a_folder_of_mixed_sizes_is_resized_as_the_graph_of_2015_does(write_images):
+    import tensorflow as tf
+
+    rng = np.random.default_rng(5)
+    shapes = [(*rng.integers(1, 400, 2), *((3,) * (i % 2))) for i in range(12)]
+    written = [rng.integers(0, 256, shape, dtype=np.uint8) for shape in shapes]
+    source = open_source(write_images("mixed", written), "mixed")
+    for pixels, found in zip(
+        written, prepared_images(source, Preprocessing(resize="tf1")), strict=True
+    ):
+        rgb = pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
+        expected = tf.raw_ops.ResizeBilinear(images=rgb[None].astype(np.float32), size=[299, 299])
+        np.testing.assert_array_equal(found.pixels, expected[0])
+
+
 def test_unreadable_image_surfaces_in_its_place():
     def fail():
         raise UnreadableImageError("bad.png: cannot be read")

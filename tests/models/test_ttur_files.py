@@ -1,5 +1,6 @@
 """The published file: found, downloaded, unpacked and pinned, and never trusted further."""
 
+import gzip
 import io
 import json
 import os
@@ -153,6 +154,7 @@ MALICIOUS = {
     "fifo": ([(GRAPH_NAME, tarfile.FIFOTYPE, "")], "is no plain file"),
     "folder": ([(GRAPH_NAME, tarfile.DIRTYPE, "")], "is no plain file"),
     "huge": ([(GRAPH_NAME, bytes(5 * len(GRAPH)))], "claims"),
+    "huge beside": ([(GRAPH_NAME, GRAPH), ("zeros", bytes(5 * len(GRAPH)))], "claims"),
     "twice": ([(GRAPH_NAME, GRAPH), (f"a/{GRAPH_NAME}", GRAPH)], "twice"),
     "without": ([("LICENSE", b"Apache")], f"holds no {GRAPH_NAME}"),
 }
@@ -170,6 +172,18 @@ def test_a_malicious_archive_is_refused_and_writes_nothing(monkeypatch, tmp_path
         ensure_graph(cache)
     assert "\n" not in str(refusal.value)
     assert [path for path in tmp_path.rglob("*") if path.is_file() or path.is_symlink()] == []
+
+
+def test_a_length_is_refused_before_it_is_unpacked(tmp_path):
+    info = tarfile.TarInfo(GRAPH_NAME)
+    info.size = 1 << 40
+    path = tmp_path / "huge.tgz"
+    path.write_bytes(gzip.compress(info.tobuf(tarfile.GNU_FORMAT)))
+    with pytest.raises(ExtractorError, match=r"huge\.tgz: claims 1,099,511,6"):
+        read_graph(path)
+    path.write_bytes(gzip.compress(gzip.decompress(PUBLISHED) + bytes(64 * len(GRAPH))))
+    with pytest.raises(ExtractorError, match=r"huge\.tgz: claims"):
+        read_graph(path)
 
 
 def test_a_truncated_archive_is_refused(tmp_path):
