@@ -15,7 +15,7 @@ from PIL import Image
 from fid_med import training_output
 from fid_med.data.layouts import phantom
 from fid_med.data.phantom import phantom_set
-from fid_med.errors import DataError, UnreadableImageError
+from fid_med.errors import DataError, SettingError, UnreadableImageError
 from fid_med.evaluation import compute_fid
 from fid_med.metrics import classification
 from fid_med.models import epochs, inception, training
@@ -385,7 +385,7 @@ def test_unreadable_training_image_is_named(images, tmp_path):
     ],
 )
 def test_senseless_configurations_are_refused(change, message):
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(SettingError, match=message):
         dataclasses.replace(CONFIG, **change)
 
 
