@@ -14,7 +14,7 @@ Draws sets of features at known Fréchet distances, from Gaussians or from the f
 images, computes the debiased FID, or the difference of two of them, with its interval, and prints
 for each case: coverage with its binomial error, intervals that lie below and above the truth,
 bias, spread and root mean square error. 1,000 trials of 400 replicates at 100 images take about
-15 minutes for all six cases on 2 cores."""
+25 minutes for all six cases on 2 cores."""
 
 _KINDS = flags.DEFINE_list("kinds", ["fid", "difference"], "What to try: fid, difference.")
 _DISTANCES = flags.DEFINE_list("distances", ["zero", "small", "large"], "Known distances.")

@@ -37,12 +37,17 @@ def run(
     def parse(argv):
         return _parse(argv, usage, positional, pass_on)
 
-    app.run(lambda arguments: sys.exit(_guarded(main, arguments[1:])), flags_parser=parse)
+    try:
+        app.run(lambda arguments: sys.exit(_guarded(main, arguments[1:])), flags_parser=parse)
+    except BrokenPipeError:
+        # Whoever reads has seen enough, as `| head` does. What is unwritten goes nowhere quietly.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
 
 
 def _parse(argv, usage, positional, pass_on):
     if _HELP & set(argv[1:]):
-        print(f"{usage.strip()}\n{flags.FLAGS.main_module_help()}")
+        print(f"{usage.strip()}\n{flags.FLAGS.main_module_help()}", flush=True)
         sys.exit(0)
     try:
         arguments = flags.FLAGS(argv, known_only=pass_on)
@@ -58,13 +63,17 @@ def _parse(argv, usage, positional, pass_on):
 
 def _guarded(main, arguments):
     try:
-        return main(*arguments) or 0
+        status = main(*arguments) or 0
+        sys.stdout.flush()
+        return status
     except flags.Error as error:
         _end(2, f"{str(error).rstrip('.')}; see --help")
     except SettingError as error:
         _end(2, f"{error}; see --help")
     except FidMedError as error:
         _end(1, str(error))
+    except BrokenPipeError:
+        raise
     except OSError as error:
         # A full disk or a folder without permission is the user's to mend, not a crash of ours.
         _end(1, str(error))

@@ -63,6 +63,25 @@ def test_help_ends_with_0_and_shows_the_flags(script, flag):
     assert process.stderr == ""
 
 
+@pytest.mark.parametrize("arguments", ["--help", "one.npz two.npz"])
+def test_a_reader_that_has_seen_enough_is_no_crash(arguments, statistics_file, tmp_path):
+    for name in ("one.npz", "two.npz"):
+        statistics_file(name)
+    command = f"{sys.executable} {COMPUTE_FID} {arguments} | true; exit ${{PIPESTATUS[0]}}"
+    process = subprocess.run(
+        ["bash", "-c", command],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        timeout=300,
+        check=False,
+    )
+    assert process.returncode == 1
+    assert "Traceback" not in process.stderr
+    assert "BrokenPipe" not in process.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [

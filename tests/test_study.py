@@ -119,14 +119,33 @@ def test_repeated_fids_are_the_published_distance():
 
 
 def test_contamination_replaces_that_share_of_each_half():
-    real, foreign = np.zeros((40, 3)), np.ones((50, 3))
+    real, foreign = np.random.default_rng(0).normal(size=(2, 50, 3))
     digests = [f"{i:02d}" for i in range(40)]
-    levels = repeats.contamination_levels(real, foreign, (0.25, 0.75), digests, seed=0)
+    levels = repeats.contamination_levels(real[:40], foreign, (0.25, 0.75), digests, seed=0)
     members = np.arange(7, 27)
-    foreign_side = [np.ptp([rows(members)[:, 0], np.tile(levels.untouched[0, 0], 20)], axis=0) > 0.5
-                    for rows in levels.rows]  # fmt: skip
-    assert [side.sum() for side in foreign_side] == [5, 15]
-    assert (foreign_side[1] >= foreign_side[0]).all()
+    sides = [places(members) for places in levels.places]
+    replaced = [side != members for side in sides]
+    assert [side.sum() for side in replaced] == [5, 15]
+    assert (replaced[1] >= replaced[0]).all()
+    moved = [levels.points[side] - levels.points[0] + real[0] for side in sides]  # as they were
+    is_foreign = [np.isclose(x[:, None], foreign).all(axis=2).any(axis=1) for x in moved]
+    np.testing.assert_array_equal(is_foreign, replaced)
+
+
+@pytest.mark.parametrize("dimensions", [4, 40])
+def test_levels_of_equal_features_have_equal_fids(dimensions):
+    """With fewer dimensions than images a side, and with more."""
+    untouched, worse = np.random.default_rng(2).normal(size=(2, 40, dimensions))
+    halves = [Halves(*np.split(np.random.default_rng(r).permutation(40), 2)) for r in range(30)]
+    levels = repeats.image_levels(untouched, [worse, worse, worse + 1e-14, 2 * worse])
+    fids = repeats.repeated_fids(levels, halves, 18)
+    assert (fids[:, 1] == fids[:, 2]).all()
+    assert (fids[:, 2] == fids[:, 3]).all()
+    assert (fids[:, 4] > fids[:, 3]).all()
+    statistics = FeatureStatistics.from_features
+    for fid, half in zip(fids[:, 4], halves, strict=True):
+        sides = untouched[half.reference[:18]], 2 * worse[half.disturbed[:18]]
+        assert fid == pytest.approx(frechet_distance(*map(statistics, sides)), rel=1e-9)
 
 
 def test_cache_forgets_what_cannot_be_read(tmp_path):

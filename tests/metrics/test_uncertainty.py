@@ -170,11 +170,13 @@ def test_a_cap_on_halves_is_kept_and_changes_little():
 @pytest.mark.parametrize("value", [-3.0, -0.5, 0.0, 0.4, 3.0, 50.0])
 def test_the_interval_solves_its_equation(value, z):
     quadratic, linear = 0.3, 2.0
-    slope = linear / max(value, math.sqrt(quadratic))
+    scale = max(value, math.sqrt(quadratic))
+    slope = linear / scale
     for upper in (None, 1.3 * z):
         low, high = score_interval(value, quadratic, linear, z, upper)
         for end, quantile in ((low, upper or z), (high, z)):
-            square = quantile**2 * quadratic + z * z * slope * max(end, 0)
+            grown = slope * (max(end, 0) + max(end - scale, 0))
+            square = quantile**2 * quadratic + z * z * grown
             assert (value - end) ** 2 == pytest.approx(square)
         assert low < value < high
 
