@@ -17,6 +17,7 @@ from fid_med.data.preprocessing import Preprocessing, as_rgb_batch
 from fid_med.errors import ExtractorError, FidMedError, reason_of
 from fid_med.fingerprints import ImageHasher, extractor_fingerprint
 from fid_med.models import folding, inception, ttur, ttur_files
+from fid_med.models.keras_settings import plain_keras
 
 METADATA_MEMBER = "fid_med.json"
 METADATA_FORMAT = 1
@@ -54,6 +55,7 @@ class FeatureExtractor:
       logits: function from features [N, d] to the classifier's logits, float64 [N, K], for the
         Inception Score; of the graph of 2015-12-05 without the bias, as TTUR takes them. None where
         the file holds no softmax classifier.
+      warnings: what the reader of a number by this extractor must know.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class FeatureExtractor:
         lineage: tuple[dict, ...] = (),
         architecture: str = inception.NETWORK,
         logits: Callable[[np.ndarray], np.ndarray] | None = None,
+        warnings: tuple[str, ...] = (),
     ):
         self.name = name
         self.network = network
@@ -77,6 +80,7 @@ class FeatureExtractor:
         self.lineage = tuple(lineage)
         self.architecture = architecture
         self.logits = logits
+        self.warnings = tuple(warnings)
         self._folded = None
         self._compiled = {}
 
@@ -100,6 +104,7 @@ class FeatureExtractor:
             return self.extract_batch(np.repeat(pixels, 2, axis=0))[:1]
         return self.compiled(pixels.dtype)(tf.constant(pixels)).numpy()
 
+    @plain_keras()
     def compiled(self, dtype) -> Callable[[tf.Tensor], tf.Tensor]:
         """The network compiled for pixels uint8 or float32 and batches of any size, made once.
 
@@ -132,6 +137,7 @@ class FeatureExtractor:
         return np.concatenate(features) if features else np.empty((0, self.num_features), "f4")
 
 
+@plain_keras()
 def load_extractor(
     spec,
     *,
@@ -222,6 +228,7 @@ def _ttur_extractor(path, name, overrides):
         network.fingerprint(preprocessing),
         architecture=ttur.NETWORK,
         logits=network.logits if network.logit_weights is not None else None,
+        warnings=network.warnings(preprocessing),
     )
 
 
