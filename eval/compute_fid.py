@@ -32,6 +32,12 @@ _RESIZE = flags.DEFINE_enum(
 _ASPECT = flags.DEFINE_enum(
     "aspect", None, ["stretch", "pad"], "Aspect mode, in place of the extractor's own."
 )
+_PRECISION = flags.DEFINE_enum(
+    "precision",
+    None,
+    ["float32", "bfloat16", "float16"],
+    "In which the network computes; the result names any but float32, the default.",
+)
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the weights of --extractor=random.")
 _JSON = flags.DEFINE_string("json", None, "File to write the whole result to, as JSON.")
 _SAVE_STATISTICS = flags.DEFINE_string(
@@ -104,13 +110,13 @@ _FIGURES = flags.DEFINE_string(
 
 def main(real, generated=None):
     from fid_med import artifacts
-    from fid_med.errors import DataError
+    from fid_med.errors import SettingError
     from fid_med.evaluation import compute_fid, is_statistics
 
     if _PLAN.value:
         return _plan(real)
     if _SAVE_FEATURES.value and not _SAVE_STATISTICS.value:
-        raise DataError("--save_features needs --save_statistics=FOLDER to save them to")
+        raise SettingError("--save_features needs --save_statistics=FOLDER to save them to")
     folders = [
         f"{folder}/file"
         for folder in (_SAVE_STATISTICS.value, _CACHE_DIR.value, _FIGURES.value)
@@ -122,7 +128,7 @@ def main(real, generated=None):
     if _FIGURES.value:
         from fid_med.fid_figures import check_figures, draw_figures
 
-        check_figures(_METRICS.value)
+        check_figures(_METRICS.value, real, generated)
     if not (is_statistics(real) and is_statistics(generated)):
         cli.load_tensorflow()
     result = compute_fid(
@@ -152,19 +158,19 @@ def main(real, generated=None):
 
 def _shared_options():
     shared = (
-        _CONFIDENCE, _PATIENT_REGEX, _BATCH_SIZE, _IMAGE_SIZE, _RESIZE, _ASPECT, _SEED,
-        _SKIP_UNREADABLE, _MULTI_FRAME, _CACHE_DIR,
+        _CONFIDENCE, _PATIENT_REGEX, _BATCH_SIZE, _IMAGE_SIZE, _RESIZE, _ASPECT,
+        _PRECISION, _SEED, _SKIP_UNREADABLE, _MULTI_FRAME, _CACHE_DIR,
     )  # fmt: skip
     return {flag.name: flag.value for flag in shared}
 
 
 def _plan(real):
     from fid_med import artifacts
-    from fid_med.errors import DataError
+    from fid_med.errors import SettingError
     from fid_med.evaluation import is_statistics, plan
 
     if not all(count.isdecimal() and int(count) for count in _PLAN.value):
-        raise DataError(f"--plan={','.join(_PLAN.value)}: expected counts, such as 100,200,500")
+        raise SettingError(f"--plan={','.join(_PLAN.value)}: expected counts, such as 100,200,500")
     if _JSON.value:
         artifacts.check_writable(_JSON.value)
     if not is_statistics(real):

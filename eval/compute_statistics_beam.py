@@ -35,6 +35,12 @@ _RESIZE = flags.DEFINE_enum(
 _ASPECT = flags.DEFINE_enum(
     "aspect", None, ["stretch", "pad"], "Aspect mode, in place of the extractor's own."
 )
+_PRECISION = flags.DEFINE_enum(
+    "precision",
+    None,
+    ["float32", "bfloat16", "float16"],
+    "In which the network computes, as for compute_fid.py.",
+)
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the weights of --extractor=random.")
 _SKIP_UNREADABLE = flags.DEFINE_bool(
     "skip_unreadable", False, "Leave unreadable images out and count them in the account."
@@ -71,6 +77,7 @@ def main(*arguments):
             image_size=_IMAGE_SIZE.value,
             resize=_RESIZE.value,
             aspect=_ASPECT.value,
+            precision=_PRECISION.value,
             seed=_SEED.value,
         ),
         arguments,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from absl import app, flags
 
-from fid_med.errors import FidMedError
+from fid_med.errors import FidMedError, SettingError
 from fid_med.progress import sifted_stderr
 
 _HELP = {"--help", "-help", "-h", "--helpshort", "--helpfull", "-?"}
@@ -61,6 +61,8 @@ def _guarded(main, arguments):
         return main(*arguments) or 0
     except flags.Error as error:
         _end(2, f"{str(error).rstrip('.')}; see --help")
+    except SettingError as error:
+        _end(2, f"{error}; see --help")
     except FidMedError as error:
         _end(1, str(error))
     except OSError as error:

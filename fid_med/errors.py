@@ -5,6 +5,10 @@ class FidMedError(Exception):
     """A mistake in what the user gave; scripts print its message and exit with status 1."""
 
 
+class SettingError(FidMedError, ValueError):
+    """A setting outside what is known or allowed; for a script that is a wrong flag, status 2."""
+
+
 class UnreadableImageError(FidMedError):
     """A file that its name calls an image cannot be read as one."""
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from fid_med.artifacts import versions
 from fid_med.data.sources import is_generator, open_source
-from fid_med.errors import DataError, StatisticsError
+from fid_med.errors import DataError, SettingError, StatisticsError
 from fid_med.extraction import Extraction, SideResult, empty_statistics, extract
 from fid_med.fid_result import FIDResult
 from fid_med.measures import Comparison, FeatureSet, check_metrics, measure, measure_classes
@@ -35,6 +35,7 @@ def compute_fid(
     image_size: int | None = None,
     resize: str | None = None,
     aspect: str | None = None,
+    precision: str | None = None,
     seed: int = 0,
     num_generated: int | None = None,
     skip_unreadable: bool = False,
@@ -53,7 +54,8 @@ def compute_fid(
         are statistics.
       metrics: of `measures.METRICS`; by default `fid`, and `debiased` where a side has fewer than
         2,048 images. One that is named and can't be computed is an error.
-      per_class: add the FID of each class, which is the folder that an image lies in.
+      per_class: add the FID of each class, which is the folder that an image lies in; with the
+        metric `difference` what differs most within it, too.
       confidence: nominal coverage of intervals, between 0 and 1.
       train_images: the images that the generator was trained on, for `memorisation`: as `real`,
         but no `.npz`.
@@ -62,7 +64,7 @@ def compute_fid(
         `patients_of`; intervals then go by patient.
       generated_patient_regex: the same for `generated`, where those are real patients too.
       batch_size: images that go through the network at once.
-      image_size, resize, aspect: as for `load_extractor`.
+      image_size, resize, aspect, precision: as for `load_extractor`.
       seed: of the weights of `random`, and of everything random in the metrics.
       num_generated: images to ask a callable for; by default as many as the other side has.
       skip_unreadable: leave unreadable images out and count them, in place of an error.
@@ -81,7 +83,7 @@ def compute_fid(
     """
     wanted = check_metrics(metrics or ())
     if not 0 < confidence < 1:
-        raise DataError(f"confidence {confidence}: expected between 0 and 1, such as 0.95")
+        raise SettingError(f"confidence {confidence}: expected between 0 and 1, such as 0.95")
     seconds: dict[str, float] = {}
     sides = {"real": real, "generated": generated}
     for name, side in (("training", train_images), ("other generated", other_generated)):
@@ -100,7 +102,12 @@ def compute_fid(
     if opened:
         with _clock(seconds, "extractor"):
             loaded = _loaded(
-                extractor, image_size=image_size, resize=resize, aspect=aspect, seed=seed
+                extractor,
+                image_size=image_size,
+                resize=resize,
+                aspect=aspect,
+                precision=precision,
+                seed=seed,
             )
         for extraction in done.values():
             check_comparable(extraction.statistics, empty_statistics(loaded))
@@ -135,8 +142,8 @@ def compute_fid(
         seed=seed,
     )
     found, unavailable = _measured(wanted, comparison, metrics is not None, seconds)
-    by_class = measure_classes(comparison) if per_class else None
-    warnings += _metric_warnings(found)
+    by_class = measure_classes(comparison, "difference" in wanted) if per_class else None
+    warnings += _metric_warnings(found) + _patient_warnings(features)
     for line in warnings:
         warn(line)
     origin = next((s for s in statistics if s.fingerprint), statistics[0])
@@ -169,6 +176,7 @@ def plan(
     image_size: int | None = None,
     resize: str | None = None,
     aspect: str | None = None,
+    precision: str | None = None,
     seed: int = 0,
     skip_unreadable: bool = False,
     multi_frame: str = "refuse",
@@ -194,7 +202,14 @@ def plan(
         opened = open_source(real, "real", multi_frame=multi_frame)
         done = extract(
             opened,
-            _loaded(extractor, image_size=image_size, resize=resize, aspect=aspect, seed=seed),
+            _loaded(
+                extractor,
+                image_size=image_size,
+                resize=resize,
+                aspect=aspect,
+                precision=precision,
+                seed=seed,
+            ),
             keep_features=True,
             batch_size=batch_size,
             skip_unreadable=skip_unreadable,
@@ -227,13 +242,38 @@ def _metric_warnings(found):
         f"copying is likely: {reason}"
         for reason in (found.get("memorisation") or {}).get("reasons", ())
     ]
-    shared = (found.get("debiased") or {}).get("shared")
-    if shared:
+    debiased = found.get("debiased")
+    if not debiased:
+        return lines
+    if debiased["shared"]:
         lines.append(
-            f"{shared} generated images have the very features of a real one; the debiased FID "
-            "takes the sides for independent and comes out too low"
+            f"{debiased['shared']} generated images have the very features of a real one; the "
+            "debiased FID takes the sides for independent and comes out too low"
         )
+    for side in ("real", "generated"):
+        repeats = debiased[f"{side}_count"] - debiased[f"{side}_distinct"]
+        # Repeats of one patient stay together where patients are known.
+        if repeats and debiased[f"{side}_patients"] is None:
+            lines.append(
+                f"{repeats} {side} images have the very features of another; the debiased FID "
+                "takes images for independent and comes out too high: leave repeats out"
+            )
     return lines
+
+
+def _patient_warnings(features):
+    sides = [features["real"], features["generated"]]
+    # Groups from a file of features are numbers: equal ones on the two sides mean nothing.
+    if any(side is None or side.groups is None or side.names is None for side in sides):
+        return []
+    both = len(set(sides[0].groups) & set(sides[1].groups))
+    if not both:
+        return []
+    have = "patient has" if both == 1 else "patients have"
+    return [
+        f"{both} {have} images on both sides; the debiased FID takes the sides for independent "
+        "and comes out too low: leave them out of one"
+    ]
 
 
 def is_statistics(side) -> bool:

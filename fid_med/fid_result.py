@@ -183,6 +183,11 @@ def _memorisation_rows(found):
     yield "authenticity", f"{found['authenticity']:.4f}", "", against
     looked = "features and pixels" if found["pixels_compared"] else "features alone"
     yield "copies", str(len(found["copies"])), "", f"judged by {looked}"
+    for pair in found["pairs"]:
+        if pair["copy"]:
+            likeness = pair["similarity"]
+            alike = "" if likeness is None else f"pixels {likeness:.3f}"
+            yield "copy", str(pair["generated_image"]), alike, f"of {pair['training_image']}"
 
 
 def _difference_rows(found):

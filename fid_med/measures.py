@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from fid_med.errors import DataError, StatisticsError
+from fid_med.errors import SettingError, StatisticsError
 from fid_med.metrics.differences import contributions, directions, per_class
 from fid_med.metrics.extrapolation import fid_infinity
 from fid_med.metrics.frechet import frechet_components
@@ -88,10 +88,10 @@ class Comparison:
 
 
 def check_metrics(names: Sequence[str]) -> tuple[str, ...]:
-    """The names without repeats, `fid` first; DataError for one that is unknown."""
+    """The names without repeats, `fid` first; SettingError for one that is unknown."""
     unknown = [name for name in names if name not in METRICS]
     if unknown:
-        raise DataError(f"metrics {', '.join(unknown)}: unknown; known are {', '.join(METRICS)}")
+        raise SettingError(f"metrics {', '.join(unknown)}: unknown; known are {', '.join(METRICS)}")
     return tuple(dict.fromkeys(("fid", *names)))
 
 
@@ -108,26 +108,37 @@ def measure(name: str, comparison: Comparison) -> dict:
     return _MEASURES[name](comparison)
 
 
-def measure_classes(comparison: Comparison) -> list[dict]:
+def measure_classes(comparison: Comparison, differences: bool = False) -> list[dict]:
     """FID by class; an image's class is the first folder of its name.
+
+    Args:
+      comparison: of images in folders.
+      differences: add the directions in which the class differs most, with their images.
 
     Raises:
       StatisticsError: no features, or images that lie in no class's folder.
     """
     real, generated = _both(comparison)
     labels = [_classes(side, name) for side, name in ((real, "real"), (generated, "generated"))]
-    return [
-        {
-            "label": row.label,
-            "real": row.real_count,
-            "generated": row.generated_count,
-            "fid": row.components and row.components.distance,
-            "mean_part": row.components and row.components.mean,
-            "covariance_part": row.components and row.components.covariance,
-            "reason": row.reason,
-        }
-        for row in per_class(real.features, generated.features, *labels)
-    ]
+    rows = []
+    for row in per_class(real.features, generated.features, *labels):
+        rows.append(
+            {
+                "label": row.label,
+                "real": row.real_count,
+                "generated": row.generated_count,
+                "fid": row.components and row.components.distance,
+                "mean_part": row.components and row.components.mean,
+                "covariance_part": row.components and row.components.covariance,
+                "reason": row.reason,
+            }
+        )
+        if differences:
+            places = [np.flatnonzero(of_side == row.label) for of_side in labels]
+            rows[-1]["directions"] = (
+                _directions(real.features, generated.features, *places) if row.components else []
+            )
+    return rows
 
 
 def _classes(side, name):
@@ -252,7 +263,17 @@ def _memorisation(comparison):
         pixels=_pixels(generated, train),
         seed=comparison.seed,
     )
+    pairs = [
+        pair._asdict()
+        | {
+            "generated_image": _name(generated, pair.generated),
+            "training_image": _name(train, pair.training),
+        }
+        for pair in found.pairs
+    ]
     return found.to_dict() | {
+        "pairs": pairs,
+        "copied_images": [_name(generated, i) for i in found.copies.tolist()],
         "training_images": len(train.features),
         "held_out_images": 0 if held_out is None else len(held_out),
     }
@@ -287,30 +308,44 @@ def _difference(comparison):
         "unreached": images.unreached,
         "generated_farthest": _farthest(images.generated, generated),
         "real_farthest": _farthest(images.real, real),
-        "directions": [
-            {
-                "share": row.share,
-                "mean_part": row.mean_part,
-                "spread_part": row.spread_part,
-                "generated_mean": row.generated_mean,
-                "real_std": row.real_std,
-                "generated_std": row.generated_std,
-                "real_low": row.real_low.tolist(),
-                "real_high": row.real_high.tolist(),
-                "generated_low": row.generated_low.tolist(),
-                "generated_high": row.generated_high.tolist(),
-            }
-            for row in directions(real.features, generated.features)
-        ],
+        "generated_contributions": images.generated.tolist(),
+        "real_contributions": images.real.tolist(),
+        "directions": _directions(real.features, generated.features),
     }
+
+
+def _directions(real, generated, real_places=None, generated_places=None) -> list[dict]:
+    """`directions` as JSON types, of all images or of those at these places of their sides."""
+    sides = []
+    for features, places in ((real, real_places), (generated, generated_places)):
+        places = np.arange(len(features)) if places is None else places
+        sides.append((features[places], places))
+    (real, real_places), (generated, generated_places) = sides
+    return [
+        {
+            "share": row.share,
+            "mean_part": row.mean_part,
+            "spread_part": row.spread_part,
+            "generated_mean": row.generated_mean,
+            "real_std": row.real_std,
+            "generated_std": row.generated_std,
+            "real_low": real_places[row.real_low].tolist(),
+            "real_high": real_places[row.real_high].tolist(),
+            "generated_low": generated_places[row.generated_low].tolist(),
+            "generated_high": generated_places[row.generated_high].tolist(),
+        }
+        for row in directions(real, generated)
+    ]
 
 
 def _farthest(moves, side):
     order = np.argsort(-moves, kind="stable")[:_LISTED].tolist()
-    return [
-        {"image": side.names[i] if side.names else i, "contribution": float(moves[i])}
-        for i in order
-    ]
+    return [{"image": _name(side, i), "contribution": float(moves[i])} for i in order]
+
+
+def _name(side, index) -> str | int:
+    """An image's name, or its place where there are no names."""
+    return side.names[index] if side.names else index
 
 
 _MEASURES = {

@@ -12,6 +12,7 @@ from fid_med.data.disturbances import (
     contaminate,
     content_digest,
     disturb,
+    settings_lines,
 )
 from fid_med.plots import save_figure
 
@@ -60,16 +61,12 @@ def disturbance_sheet(
             axis.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="antialiased")
             settings = absolute_settings(name, level, images[0].shape, **options)
             lines = [f"a = {level:g}"]
-            lines += ["untouched"] if level == 0 else [_line(*item) for item in settings.items()]
+            lines += ["untouched"] if level == 0 else settings_lines(settings)
             axis.text(0, -0.03, "\n".join(lines), transform=axis.transAxes, va="top", fontsize=6.5)
     height, width = images[0].shape[:2]
     where = "height / 64" if scale == "paper" else f"pixels of an input {input_size} high"
     figure.suptitle(f"{title}\n{width} x {height} pixels, scale {scale}: {where}", fontsize=11)
     save_figure(figure, path)
-
-
-def _line(name, value):
-    return f"{name.replace('_', ' ')} {value:.4g}"
 
 
 def _picture(name, level, images, foreign, options, seed):

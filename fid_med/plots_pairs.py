@@ -10,7 +10,7 @@ from fid_med.plots import BLUE, ORANGE, save_figure
 
 
 def draw_closest_pairs(
-    pairs: Sequence, generated_images, training_images, path, title: str = ""
+    pairs: Sequence, generated_images, training_images, path, title: str = "", names=None
 ) -> None:
     """Draws each generated image beside the training image it may be a copy of.
 
@@ -20,6 +20,8 @@ def draw_closest_pairs(
         index: an array, a list, or a dict that holds those the pairs name.
       path: PNG to write.
       title: above the pairs.
+      names: what gives the names of a generated image and of a training image by their indices;
+        by default the indices themselves.
 
     Raises:
       DataError: no pairs.
@@ -32,8 +34,11 @@ def draw_closest_pairs(
     cells = np.reshape(figure.subfigures(rows, columns, squeeze=False), -1)
     for pair, cell in zip(pairs, cells, strict=False):
         left, right = cell.subplots(1, 2)
-        _show(left, generated_images[pair.generated], f"generated {pair.generated}")
-        _show(right, training_images[pair.training], f"training {pair.training}")
+        shown = (pair.generated, pair.training)
+        if names is not None:
+            shown = [side[i] for side, i in zip(names, shown, strict=True)]
+        _show(left, generated_images[pair.generated], f"generated {_short(shown[0])}")
+        _show(right, training_images[pair.training], f"training {_short(shown[1])}")
         cell.suptitle(_pair_title(pair), fontsize=9)
         for spine in (*left.spines.values(), *right.spines.values()):
             spine.set(edgecolor=ORANGE, linewidth=3) if pair.copy else spine.set(linewidth=0.5)
@@ -96,6 +101,11 @@ def _show(axis, image, label):
     axis.set_yticks([])
     if label:
         axis.set_xlabel(label, fontsize=8)
+
+
+def _short(name, longest: int = 22) -> str:
+    text = str(name)
+    return text if len(text) <= longest else f"...{text[3 - longest :]}"
 
 
 def _pair_title(pair):

@@ -2,6 +2,7 @@
 
 import math
 
+from fid_med.data.disturbances import settings_lines
 from fid_med.judgement import (
     BETTER,
     FALLS,
@@ -37,10 +38,7 @@ def number(value: float | None) -> str:
 
 def settings_text(settings: dict) -> str:
     """Absolute settings in one line: `sigma pixels 4.67`."""
-    return ", ".join(
-        f"{name.replace('_', ' ')} {value:.4g}" if isinstance(value, (int, float)) else f"{name}"
-        for name, value in settings.items()
-    )
+    return ", ".join(settings_lines(settings))
 
 
 def verdict_lines(record: dict) -> list[tuple[str, str, str]]:

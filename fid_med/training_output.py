@@ -8,10 +8,10 @@ import numpy as np
 from fid_med import plots
 from fid_med.artifacts import atomic_path, check_writable, versions, write_json
 from fid_med.data.labelled import SPLITS, LabelledImages
-from fid_med.errors import DataError
+from fid_med.errors import DataError, reason_of
 from fid_med.models.checkpoints import CheckpointStore
 from fid_med.models.extractors import save_extractor
-from fid_med.models.recipes import TrainingConfig, config_fields
+from fid_med.models.recipes import AUXILIARY_WEIGHT, TrainingConfig, config_fields
 from fid_med.models.training import TrainingResult
 
 RESULT_FILES = ("extractor.keras", "classifier.keras", "training.json")
@@ -56,7 +56,21 @@ def write_training(
       output_dir: where to; `history.csv` and `tensorboard/` are there already.
       result, images, config: of the run.
       flags: of the script, to be stated; no paths.
+
+    Raises:
+      DataError: they cannot be written; the checkpoint stays.
     """
+    try:
+        _write_results(output_dir, result, images, config, flags)
+    except OSError as error:
+        raise DataError(
+            f"{output_dir}: the results cannot be written ({reason_of(error)}); nothing that was "
+            "trained is lost: make room and give the same command again"
+        ) from error
+    CheckpointStore(output_dir).discard()
+
+
+def _write_results(output_dir, result, images, config, flags):
     for layer in result.classifier.layers:
         layer.trainable = True
     extractor = result.extractor
@@ -94,6 +108,7 @@ def write_training(
             "repeated_images": result.repeated,
             "left_out_as_repeated": int((result.splits == "repeated").sum()),
             "class_weights": result.class_weights,
+            "auxiliary_weight": AUXILIARY_WEIGHT if config.recipe == "scratch" else None,
             "reports": result.reports,
             "study_reports": result.study_reports,
             "epochs": len(result.history),
@@ -101,16 +116,21 @@ def write_training(
             "versions": versions(),
         },
     )
-    CheckpointStore(output_dir).discard()
 
 
 def _write_splits(path, result, images):
     with atomic_path(path) as temporary, open(temporary, "w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["image", "label", "split"])
-        for name, label, part in zip(images.names, images.labels, result.splits, strict=True):
-            numbers = np.flatnonzero(label) if images.multi_label else [label]
-            writer.writerow([name, "|".join(images.classes[i] for i in numbers), part])
+        columns = {"image": images.names, "label": _label_texts(images), "split": result.splits}
+        if images.patients is not None:  # so that whoever doubts it can check
+            columns["patient"] = images.patients
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
+
+
+def _label_texts(images):
+    rows = map(np.flatnonzero, images.labels) if images.multi_label else images.labels[:, None]
+    return ["|".join(images.classes[k] for k in row) for row in rows]
 
 
 def summary(result: TrainingResult) -> list[str]:

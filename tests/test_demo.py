@@ -41,6 +41,17 @@ def test_demo_fails_where_it_proves_nothing():
         demo._check(report(noise=float("nan")))
 
 
+def test_the_study_judges_both_networks_and_writes_its_page(phantoms, small_extractor, tmp_path):
+    images = phantoms[0][:16]
+    verdicts = demo._study(tmp_path / "study", images, small_extractor, "random")
+    assert list(verdicts) == ["before training", "trained on phantoms"]
+    page = (tmp_path / "study" / "report.html").read_text(encoding="utf-8")
+    for name, verdict in verdicts.items():
+        assert verdict.split(".")[0] in ("yes", "no", "in part", "undecided")
+        assert name in page
+    assert "not patients" in page
+
+
 def test_pictures_are_drawn(phantoms, tmp_path):
     row = {"loss": 1.0, "accuracy": 0.5, "val_loss": 1.2, "val_accuracy": 0.4, "val_auc": None}
     rows = [row | {"phase": phase, "epoch": i} for phase in ("head", "top") for i in (1, 2)]

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from fid_med.errors import DataError, StatisticsError
+from fid_med.errors import DataError, SettingError, StatisticsError
 from fid_med.evaluation import compute_fid, plan
-from fid_med.fid_figures import draw_figures
+from fid_med.fid_figures import check_figures, draw_figures
 from fid_med.measures import METRICS, check_metrics
 from fid_med.metrics.feature_files import load_features, save_features
 from fid_med.metrics.kernel import kid_full
@@ -109,10 +109,10 @@ def test_what_is_missing_is_told(files, metric, message):
 
 
 def test_unknown_metric_and_confidence():
-    with pytest.raises(DataError, match="metrics fud: unknown; known are fid, debiased"):
+    with pytest.raises(SettingError, match="metrics fud: unknown; known are fid, debiased"):
         check_metrics(["fud"])
     assert check_metrics(METRICS) == METRICS
-    with pytest.raises(DataError, match="confidence 95"):
+    with pytest.raises(SettingError, match="confidence 95"):
         compute_fid("a", "b", confidence=95)
 
 
@@ -129,6 +129,10 @@ def test_images_through_every_metric(small_extractor, phantoms, write_images, tm
     found = result.metrics["memorisation"]
     assert found["copies"] == [11]
     assert found["pairs"][0]["training"] == 0
+    assert found["pairs"][0]["generated_image"] == "011.png"
+    assert found["pairs"][0]["training_image"] == "000.png"
+    assert found["copied_images"] == ["011.png"]
+    assert any(line.split()[:2] == ["copy", "011.png"] for line in result.summary())
     assert found["held_out_images"] == 20
     assert found["pixels_compared"]
     assert any("copying is likely: 1 of 12" in line for line in result.warnings)
@@ -136,6 +140,11 @@ def test_images_through_every_metric(small_extractor, phantoms, write_images, tm
     assert result.metrics["paired"]["value"] > 0
     named = [row["image"] for row in result.metrics["difference"]["generated_farthest"]]
     assert set(named) < {f"{i:03d}.png" for i in range(12)}
+    parts = result.metrics["difference"]
+    assert len(parts["real_contributions"]) == 20
+    assert len(parts["generated_contributions"]) == 12
+    assert sum(parts["generated_contributions"]) + parts["unreached"] == pytest.approx(result.fid)
+    assert max(parts["generated_contributions"]) == parts["generated_farthest"][0]["contribution"]
     written = draw_figures(result, tmp_path / "figures")
     assert [path.rsplit("/", 1)[1] for path in written] == ["directions.png", "closest_pairs.png"]
 
@@ -155,6 +164,75 @@ def test_classes_are_folders(small_extractor, phantoms, write_images):
     assert result.by_class[2]["reason"]
     with pytest.raises(StatisticsError, match="some images lie in none"):
         compute_fid(root / "real/elbow", root / "generated/elbow", small_extractor, per_class=True)
+
+
+def test_what_differs_is_told_by_class_too(small_extractor, phantoms, write_images, tmp_path):
+    images = phantoms[0]
+    for side, start in (("real", 0), ("generated", 16)):
+        write_images(f"{side}/elbow", images[start : start + 8])
+        folder = write_images(f"{side}/neck", images[start + 8 : start + 16])
+    write_images("generated/wrist", images[32:33])
+    root = folder.parent.parent
+    sides = root / "real", root / "generated"
+    result = compute_fid(*sides, small_extractor, per_class=True, metrics=["difference"])
+    elbow, neck, wrist = result.by_class
+    assert wrist["directions"] == []
+    alone = compute_fid(*(s / "neck" for s in sides), small_extractor, metrics=["difference"])
+    first, expected = (
+        rows[0] for rows in (neck["directions"], alone.metrics["difference"]["directions"])
+    )
+    assert first["share"] == pytest.approx(expected["share"], rel=1e-5)
+    # The neck's images are the second eight of either side.
+    assert first["real_low"] == [8 + i for i in expected["real_low"]]
+    assert first["generated_high"] == [8 + i for i in expected["generated_high"]]
+    assert set(elbow["directions"][0]["real_low"]) < set(range(8))
+    written = draw_figures(result, tmp_path / "figures")
+    assert [path.rsplit("/", 1)[1] for path in written] == [
+        "directions.png",
+        "directions_elbow.png",
+        "directions_neck.png",
+    ]
+
+
+def test_a_patient_on_both_sides_is_warned_of(small_extractor, phantoms, write_images):
+    images = phantoms[0]
+    real = write_images("real", images[:10], [f"p{i}_0.png" for i in range(10)])
+    generated = write_images("other", images[10:20], [f"p{i}_1.png" for i in range(8, 18)])
+    regex = "p[0-9]+"
+    one = compute_fid(real, generated, small_extractor, patient_regex=regex)
+    assert not any("both sides" in line for line in one.warnings)
+    both = compute_fid(
+        real, generated, small_extractor, patient_regex=regex, generated_patient_regex=regex
+    )
+    assert any("2 patients have images on both sides" in line for line in both.warnings)
+
+
+def test_repeats_within_a_side_are_warned_of(features, tmp_path):
+    real, generated, patients = features
+    twice = np.concatenate([generated, generated[:3]])
+    paths = [tmp_path / f"{i}.npz" for i in range(2)]
+    for path, rows, groups in zip(paths, (real, twice), (patients, None), strict=True):
+        save_features(path, FeatureStatistics.from_features(rows), rows, groups)
+    lines = compute_fid(*paths).warnings
+    assert [line[:22] for line in lines if "of another" in line] == ["3 generated images have"[:22]]
+    groups = np.concatenate([np.arange(32), np.arange(3)])
+    save_features(paths[1], FeatureStatistics.from_features(twice), twice, groups)
+    assert not any("of another" in line for line in compute_fid(*paths).warnings)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "sides", "message"),
+    [
+        (["kid"], ("a", "b"), "name one of them"),
+        (None, ("a", "b"), "name one of them"),
+        (["difference"], ("a.npz", "b"), "real: figures need images"),
+        (["memorisation"], ("a.npz", "b.npz"), "generated: figures need images"),
+    ],
+)
+def test_figures_that_cannot_be_drawn_are_told_before_any_work(metrics, sides, message):
+    with pytest.raises((DataError, SettingError), match=message):
+        check_figures(metrics, *sides)
+    check_figures(["memorisation"], "a.npz", "b")
 
 
 def test_plan_needs_real_images_alone(files):

@@ -85,8 +85,14 @@ def test_help_ends_with_0_and_shows_the_flags(script, flag):
         ([COMPUTE_FID, "one", "two", "three"], "got 3"),
         ([COMPUTE_FID, "one", "two", "--extracter=imagenet"], "extracter"),
         ([COMPUTE_FID, "one", "two", "--resize=best"], "resize"),
+        ([COMPUTE_FID, "one", "two", "--precision=half"], "precision"),
         ([COMPUTE_FID, "one", "two", "--batch_size=0"], "batch_size"),
+        ([COMPUTE_FID, "one.npz", "two.npz", "--metrics=fod"], "fod"),
+        ([COMPUTE_FID, "one.npz", "two.npz", "--confidence=95"], "confidence"),
+        ([COMPUTE_FID, "one.npz", "two.npz", "--save_features"], "--save_statistics"),
+        ([COMPUTE_FID, "one.npz", "--plan=many"], "--plan"),
         ([TRAIN], "output_dir"),
+        ([TRAIN, "--output_dir=x", "--dataset=phantom", "--crop=2"], "crop"),
         ([TRAIN, "--output_dir=x", "--dataset=imagenet"], "dataset"),
         ([TRAIN, "--output_dir=x", "stray"], "stray"),
     ],
@@ -210,6 +216,17 @@ def test_finished_run_is_not_overwritten(tmp_path):
     process = run(TRAIN, f"--output_dir={tmp_path}", "--dataset=phantom")
     assert_one_line(process, 1, "--overwrite")
     assert (tmp_path / "extractor.keras").read_text() == "precious"
+
+
+def test_a_training_without_a_label_says_so(tmp_path):
+    process = run(
+        TRAIN, f"--output_dir={tmp_path}", "--dataset=phantom", "--phantoms=24", "--weights=random",
+        "--image_size=75", "--epochs=1", "--without_labels=chest,neck",
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr
+    told = json.loads((tmp_path / "training.json").read_text())
+    assert set(told["labels"]) == {"elbow", "hand", "knee", "pelvis"}
+    assert told["flags"]["without_labels"] == ["chest", "neck"]
 
 
 def test_import_is_quick_and_loads_nothing_heavy():

@@ -6,14 +6,14 @@ import json
 import numpy as np
 import pytest
 
-from fid_med.data.disturbances import content_digest, disturb
-from fid_med.errors import DataError
+from fid_med.data.disturbances import DISTURBANCES, content_digest, disturb
+from fid_med.errors import DataError, SettingError
 from fid_med.evaluation import compute_fid
 from fid_med.metrics.frechet import frechet_distance
 from fid_med.metrics.statistics import FeatureStatistics
 from fid_med.models.extractors import FeatureExtractor, TrainingImages
 from fid_med.study import repeats
-from fid_med.study.features import Cache
+from fid_med.study.features import Cache, Disturber
 from fid_med.study.images import Halves, open_images, random_halves
 from fid_med.study.ratings import read_ratings
 from fid_med.study.run import StudyConfig, disturbance_names, run_study
@@ -119,14 +119,33 @@ def test_repeated_fids_are_the_published_distance():
 
 
 def test_contamination_replaces_that_share_of_each_half():
-    real, foreign = np.zeros((40, 3)), np.ones((50, 3))
+    real, foreign = np.random.default_rng(0).normal(size=(2, 50, 3))
     digests = [f"{i:02d}" for i in range(40)]
-    levels = repeats.contamination_levels(real, foreign, (0.25, 0.75), digests, seed=0)
+    levels = repeats.contamination_levels(real[:40], foreign, (0.25, 0.75), digests, seed=0)
     members = np.arange(7, 27)
-    foreign_side = [np.ptp([rows(members)[:, 0], np.tile(levels.untouched[0, 0], 20)], axis=0) > 0.5
-                    for rows in levels.rows]  # fmt: skip
-    assert [side.sum() for side in foreign_side] == [5, 15]
-    assert (foreign_side[1] >= foreign_side[0]).all()
+    sides = [places(members) for places in levels.places]
+    replaced = [side != members for side in sides]
+    assert [side.sum() for side in replaced] == [5, 15]
+    assert (replaced[1] >= replaced[0]).all()
+    moved = [levels.points[side] - levels.points[0] + real[0] for side in sides]  # as they were
+    is_foreign = [np.isclose(x[:, None], foreign).all(axis=2).any(axis=1) for x in moved]
+    np.testing.assert_array_equal(is_foreign, replaced)
+
+
+@pytest.mark.parametrize("dimensions", [4, 40])
+def test_levels_of_equal_features_have_equal_fids(dimensions):
+    """With fewer dimensions than images a side, and with more."""
+    untouched, worse = np.random.default_rng(2).normal(size=(2, 40, dimensions))
+    halves = [Halves(*np.split(np.random.default_rng(r).permutation(40), 2)) for r in range(30)]
+    levels = repeats.image_levels(untouched, [worse, worse, worse + 1e-14, 2 * worse])
+    fids = repeats.repeated_fids(levels, halves, 18)
+    assert (fids[:, 1] == fids[:, 2]).all()
+    assert (fids[:, 2] == fids[:, 3]).all()
+    assert (fids[:, 4] > fids[:, 3]).all()
+    statistics = FeatureStatistics.from_features
+    for fid, half in zip(fids[:, 4], halves, strict=True):
+        sides = untouched[half.reference[:18]], 2 * worse[half.disturbed[:18]]
+        assert fid == pytest.approx(frechet_distance(*map(statistics, sides)), rel=1e-9)
 
 
 def test_cache_forgets_what_cannot_be_read(tmp_path):
@@ -140,11 +159,24 @@ def test_cache_forgets_what_cannot_be_read(tmp_path):
     assert cache.load("maker", "cell") == {}
 
 
+def test_the_cache_tells_scales_apart_where_they_matter():
+    scales = [Disturber("paper", 299, 0), Disturber("pixel", 299, 0), Disturber("pixel", 96, 0)]
+    image = np.random.default_rng(0).integers(0, 256, (96, 80), dtype=np.uint8)
+    for name in DISTURBANCES:
+        if name == "contamination":
+            continue
+        cell = (name, DISTURBANCES[name].levels[1])
+        keys = {scale.key(cell) for scale in scales}
+        pictures = {scale.apply(image, cell).tobytes() for scale in scales}
+        assert len(keys) == len(pictures) == (3 if "blur" in name or name == "swirl" else 1)
+        assert Disturber("paper", 299, 1).key(cell) not in keys
+
+
 def test_names_of_disturbances():
     assert len(disturbance_names(["six"])) == 6
     assert len(disturbance_names(["all"])) == 12
     assert disturbance_names(["swirl", "six"])[0] == "swirl"
-    with pytest.raises(DataError, match=r"blurr.*gaussian_blur"):
+    with pytest.raises(SettingError, match=r"blurr.*gaussian_blur"):
         disturbance_names(["blurr"])
 
 
@@ -305,5 +337,5 @@ def test_what_cannot_be_studied_is_told_before_any_network_runs(
     more = {k: {n: some(x) for n, x in v.items()} if isinstance(v, dict) else some(v)
             for k, v in more.items()}  # fmt: skip
     extractor = counting(small_extractor, stop_after=0)
-    with pytest.raises(DataError, match=words):
+    with pytest.raises((DataError, SettingError), match=words):
         run_study(images[:10], {"random": extractor}, tmp_path, config, **more)

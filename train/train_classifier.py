@@ -178,6 +178,8 @@ def main():
     from fid_med.models.training import TrainingConfig, train
     from fid_med.training_output import check_output_dir, summary, write_training
 
+    fields = [field.name for field in dataclasses.fields(TrainingConfig)]
+    config = TrainingConfig(**{n: flags.FLAGS[n].value for n in fields if n in flags.FLAGS})
     output_dir = pathlib.Path(_OUTPUT_DIR.value)
     check_output_dir(output_dir, _OVERWRITE.value)
     images = load_dataset(
@@ -193,12 +195,10 @@ def main():
     )
     if _WITHOUT_LABELS.value:
         images = images.without(_WITHOUT_LABELS.value)
-    fields = [field.name for field in dataclasses.fields(TrainingConfig)]
-    config = TrainingConfig(**{n: flags.FLAGS[n].value for n in fields if n in flags.FLAGS})
     result = train(images, config, output_dir, overwrite=_OVERWRITE.value)
     named = ["dataset", "label", "without_labels", "patient_regex", "multi_frame"]
     if _DATASET.value == "phantom":
-        named = ["dataset", "phantoms", "label"]
+        named = ["dataset", "phantoms", "label", "without_labels"]
     write_training(
         output_dir, result, images, config, {name: flags.FLAGS[name].value for name in named}
     )

@@ -4,7 +4,7 @@ import dataclasses
 
 import tensorflow as tf
 
-from fid_med.errors import DataError
+from fid_med.errors import SettingError
 
 # Angle, crop share, crop place down and right; then shift down and right, flip, brightness,
 # contrast, gamma.
@@ -32,7 +32,7 @@ class Augmentation:
         uniform in its logarithm.
 
     Raises:
-      DataError: a value outside its range.
+      SettingError: a value outside its range.
     """
 
     rotation: float = 10.0
@@ -45,14 +45,14 @@ class Augmentation:
 
     def __post_init__(self):
         if not 0 < self.crop <= 1:
-            raise DataError(f"crop {self.crop}: expected a share above 0 and at most 1")
+            raise SettingError(f"crop {self.crop}: expected a share above 0 and at most 1")
         if not 0 <= self.rotation <= 180:
-            raise DataError(f"rotation {self.rotation}: expected degrees from 0 to 180")
+            raise SettingError(f"rotation {self.rotation}: expected degrees from 0 to 180")
         for name in ("translation", "brightness", "contrast"):
             if not 0 <= getattr(self, name) < 1:
-                raise DataError(f"{name} {getattr(self, name)}: expected 0 or more and below 1")
+                raise SettingError(f"{name} {getattr(self, name)}: expected 0 or more and below 1")
         if not self.gamma >= 0:
-            raise DataError(f"gamma {self.gamma}: expected 0 (off) or a number above it")
+            raise SettingError(f"gamma {self.gamma}: expected 0 (off) or a number above it")
 
     @property
     def changes_nothing(self) -> bool:

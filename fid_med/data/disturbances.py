@@ -262,6 +262,11 @@ def absolute_settings(
     return settings(float(level), height, width, unit)
 
 
+def settings_lines(settings: dict[str, float]) -> list[str]:
+    """Absolute settings for reading, one each: `sigma pixels 4.67`."""
+    return [f"{name.replace('_', ' ')} {value:.4g}" for name, value in settings.items()]
+
+
 def contaminate(count: int, names_or_digests: Sequence[str], level: float, seed: int) -> np.ndarray:
     """Chooses the images of a set that another domain's images replace.
 

@@ -106,3 +106,25 @@ def number_labels(of_image: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]
     classes = tuple(sorted(set(of_image)))
     numbers = {name: i for i, name in enumerate(classes)}
     return np.array([numbers[name] for name in of_image], np.int64), classes
+
+
+def single_out(
+    labels: np.ndarray, classes: Sequence[str], label: str, whose: str
+) -> tuple[np.ndarray, tuple[str, str]]:
+    """One of several labels an image, as a data set of its own with and without it.
+
+    Args:
+      labels: bool [N, K].
+      classes: K names.
+      label: one of them.
+      whose: what an error message calls the data set.
+
+    Returns:
+      (labels, classes) of `LabelledImages`: int64 [N], and (`no <label>`, `<label>`).
+
+    Raises:
+      DataError: no such label.
+    """
+    if label not in classes:
+        raise DataError(f"label {label!r}: {whose} knows {', '.join(classes)}")
+    return labels[:, list(classes).index(label)].astype(np.int64), (f"no {label}", label)

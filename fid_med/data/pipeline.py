@@ -1,5 +1,6 @@
 """Pixels decoded once, then fed to training by tf.data in a full, seeded shuffle."""
 
+import os
 import pathlib
 import tempfile
 
@@ -10,6 +11,7 @@ from fid_med.data.augmentation import NUM_DRAWS, Augmentation
 from fid_med.data.labelled import LabelledImages
 from fid_med.data.preprocessing import Preprocessing
 from fid_med.data.sources import ImageSource, prepared_images
+from fid_med.errors import DataError
 from fid_med.fingerprints import ImageHasher
 
 MEMORY_LIMIT = 2 << 30
@@ -36,6 +38,7 @@ def decode(
 
     Raises:
       UnreadableImageError: the first image that cannot be read.
+      DataError: no space on disk for that file.
     """
     source = ImageSource(
         "labelled", images.name, zip(images.names, images.loaders, strict=True), len(images)
@@ -60,8 +63,19 @@ def _allocate(shape, scratch):
     if np.prod(shape, dtype=np.int64) <= MEMORY_LIMIT:
         return np.empty(shape, np.uint8)
     scratch.mkdir(parents=True, exist_ok=True)
+    size = int(np.prod(shape, dtype=np.int64))
     with tempfile.TemporaryFile(dir=scratch) as file:
-        return np.memmap(file, np.uint8, "w+", shape=shape)
+        try:
+            file.truncate(size)
+            if hasattr(os, "posix_fallocate"):  # not on macOS
+                # Writing to a mapped file on a full disk kills the process: better told now.
+                os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            raise DataError(
+                f"{scratch}: no place for {size / 1e9:.3g} GB of decoded images "
+                f"({error.strerror}); free some, or choose an --output_dir on a larger disk"
+            ) from None
+        return np.memmap(file, np.uint8, "r+", shape=shape)
 
 
 def training_batches(

@@ -51,13 +51,18 @@ class Decomposition:
         at_quarter: the statistic with quarters.
         quadratic: variance by pairs of images of 2 at_half - at_quarter, >= 0: the whole variance
             where the distributions are equal.
-        linear: variance by single images, >= 0 (an estimate below 0 becomes 0).
+        linear: variance by single images; chance can take the estimate below 0.
+        within: of the quadratic part, the share of each set's own distances.
+        skewness: >= 0, of the distances between a set's own halves over the splits. Those are the
+            distances of equal distributions, so the statistic's own shape where it has no more.
     """
 
     at_half: float
     at_quarter: float
     quadratic: float
     linear: float
+    within: Mapping[int, float]
+    skewness: float
 
     @property
     def value(self) -> float:
@@ -87,10 +92,13 @@ class HalfSplits:
         seed: int,
         largest_half: int,
     ):
+        self._sets = sets
         self._units = [s.units for s in sets]
         self._sizes = _quarter_sizes(sets, largest_half)
         self._crosses = tuple(crosses)
-        distances = BlockDistances([s.features for s in sets])
+        self._distances = distances = BlockDistances([s.features for s in sets])
+        self._seed, self._largest_half = seed, largest_half
+        self._exchanges = -(-replicates // 2)  # of larger blocks, and each tells more
         rng = np.random.default_rng(seed)
         plans = (_pairs(self._crosses, len(sets), 2), _pairs(self._crosses, len(sets), 4))
         found: tuple[list, list] = ([], [])
@@ -125,9 +133,10 @@ class HalfSplits:
             at_quarter += c * g.mean()
             odd[i] = odd.get(i, 0.0) + c * (f[:, 0] - f[:, 1]).mean(axis=1) / 2
             odd[j] = odd.get(j, 0.0) + c * (f[:, :, 0] - f[:, :, 1]).mean(axis=1) / 2
-        within = {}
+        within, shapes = {}, []
         for i, w in owns.items():
             f, g = self._own(i)
+            shapes.append(skewness(f))
             at_half += w * f.mean()
             at_quarter += w * g.mean()
             pair = growth * ring_variance(g, self._sizes[i])
@@ -144,8 +153,68 @@ class HalfSplits:
         onward = 2 - 1 / math.sqrt(max(growth, 1.0))
         quadratic = onward**2 * (sum(within.values()) + sum(across.values()))
         return Decomposition(
-            float(at_half), float(at_quarter), float(quadratic), max(0.0, float(linear))
+            float(at_half),
+            float(at_quarter),
+            float(quadratic),
+            float(linear),
+            {i: onward**2 * v for i, v in within.items()},
+            max(0.0, float(np.mean(shapes))),
         )
+
+    def swapped(
+        self, crosses: tuple[tuple[int, int], tuple[int, int]], within: Mapping[int, float]
+    ) -> float:
+        """Variance of the difference of two distances from one set, by swapping images.
+
+        Half of the units of both sets, drawn at random, are exchanged. What the sets differ by
+        goes, what the difference's noise is multiplied by stays: with the means x, y1 and y2,
+
+            |x - y1|^2 - |x - y2|^2 = (y2 - y1).(2x - y1 - y2),
+
+        and the second factor is the exchanged sets' own. So their mean square difference is the
+        variance given that factor, which is independent of the first (for sets of unequal counts
+        where y1 + y2 is their common mean, twice; what is left of the difference then,
+        (M - M') / (M + M') |y2 - y1|^2, has its variance from `within`).
+
+        Args:
+            crosses: (i, j) and (i, k), of those asked for.
+            within: of `decompose`, for the difference of these two.
+
+        Returns:
+            The variance, >= 0; nothing in it is of what single images do to the difference because
+            y1 and y2 have other expectations.
+        """
+        (i, j), (_, k) = sorted(crosses)
+        whole = [self._sets[n] for n in (i, j, k)]
+        offsets = [self._distances.offsets[n] for n in (i, j, k)]
+        rng = np.random.default_rng([self._seed, j, k])
+        most = 2 * self._largest_half
+        taken = [min(s.units, max(2, most * s.units // s.count)) for s in whole]
+        halves = [n // 2 for n in taken]
+        found = []
+        for start in range(0, self._exchanges, _STEP):
+            blocks = []
+            for _ in range(min(_STEP, self._exchanges - start)):
+                blocks += draw_blocks(whole[0], taken[:1], rng, offsets[0])
+                first, second = (
+                    draw_blocks(s, [n, n], rng, at)
+                    for s, n, at in zip(whole[1:], halves[1:], offsets[1:], strict=True)
+                )
+                blocks += [np.concatenate(pair) for pair in zip(first, second, strict=True)]
+            places = np.arange(0, len(blocks), 3)[:, None, None] + [[0, 1], [0, 2]]
+            values = self._distances.distances(blocks, places.reshape(-1, 2)).reshape(-1, 2)
+            found.append(values[:, 0] - values[:, 1])
+        n, m1, m2 = (s.units for s in whole)
+        exchanged = sum(halves[1:])
+        variance = float(np.mean(np.concatenate(found) ** 2)) * exchanged * (1 / m1 + 1 / m2) / 2
+        roots = math.sqrt(within[j]) + math.sqrt(within[k])
+        if taken != [n, m1, m2]:
+            # In blocks that are smaller than the sets the second factor is noisier: that goes.
+            shares = 2 * roots**2 / (1 / m1 + 1 / m2)
+            noise = 1 / n + 1 / (m1 + m2)
+            excess = 1 / taken[0] + 1 / (2 * exchanged) - noise
+            variance = max(variance - shares * excess, shares * noise)
+        return variance + ((m1 - m2) / (m1 + m2)) ** 2 * roots**2
 
     def _across(self, crosses):
         """Variance by pairs across sets, with halves, and by how much it exceeds the quarters'."""
@@ -202,6 +271,13 @@ def _pairs(crosses, count: int, parts: int) -> np.ndarray:
 
 def _interaction(values: np.ndarray) -> np.ndarray:
     return values[:, 0, 0] - values[:, 0, 1] - values[:, 1, 0] + values[:, 1, 1]
+
+
+def skewness(values: np.ndarray) -> float:
+    """Third central moment over the standard deviation's third power; 0 where all are equal."""
+    away = values - values.mean()
+    spread = float(np.mean(away**2))
+    return float(np.mean(away**3)) / spread**1.5 if spread > 0 else 0.0
 
 
 def ring_variance(values: np.ndarray, units: int) -> float:

@@ -131,7 +131,8 @@ def memorisation(
     Args:
         generated: features [M, d], any real dtype.
         training: features [N, d] of the generator's training images, N >= 2.
-        held_out: features [K, d] of real images of other patients that it never saw, or None.
+        held_out: features [K, d] of real images of other patients that it never saw, of the same
+            kinds (else attraction shows the kind: pneumonia is nearest to pneumonia), or None.
         training_groups, held_out_groups: the patient of each image, [N] and [K], or None. Give
             both or neither with `held_out`; no patient may be in both.
         pixels: of `pixel_matches(generated, training)`, in the same order, or None.
@@ -262,7 +263,8 @@ def _reasons(copies, count, drawn):
     if drawn is not None and drawn.p_value < ATTRACTION_LEVEL:
         reasons.append(
             f"{drawn.share:.1%} of generated images are nearest to a training image, where "
-            f"{drawn.expected:.1%} were to be expected (p = {drawn.p_value:.2g})"
+            f"{drawn.expected:.1%} were to be expected (p = {drawn.p_value:.2g}), if the held-out "
+            "images are of the same kinds"
         )
     return reasons
 

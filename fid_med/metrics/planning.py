@@ -10,7 +10,7 @@ import numpy as np
 from scipy import special
 
 from fid_med.errors import StatisticsError
-from fid_med.metrics.half_splits import ring_variance
+from fid_med.metrics.half_splits import ring_variance, skewness
 from fid_med.metrics.resampling import (
     BlockDistances,
     check_share,
@@ -18,7 +18,7 @@ from fid_med.metrics.resampling import (
     draw_blocks,
     image_set,
 )
-from fid_med.metrics.uncertainty import normal_quantile
+from fid_med.metrics.uncertainty import skewed_quantile
 
 LEAST = 16  # two in every eighth
 
@@ -39,6 +39,7 @@ class DetectableDifference:
             whatever the direction of the difference.
         at_best: the same for a difference spread over very many directions.
         noise: standard deviation of the debiased FID at a true FID of 0.
+        threshold: debiased FID from which on the interval leaves out 0.
         count: images on each side that this holds for.
         power, confidence: chance to detect, and nominal coverage of the interval.
         replicates, seed: random splits, and what they were drawn from.
@@ -49,6 +50,7 @@ class DetectableDifference:
     difference: float
     at_best: float
     noise: float
+    threshold: float
     count: int
     power: float
     confidence: float
@@ -75,12 +77,12 @@ def detectable_difference(
     """The smallest true FID that `count` images a side tell from 0, from real images alone.
 
     Told apart means: the interval of `debiased_fid` lies above 0. It does where the debiased FID
-    exceeds z sqrt(Q); Q, its variance at a true FID of 0, is read off the distances between
-    random quarters of the real images (see `half_splits`) and shrinks as 1 / count^2. A true FID
-    t has the variance Q + s t with a slope s that depends on where the difference lies: 0 for
-    one spread over very many directions (`at_best`), at most 2 sqrt(2 Q) for one that is all in
-    the direction that varies most. `difference` solves t - z sqrt(Q) = z_power sqrt(Q + s t) for
-    that largest slope.
+    exceeds u sqrt(Q), u as there; Q, its variance at a true FID of 0, is read off the distances
+    between random quarters of the real images (see `half_splits`), as their skewness is for u,
+    and shrinks as 1 / count^2. A true FID t has the variance Q + s t with a slope s that depends
+    on where the difference lies: 0 for one spread over very many directions (`at_best`), at most
+    2 sqrt(2 Q) for one that is all in the direction that varies most. `difference` solves
+    t - u sqrt(Q) = z_power sqrt(Q + s t) for that largest slope.
 
     Assumes that the generated images vary about as the real ones do, and that patients have as
     many images each. The bias that is left at small counts (see `debiased_fid`) is not in it:
@@ -106,10 +108,11 @@ def detectable_difference(
     check_whole("count", count, 8)
     check_whole("replicates", replicates, 2)
     check_whole("seed", seed, 0)
-    z = normal_quantile(check_share("confidence", confidence))
+    check_share("confidence", confidence)
     if check_share("power", power) < 0.5:
         raise StatisticsError(f"power {power!r}: expected 0.5 or more")
-    eighth, pairs = _pair_variances(images, replicates, seed)
+    eighth, pairs, shape = _pair_variances(images, replicates, seed)
+    z = skewed_quantile(confidence, shape)
     growth = max(1.0, pairs[1] / pairs[0]) if pairs[0] > 0 else 1.0
     # From quarters of these images to halves of `count`, never further than the next doubling.
     steps = math.log2(count / 2 / (2 * eighth * images.count / images.units))
@@ -121,6 +124,7 @@ def detectable_difference(
         difference=_solve(noise, _STEEPEST * noise, z, needed),
         at_best=_solve(noise, 0.0, z, needed),
         noise=noise,
+        threshold=z * noise,
         count=count,
         power=power,
         confidence=confidence,
@@ -138,8 +142,8 @@ def _solve(noise: float, slope: float, z: float, needed: float) -> float:
     return middle + math.sqrt(max(0.0, middle**2 - start**2 + (needed * noise) ** 2))
 
 
-def _pair_variances(images, replicates, seed) -> tuple[int, list[float]]:
-    """Units in an eighth, and the variance of a pair of units by eighths and by quarters."""
+def _pair_variances(images, replicates, seed) -> tuple[int, list[float], float]:
+    """Units in an eighth, variance of a pair of units by eighths and by quarters, skewness."""
     eighth = min(images.units // 8, max(2, _LARGEST_QUARTER * images.units // images.count // 2))
     distances = BlockDistances([images.features])
     rng = np.random.default_rng(seed)
@@ -154,7 +158,6 @@ def _pair_variances(images, replicates, seed) -> tuple[int, list[float]]:
             first = np.arange(0, len(blocks), 4)[:, None, None]
             ring = np.array([(0, 1), (2, 3), (0, 2), (1, 3)])
             into.append(distances.distances(blocks, (first + ring).reshape(-1, 2)))
-    return eighth, [
-        ring_variance(np.concatenate(values).reshape(-1, 4), eighth * size)
-        for values, size in zip(found, (1, 2), strict=True)
-    ]
+    eighths, quarters = (np.concatenate(values).reshape(-1, 4) for values in found)
+    variances = [ring_variance(eighths, eighth), ring_variance(quarters, 2 * eighth)]
+    return eighth, variances, max(0.0, skewness(quarters))

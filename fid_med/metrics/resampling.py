@@ -14,12 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from fid_med.errors import StatisticsError
+from fid_med.metrics.side_by_side import map_side_by_side
 
 # Images of all sets together whose Gram matrix is kept (0.13 GB); beyond, products are made anew.
 _GRAM_LIMIT = 4000
 
-# Entries of the arrays that one step of a batch may make: about 0.1 GB with all of its copies.
-_BATCH_ENTRIES = 2_000_000
+# Entries of the arrays that one step of a batch may make: 2 MB, which stays near the core.
+_BATCH_ENTRIES = 250_000
 
 
 @dataclass(frozen=True)
@@ -204,20 +205,24 @@ class BlockDistances:
         longest = index.shape[1]
         width = longest if self._gram is not None else max(longest, self._rows.shape[1])
         step = max(1, _BATCH_ENTRIES // (longest * width))
-        for start in range(0, len(pairs), step):
-            i, j = pairs[start : start + step].T
+
+        def of_step(start):
+            part = slice(start, start + step)
+            i, j = pairs[part].T
             if means is None:
                 cross = self._gram[index[i][:, :, None], index[j][:, None, :]]
                 cross -= np.take_along_axis(products[j], index[i], axis=1)[:, :, None]
                 cross -= np.take_along_axis(products[i], index[j], axis=1)[:, None, :]
-                cross += between[start : start + step, None, None]
+                cross += between[part, None, None]
             else:
                 first, second = (self._rows[index[k]] - means[k][:, None] for k in (i, j))
                 cross = np.matmul(first, second.transpose(0, 2, 1))
             if not mask.all():
                 cross *= mask[i][:, :, None]
                 cross *= mask[j][:, None, :]
-            root[start : start + step] = _nuclear_norm(cross)
+            root[part] = _nuclear_norm(cross)
+
+        map_side_by_side(of_step, range(0, len(pairs), step))
         i, j = pairs.T
         root /= np.sqrt((count[i] - 1) * (count[j] - 1))
         return square[i] + square[j] - 2 * between + trace[i] + trace[j] - 2 * root

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from scipy import special
@@ -21,6 +22,8 @@ from fid_med.metrics.resampling import (
 
 REPLICATES = 400
 LARGEST_HALF = 500
+
+_PLACES = ("first", "second", "third")
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,7 @@ class PairedDifference:
         low, high: its interval.
         confidence: nominal coverage of the interval.
         standard_error: estimated standard deviation of `value` over data sets.
+        noise: the same if both generated sets had one distribution.
         p_value: two-sided, of a true difference of 0; below 1 - confidence just where the
             interval leaves 0 out.
         first, second: the two debiased FIDs, from the same splits.
@@ -85,6 +89,7 @@ class PairedDifference:
     high: float
     confidence: float
     standard_error: float
+    noise: float
     p_value: float
     first: DebiasedFID
     second: DebiasedFID
@@ -126,10 +131,13 @@ def debiased_fid(
 
     Interval. `half_splits` takes the variance apart into what pairs of images do, Q, and what
     single images do, L. Q is there at any distance; L is 0 at distance 0 and grows with it, so
-    the interval holds all distances t with |value - t| <= z sqrt(Q + L max(t, 0) / value), by
-    Wilson's argument: each t is judged by the variance that it would have itself. Percentiles of
-    a bootstrap are not used: resampled images stand in both halves, or their spread holds Q
-    several times.
+    the interval holds all distances t with |value - t| <= sqrt(u^2 Q + z^2 L(t)), by Wilson's
+    argument: each t is judged by the variance that it would have itself. L(t) = L t / value up to
+    the value; above it, twice as steep, because the chance that takes a value down takes L down
+    by about its square. u is z for t above the value; below it, u is the quantile of a gamma
+    distribution with the skewness that FID(X, X') and FID(Y, Y') have over the splits, because
+    chance takes distances further up than down. Percentiles of a bootstrap are not used:
+    resampled images stand in both halves, or their spread holds Q several times.
 
     Assumes that images (patients, where given) are independent draws within a side, and both
     sides of each other. Coverage of Gaussians' known distances at 100 images a side is 94 to 97 %
@@ -163,13 +171,16 @@ def debiased_fid(
         StatisticsError: wrong shapes or dtypes, NaN or infinity, too few images or patients,
             arguments out of range.
     """
-    sets = [
-        image_set(real, real_groups, "real", LEAST),
-        image_set(generated, generated_groups, "generated", LEAST),
-    ]
-    options = _options(sets, confidence, replicates, seed, largest_half)
-    splits = HalfSplits(sets, [(0, 1)], replicates, seed, largest_half)
-    return _debiased(sets[0], sets[1], splits, 1, options)
+    return SharedSplits(
+        real,
+        [generated],
+        real_groups=real_groups,
+        generated_groups=[generated_groups],
+        confidence=confidence,
+        replicates=replicates,
+        seed=seed,
+        largest_half=largest_half,
+    ).fid()
 
 
 def paired_difference(
@@ -189,8 +200,15 @@ def paired_difference(
 
     The difference of two `debiased_fid` values from the same splits: the same halves of the real
     images serve both sets, so what the real images' choice does to both cancels, and FID(X, X')
-    drops out. Its variance is taken apart as there; the interval is value -+ z sqrt(Q + L), and
-    the p-value is the normal distribution's.
+    drops out. Its variance is the larger of two: Q + L, taken apart as there, and what remains
+    when random halves of the two generated sets are exchanged (`HalfSplits.swapped`), which is
+    right whatever chance has made of the real images where the two sets are of one distribution.
+    With s = L / (the sum of both FIDs) the interval holds all t with
+
+        |value - t| <= z sqrt(variance + s max(0, |t| - |value|)),
+
+    for a larger difference would have a larger variance; the p-value is that of t = 0, by the
+    normal distribution.
 
     Assumes that the three sets are independent of each other; where image i of both sets was made
     from the same input, the true spread is smaller than the one given here. Else what
@@ -207,26 +225,92 @@ def paired_difference(
     Raises:
         StatisticsError: as `debiased_fid`.
     """
-    sets = [
-        image_set(real, real_groups, "real", LEAST),
-        image_set(first, first_groups, "first generated", LEAST),
-        image_set(second, second_groups, "second generated", LEAST),
-    ]
-    options = _options(sets, confidence, replicates, seed, largest_half)
-    splits = HalfSplits(sets, [(0, 1), (0, 2)], replicates, seed, largest_half)
-    parts = splits.decompose({(0, 1): 1.0, (0, 2): -1.0}, {1: -0.5, 2: 0.5})
-    error = math.sqrt(parts.quadratic + parts.linear)
-    z = normal_quantile(confidence)
-    return PairedDifference(
-        value=parts.value,
-        low=parts.value - z * error,
-        high=parts.value + z * error,
+    return SharedSplits(
+        real,
+        [first, second],
+        real_groups=real_groups,
+        generated_groups=[first_groups, second_groups],
         confidence=confidence,
-        standard_error=error,
-        p_value=_two_sided(parts.value, error),
-        first=_debiased(sets[0], sets[1], splits, 1, options),
-        second=_debiased(sets[0], sets[2], splits, 2, options),
-    )
+        replicates=replicates,
+        seed=seed,
+        largest_half=largest_half,
+    ).difference(0, 1)
+
+
+class SharedSplits:
+    """Debiased FIDs of several generated sets from the same real images, and their differences.
+
+    All come from the same random splits, which are made once; `debiased_fid` and
+    `paired_difference` say what they are.
+
+    Args:
+        real: features [N, d].
+        generated: features [M, d] of each set.
+        real_groups: the images' patients, or None.
+        generated_groups: the same of each generated set, or None for all.
+        confidence, replicates, seed, largest_half: as for `debiased_fid`.
+
+    Raises:
+        StatisticsError: as `debiased_fid`.
+    """
+
+    def __init__(
+        self,
+        real,
+        generated: Sequence,
+        *,
+        real_groups=None,
+        generated_groups: Sequence | None = None,
+        confidence: float = 0.95,
+        replicates: int = REPLICATES,
+        seed: int = 0,
+        largest_half: int = LARGEST_HALF,
+    ):
+        names = ["generated"]
+        if len(generated) > 1:
+            places = [*_PLACES, *range(len(_PLACES) + 1, len(generated) + 1)]
+            names = [f"{place} generated" for place in places[: len(generated)]]
+        groups = generated_groups or [None] * len(generated)
+        self._sets = [image_set(real, real_groups, "real", LEAST)]
+        for rows, patients, name in zip(generated, groups, names, strict=True):
+            self._sets.append(image_set(rows, patients, name, LEAST))
+        check_dimensions(self._sets)
+        check_whole("largest_half", largest_half, LEAST)
+        self._options = {
+            "confidence": check_share("confidence", confidence),
+            "replicates": check_whole("replicates", replicates, 2),
+            "seed": check_whole("seed", seed, 0),
+        }
+        crosses = [(0, i) for i in range(1, len(self._sets))]
+        self._splits = HalfSplits(self._sets, crosses, replicates, seed, largest_half)
+
+    def fid(self, index: int = 0) -> DebiasedFID:
+        """The debiased FID of one generated set."""
+        place = index + 1
+        return _debiased(self._sets[0], self._sets[place], self._splits, place, self._options)
+
+    def difference(self, first: int, second: int) -> PairedDifference:
+        """The debiased FID of one generated set less that of another."""
+        i, j = first + 1, second + 1
+        parts = self._splits.decompose({(0, i): 1.0, (0, j): -1.0}, {i: -0.5, j: 0.5})
+        both = self.fid(first), self.fid(second)
+        noise = math.sqrt(self._splits.swapped(((0, i), (0, j)), parts.within))
+        error = max(noise, math.sqrt(max(0.0, parts.quadratic + parts.linear)))
+        scale = max(sum(max(0.0, found.value) for found in both), abs(parts.value), noise)
+        slope = max(0.0, parts.linear) / scale if scale > 0 else 0.0
+        z = normal_quantile(self._options["confidence"])
+        low, high = difference_interval(parts.value, error, slope, z)
+        return PairedDifference(
+            value=parts.value,
+            low=low,
+            high=high,
+            confidence=self._options["confidence"],
+            standard_error=error,
+            noise=noise,
+            p_value=_two_sided(parts.value, error),
+            first=both[0],
+            second=both[1],
+        )
 
 
 def normal_quantile(confidence: float) -> float:
@@ -234,29 +318,57 @@ def normal_quantile(confidence: float) -> float:
     return float(special.ndtri((1 + confidence) / 2))
 
 
-def score_interval(value: float, quadratic: float, linear: float, z: float) -> tuple[float, float]:
-    """All t with |value - t| <= z sqrt(quadratic + slope max(t, 0)).
+def skewed_quantile(confidence: float, skewness: float) -> float:
+    """The upper of the two quantiles with this share between them, of a standardised gamma.
 
-    `slope` is linear / value; where the value is within its noise, sqrt(quadratic) stands for it.
+    At skewness 0 it is `normal_quantile`; it grows with the skewness up to 2.
+    """
+    if skewness < 1e-3:
+        return normal_quantile(confidence)
+    shape = 4 / min(skewness, 2.0) ** 2
+    return float((special.gammaincinv(shape, (1 + confidence) / 2) - shape) / math.sqrt(shape))
+
+
+def score_interval(
+    value: float, quadratic: float, linear: float, z: float, upper: float | None = None
+) -> tuple[float, float]:
+    """All t with |value - t| <= sqrt(u^2 quadratic + z^2 L(t)).
+
+    u is `upper` (by default z) for t below the value, z for t above it. L(t) is 0 up to t = 0,
+    `linear` at t = s = max(value, sqrt(quadratic)), straight between, and from s on twice as steep.
     """
     noise = math.sqrt(quadratic)
     scale = max(value, noise)
     slope = linear / scale if scale > 0 else 0.0
-    low, high = value - z * noise, value + z * noise
-    middle = value + z * z * slope / 2
-    # (value - t)^2 = z^2 (quadratic + slope t), for t > 0
-    root = math.sqrt(max(0.0, middle**2 - value**2 + z * z * quadratic))
-    return (low if low <= 0 else middle - root), (high if high <= 0 else middle + root)
+
+    def end(quantile, sign):
+        """t with (value - t)^2 = quantile^2 quadratic + z^2 L(t), on one side of the value."""
+        straight = value + sign * quantile * noise
+        if straight <= 0:
+            return straight
+        bend = z * z * slope / 2
+        found = (
+            value
+            + bend
+            + sign * math.sqrt(max(0.0, bend**2 + quantile**2 * quadratic + 2 * bend * value))
+        )
+        if found <= scale:
+            return found
+        steep = 2 * bend
+        square = steep**2 + quantile**2 * quadratic + steep * (2 * value - scale)
+        return value + steep + math.sqrt(max(0.0, square))
+
+    return end(z if upper is None else upper, -1), end(z, 1)
 
 
-def _options(sets, confidence, replicates, seed, largest_half) -> dict:
-    check_dimensions(sets)
-    check_whole("largest_half", largest_half, LEAST)
-    return {
-        "confidence": check_share("confidence", confidence),
-        "replicates": check_whole("replicates", replicates, 2),
-        "seed": check_whole("seed", seed, 0),
-    }
+def difference_interval(value: float, error: float, slope: float, z: float) -> tuple[float, float]:
+    """All t with |value - t| <= z sqrt(error^2 + slope max(0, |t| - |value|))."""
+    size, noise, bend = abs(value), z * error, z * z * slope / 2
+    away = bend + math.sqrt(bend**2 + noise**2)
+    inward = noise
+    if inward > 2 * size:  # through 0, and out on the other side
+        inward = bend + math.sqrt(max(0.0, bend**2 + noise**2 - 4 * bend * size))
+    return (value - inward, value + away) if value > 0 else (value - away, value + inward)
 
 
 def _debiased(
@@ -264,12 +376,14 @@ def _debiased(
 ) -> DebiasedFID:
     parts: Decomposition = splits.decompose({(0, position): 1.0}, {0: -0.5, position: -0.5})
     z = normal_quantile(options["confidence"])
-    low, high = score_interval(parts.value, parts.quadratic, parts.linear, z)
+    linear = max(0.0, parts.linear)
+    upper = max(z, skewed_quantile(options["confidence"], parts.skewness))
+    low, high = score_interval(parts.value, parts.quadratic, linear, z, upper)
     return DebiasedFID(
         value=parts.value,
         low=low,
         high=high,
-        standard_error=math.sqrt(parts.quadratic + parts.linear),
+        standard_error=math.sqrt(parts.quadratic + linear),
         noise=math.sqrt(parts.quadratic),
         at_half=parts.at_half,
         half=splits.half,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import keras
 import tensorflow as tf
 
-from fid_med.errors import DataError
+from fid_med.errors import SettingError
 
 PRECISIONS = {"off": "float32", "float16": "mixed_float16", "bfloat16": "mixed_bfloat16"}
 
@@ -28,12 +28,12 @@ def make_strategy(num_gpus: int | None) -> tf.distribute.Strategy:
       every batch), or TensorFlow's default.
 
     Raises:
-      DataError: fewer GPUs are visible, or the number is negative.
+      SettingError: fewer GPUs are visible, or the number is negative.
     """
     gpus = visible_gpus()
     wanted = len(gpus) if num_gpus is None else num_gpus
     if wanted < 0 or wanted > max(len(gpus), 1):
-        raise DataError(
+        raise SettingError(
             f"num_gpus {wanted}: {len(gpus)} GPUs are visible to TensorFlow; give 0 to "
             f"{max(len(gpus), 1)}, or leave it out for all"
         )

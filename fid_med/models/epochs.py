@@ -43,17 +43,25 @@ class EpochLog:
             self.add(row)
 
     def add(self, row: dict) -> None:
-        """Adds an epoch and writes the table anew, whole."""
+        """Adds an epoch and writes the table anew, whole.
+
+        Raises:
+          OSError: it cannot be written.
+        """
         self.rows.append(row)
         with atomic_path(self._path) as temporary, open(temporary, "w", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
             writer.writerows(self.rows)
-        with self._writer.as_default(step=len(self.rows)):
-            for name in COLUMNS[2:]:
-                if row[name] is not None:
-                    write_scalar(f"{row['phase']}/{name}", row[name])
-        self._writer.flush()
+        try:
+            with self._writer.as_default(step=len(self.rows)):
+                for name in COLUMNS[2:]:
+                    if row[name] is not None:
+                        write_scalar(f"{row['phase']}/{name}", row[name])
+            self._writer.flush()
+        except tf.errors.OpError as error:  # as on a full disk
+            reason = error.message.splitlines()[0].rpartition("}} ")[2]
+            raise OSError(f"TensorBoard's log cannot be written ({reason})") from error
 
     def close(self) -> None:
         self._writer.close()
@@ -181,25 +189,30 @@ class Projection:
     Args:
       phase: of the training.
       images: in an epoch's training.
-      steps: of an epoch.
       epochs: still to come, at most.
     """
 
-    def __init__(self, phase: str, images: int, steps: int, epochs: int):
-        self._phase, self._images, self._steps, self._epochs = phase, images, steps, epochs
-        self._done, self._start = 0, None
+    def __init__(self, phase: str, images: int, epochs: int):
+        self._phase, self._images, self._epochs = phase, images, epochs
+        self._steps, self._seen, self._timed, self._seconds = 0, 0, 0, 0.0
 
-    def after_step(self) -> None:
-        """Counts a step; the first is left out, for it builds the graph."""
-        self._done += 1
-        if self._done == 1:
-            self._start = time.perf_counter()
-        elif self._done == 1 + _TIMED_STEPS and self._steps * self._epochs > self._done:
-            step = (time.perf_counter() - self._start) / _TIMED_STEPS
+    def begin_epoch(self) -> None:
+        """Starts the clock, so that the validation before is not counted."""
+        self._since = time.perf_counter()
+
+    def after_step(self, count: int) -> None:
+        """Counts a step of so many images; the first is left out, for it builds the graph."""
+        now = time.perf_counter()
+        if 1 <= self._steps <= _TIMED_STEPS:
+            self._timed += count
+            self._seconds += now - self._since
+        self._since, self._steps, self._seen = now, self._steps + 1, self._seen + count
+        if self._steps == 1 + _TIMED_STEPS and self._seen < self._images * self._epochs:
+            rate = self._timed / self._seconds
             say(
-                f"{self._phase}: {self._images / (step * self._steps):.1f} images/s; "
-                f"{self._epochs} epochs of {self._images} images take "
-                f"{duration(step * self._steps * self._epochs)} at most, validation not counted"
+                f"{self._phase}: {rate:.1f} images/s; {self._epochs} epochs of {self._images} "
+                f"images take {duration(self._images * self._epochs / rate)} at most, validation "
+                "not counted"
             )
 
 

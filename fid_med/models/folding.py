@@ -1,13 +1,21 @@
-"""A network for feature extraction alone: batch normalisation folded into the convolutions."""
+"""A network for feature extraction alone: normalisation folded into convolutions, precision."""
 
 import collections
 
 import keras
 import tensorflow as tf
 
+PRECISIONS = ("float32", "bfloat16", "float16")
+# What scales pixels and what averages features stays in float32: 8 bits of mantissa would show.
+_ALWAYS_FLOAT32 = (
+    keras.layers.InputLayer,
+    keras.layers.Rescaling,
+    keras.layers.GlobalAveragePooling2D,
+)
 
-def folded(network: keras.Model) -> keras.Model:
-    """The same features from fewer operations.
+
+def folded(network: keras.Model, precision: str = "float32") -> keras.Model:
+    """The same features from fewer operations, in lower precision where that is wanted.
 
     A convolution, the normalisation by fixed moments behind it and the Relu behind that become
     one convolution with a bias and a Relu, which TensorFlow runs as one fused kernel.
@@ -16,9 +24,12 @@ def folded(network: keras.Model) -> keras.Model:
       network: functional model whose normalisations, `BatchNormalization`, follow a convolution
         each. The network of 2015-12-05 has none of these and stays as it is: its numbers are to be
         those of TensorFlow's run of the graph, and folding moves them by 7e-6 of the largest.
+      precision: of `PRECISIONS`, in which convolutions and all between them compute; weights stay
+        float32, and so do pixels and features.
 
     Returns:
-      A model that shares the network's variables: what changes them there changes them here.
+      A model that shares the network's variables: what changes them there changes them here (one
+      of lower precision that is not folded holds copies).
       Features are equal within the rounding of float32: 2e-6 of the largest feature with trained
       weights, 4e-5 with random ones, which blow rounding up; neither form is nearer to float64.
       The network itself, where it is built in another way.
@@ -38,17 +49,28 @@ def folded(network: keras.Model) -> keras.Model:
             pairs[layer.name] = convolution
             folded_away.add(convolution.name)
     weighted = {layer.name for layer in network.layers if layer.weights}
-    if weighted != folded_away | pairs.keys():
-        return network
+    foldable = weighted == folded_away | pairs.keys()
+    if not foldable:
+        if precision == "float32":
+            return network
+        pairs, folded_away = {}, set()
+    # Never the policy that a user's own training has set for all layers.
+    policy = "float32" if precision == "float32" else f"mixed_{precision}"
 
     def clone(layer):
         if layer.name in pairs:
-            return _FoldedConvolution(pairs[layer.name], layer)
+            return _FoldedConvolution(pairs[layer.name], layer, precision)
         if layer.name in folded_away:
-            return keras.layers.Identity(name=layer.name)
-        return layer.__class__.from_config(layer.get_config())
+            return keras.layers.Identity(name=layer.name, dtype=policy)
+        config = layer.get_config()
+        if not isinstance(layer, _ALWAYS_FLOAT32):
+            config["dtype"] = policy
+        return layer.__class__.from_config(config)
 
-    return keras.models.clone_model(network, clone_function=clone)
+    made = keras.models.clone_model(network, clone_function=clone)
+    if not foldable:
+        made.set_weights(network.get_weights())
+    return made
 
 
 def _inputs(layer):
@@ -72,13 +94,16 @@ def _is_plain(convolution):
 class _FoldedConvolution(keras.layers.Layer):
     """Computes with the variables of two layers of another model."""
 
-    def __init__(self, convolution, normalisation):
-        super().__init__(name=normalisation.name)
+    def __init__(self, convolution, normalisation, precision):
+        # Cast by hand: Keras would round the weights before they are folded.
+        super().__init__(name=normalisation.name, dtype="float32", autocast=False)
         self._convolution, self._normalisation = convolution, normalisation
+        self._precision = precision
 
     def call(self, x, mask=None):  # BatchNormalization is called with one
         scale, shift = _affine(self._normalisation)
         kernel = tf.convert_to_tensor(self._convolution.kernel) * scale
+        x, kernel, shift = (tf.cast(tensor, self._precision) for tensor in (x, kernel, shift))
         strides, padding = self._convolution.strides, self._convolution.padding.upper()
         return tf.nn.bias_add(tf.nn.conv2d(x, kernel, strides, padding), shift)
 

@@ -11,7 +11,7 @@ import pathlib
 import keras
 
 from fid_med.data.augmentation import Augmentation
-from fid_med.errors import DataError
+from fid_med.errors import SettingError
 from fid_med.models import inception
 from fid_med.models.devices import PRECISIONS
 
@@ -97,16 +97,16 @@ class TrainingConfig:
         for name in ("batch_size", "epochs", "patience"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise DataError(f"{name} {value}: expected at least 1")
+                raise SettingError(f"{name} {value}: expected at least 1")
         for name in ("dropout", "label_smoothing", "average_weights"):
             if not 0 <= getattr(self, name) < 1:
-                raise DataError(f"{name} {getattr(self, name)}: expected 0 or more and below 1")
+                raise SettingError(f"{name} {getattr(self, name)}: expected 0 or more and below 1")
         if self.learning_rate is not None and not self.learning_rate > 0:
-            raise DataError(f"learning_rate {self.learning_rate}: expected a number above 0")
+            raise SettingError(f"learning_rate {self.learning_rate}: expected a number above 0")
         if self.clip_norm is not None and not self.clip_norm >= 0:
-            raise DataError(f"clip_norm {self.clip_norm}: expected 0 (off) or a number above it")
+            raise SettingError(f"clip_norm {self.clip_norm}: expected 0 (off) or a number above it")
         if self.recipe == "scratch" and self.weights not in (None, "random"):
-            raise DataError(
+            raise SettingError(
                 f"weights {self.weights!r}: recipe scratch starts from random weights; leave "
                 "--weights out, or go on from these by --recipe=transfer"
             )
@@ -121,7 +121,7 @@ class TrainingConfig:
         """The same with the recipe's own values in place of None (but for `num_gpus`).
 
         Raises:
-          DataError: an optimizer that the recipe knows no learning rate for.
+          SettingError: an optimizer that the recipe knows no learning rate for.
         """
         scratch = self.recipe == "scratch"
         weights = self.weights or ("random" if scratch else "imagenet")
@@ -137,7 +137,7 @@ class TrainingConfig:
             elif scratch:
                 rate = _RATE
             else:
-                raise DataError(
+                raise SettingError(
                     f"recipe transfer knows no learning rate for {optimizer}: give --learning_rate"
                 )
         return dataclasses.replace(
@@ -153,7 +153,7 @@ class TrainingConfig:
 
 def _check_choice(name, value, choices):
     if value not in choices:
-        raise DataError(f"{name} {value!r}: expected one of {', '.join(choices)}")
+        raise SettingError(f"{name} {value!r}: expected one of {', '.join(choices)}")
 
 
 def learning_rate(config: TrainingConfig, epoch: int) -> float:

@@ -231,16 +231,17 @@ class TrainingRun:
                 first_epoch=done,
             )
         )
-        projection = Projection(phase, len(train), steps, config.epochs - done)
+        projection = Projection(phase, len(train), config.epochs - done)
         for epoch in range(done + 1, config.epochs + 1):
             if keep.is_over(epoch - 1):
                 break
             start = time.perf_counter()
             rate = recipes.learning_rate(config, epoch - 1)
             optimizer.learning_rate = rate
+            projection.begin_epoch()
             with Progress(f"{phase} epoch {epoch}", len(train)) as progress:
                 logs = stepper.epoch(
-                    batches, steps, lambda count: (progress.update(count), projection.after_step())
+                    batches, steps, lambda n: (progress.update(n), projection.after_step(n))
                 )
             logs["learning_rate"] = rate
             self._hand_over(stepper, trained)

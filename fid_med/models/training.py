@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from fid_med.data import pipeline, splits
 from fid_med.data.labelled import LabelledImages
-from fid_med.errors import DataError, ExtractorError
+from fid_med.errors import DataError, ExtractorError, reason_of
 from fid_med.fingerprints import ImageHasher
 from fid_med.models import checkpoints, devices, inception, recipes
 from fid_med.models.checkpoints import CheckpointStore
@@ -78,13 +78,16 @@ def train(
 
     Raises:
       FidMedError: images that cannot be read or split, weights that cannot be loaded, an
-        interrupted run with other settings, a checkpoint that cannot be written.
+        interrupted run with other settings, a full disk (the last checkpoint stays).
       Interrupted: by SIGINT or SIGTERM, in the main thread.
     """
     config = config.resolved()
     store = CheckpointStore(output_dir)
     with checkpoints.interruptible(store):
-        return _train(images, config, pathlib.Path(output_dir), store, overwrite)
+        try:
+            return _train(images, config, pathlib.Path(output_dir), store, overwrite)
+        except OSError as error:  # of the log, the contact sheet; the checkpoint has its own
+            raise DataError(f"{output_dir}: {reason_of(error)}; {store.how_to_go_on()}") from error
 
 
 def _train(images, config, output_dir, store, overwrite):

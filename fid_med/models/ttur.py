@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from fid_med.data.preprocessing import Preprocessing
 from fid_med.errors import ExtractorError
@@ -211,20 +212,37 @@ def _classifier(graph):
     )
 
 
+# The variance of a scale that has it already is 1, of which this is a part without rounding.
+_EPSILON = 2.0**-10
+
+
 class _NormalisationRelu(keras.layers.Layer):
     """Batch normalisation by fixed moments, then Relu.
 
     In the order of the graph's own op: Keras's layer, or folding into the kernel, rounds otherwise,
-    and a hundred layers can make 5e-5 of that.
+    and a hundred layers can make 5e-5 of that. As one op of TensorFlow's, which it runs together
+    with the convolution: the same bits as (x - mean) * scale + beta, as fast as folding.
     """
 
     def build(self, shape):
         for name in ("mean", "scale", "beta"):
-            weight = self.add_weight(name=name, shape=shape[-1:], initializer="zeros")
+            weight = self.add_weight(
+                name=name, shape=shape[-1:], initializer="zeros", autocast=False
+            )
             setattr(self, name, weight)
 
     def call(self, x):
-        return keras.ops.relu((x - self.mean) * self.scale + self.beta)
+        mean, scale, beta = (tf.convert_to_tensor(w) for w in (self.mean, self.scale, self.beta))
+        normalised, _, _ = tf.compat.v1.nn.fused_batch_norm(
+            x,
+            scale,
+            beta,
+            mean,
+            tf.fill(tf.shape(mean), 1 - _EPSILON),
+            epsilon=_EPSILON,
+            is_training=False,
+        )
+        return tf.nn.relu(normalised)
 
 
 class _Builder:

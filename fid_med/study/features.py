@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fid_med.artifacts import versions
-from fid_med.data.disturbances import disturb
+from fid_med.data.disturbances import DISTURBANCES, absolute_settings, disturb
 from fid_med.data.image_quality import MEASURES, image_quality
 from fid_med.data.preprocessing import as_rgb_batch
 from fid_med.errors import StatisticsError
@@ -47,9 +47,21 @@ class Disturber:
     def key(self, cell: tuple[str, float]) -> str:
         """What decides a cell's rows beside image and extractor, as a folder's name."""
         made_by = {name: versions().get(name) for name in _MAKERS}
-        decides = [cell, self.scale, self.input_size if self.scale == "pixel" else None, self.seed]
+        decides = [cell, self.seed]
+        if _has_lengths(*cell):  # without them a cell is the same on every scale
+            decides += [self.scale, self.input_size if self.scale == "pixel" else None]
         text = json.dumps([made_by, cell if cell == UNTOUCHED else decides])
         return f"{cell[0]}-{cell[1]:g}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def _has_lengths(name, level):
+    if name not in DISTURBANCES:
+        return False
+    one, other = (
+        absolute_settings(name, level, (64, 64), scale="pixel", input_size=size)
+        for size in (64, 128)
+    )
+    return one != other
 
 
 class Cache:

@@ -1,12 +1,15 @@
 """FIDs over many random halves: the numbers that `judgement` judges."""
 
 import dataclasses
+import functools
+import itertools
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from fid_med.data.disturbances import contaminate
 from fid_med.metrics.frechet import frechet_distance
+from fid_med.metrics.resampling import BlockDistances
 from fid_med.metrics.statistics import FeatureStatistics
 from fid_med.study.images import Halves
 
@@ -14,24 +17,37 @@ from fid_med.study.images import Halves
 COUNTS = (5, 10, 15, 20, 30, 40, 50, 75, 100, 150, 200, 300, 500, 750, 1000)
 
 
+# Below this share of the largest FID a difference between two is rounding.
+_ROUNDING = 1e-9
+
+
 @dataclasses.dataclass
 class Levels:
     """Features of N images at the levels of one disturbance.
 
     Attributes:
-      untouched: [N, d].
-      rows: for each level above 0, a function from indices [n] of the disturbed half to features
-        [n, d].
+      points: [P, d], the N untouched ones first.
+      untouched: N.
+      places: for each level above 0, a function from indices [n] of the disturbed half to the
+        places of their features among the points, [n].
     """
 
-    untouched: np.ndarray
-    rows: Sequence[Callable[[np.ndarray], np.ndarray]]
+    points: np.ndarray
+    untouched: int
+    places: Sequence[Callable[[np.ndarray], np.ndarray]]
+
+    @functools.cached_property
+    def distances(self) -> BlockDistances:
+        """Distances between blocks of the points; their products are kept."""
+        return BlockDistances([self.points])
 
 
 def image_levels(untouched: np.ndarray, disturbed: Sequence[np.ndarray]) -> Levels:
     """Levels of a disturbance of images, each with features [N, d] in the images' order."""
-    untouched, *disturbed = shortened([untouched, *disturbed])
-    return Levels(untouched, [features.__getitem__ for features in disturbed])
+    number = len(untouched)
+    points = np.concatenate(shortened([untouched, *disturbed]))
+    places = [functools.partial(np.add, number * (k + 1)) for k in range(len(disturbed))]
+    return Levels(points, number, places)
 
 
 def contamination_levels(
@@ -50,17 +66,18 @@ def contamination_levels(
       levels: shares above 0.
       digests, seed: choose the replaced images, as `contaminate` has it.
     """
-    order = np.random.default_rng([seed, 2]).permutation(len(foreign))[: len(untouched)]
-    untouched, foreign = shortened([untouched, foreign[order]])
+    number = len(untouched)
+    order = np.random.default_rng([seed, 2]).permutation(len(foreign))[:number]
 
-    def rows(level):
+    def places(level):
         def of(members):
             chosen = contaminate(len(members), [digests[i] for i in members], level, seed)
-            return np.where(chosen[:, None], foreign[members], untouched[members])
+            return np.where(chosen, number + members, members)
 
         return of
 
-    return Levels(untouched, [rows(level) for level in levels])
+    points = np.concatenate(shortened([untouched, foreign[order]]))
+    return Levels(points, number, [places(level) for level in levels])
 
 
 def shortened(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -84,15 +101,28 @@ def repeated_fids(levels: Levels, halves: Sequence[Halves], count: int) -> np.nd
       levels: features.
       halves: R divisions; the first `count` images of each half enter.
       count: images a side, at least 2.
+
+    Levels that differ by rounding alone have equal FIDs.
     """
-    fids = np.empty((len(halves), 1 + len(levels.rows)))
+    fids = np.empty((len(halves), 1 + len(levels.places)))
     for half, row in zip(halves, fids, strict=True):
-        reference = FeatureStatistics.from_features(levels.untouched[half.reference[:count]])
         members = half.disturbed[:count]
-        sides = [levels.untouched[members], *(rows(members) for rows in levels.rows)]
-        for k, side in enumerate(sides):
-            row[k] = frechet_distance(reference, FeatureStatistics.from_features(side))
+        sides = [members, *(places(members) for places in levels.places)]
+        row[:] = _distances(levels, half.reference[:count], sides)
+    for before, after in itertools.pairwise(fids.T):
+        same = np.abs(after - before) <= _ROUNDING * fids.max()
+        after[same] = before[same]
     return fids
+
+
+def _distances(levels, reference, sides):
+    """FIDs of the points at several places against those at `reference`."""
+    if len(reference) <= levels.points.shape[1]:
+        pairs = [(0, k + 1) for k in range(len(sides))]
+        return levels.distances.distances([reference, *sides], pairs)
+    # With more images than dimensions the covariances are the smaller matrices.
+    statistics = [FeatureStatistics.from_features(levels.points[x]) for x in (reference, *sides)]
+    return [frechet_distance(statistics[0], side) for side in statistics[1:]]
 
 
 def tested_counts(count: int) -> list[int]:
@@ -112,11 +142,11 @@ def fids_of_sets(
     Repeat r takes the first `count` of the real indices references[r] and of the generated
     indices draws[r].
     """
-    untouched, generated = shortened([untouched, generated])
-    statistics = FeatureStatistics.from_features
+    number = len(untouched)
+    levels = Levels(np.concatenate(shortened([untouched, generated])), number, ())
     return np.array(
         [
-            frechet_distance(statistics(untouched[a[:count]]), statistics(generated[b[:count]]))
+            _distances(levels, a[:count], [number + b[:count]])[0]
             for a, b in zip(references, draws, strict=True)
         ]
     )

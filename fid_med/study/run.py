@@ -8,10 +8,17 @@ import numpy as np
 
 from fid_med import judgement
 from fid_med.artifacts import versions
-from fid_med.data.disturbances import DISTURBANCES, HEUSEL, RADIOGRAPH, SCALES, absolute_settings
+from fid_med.data.disturbances import (
+    DISTURBANCES,
+    HEUSEL,
+    RADIOGRAPH,
+    SCALES,
+    absolute_settings,
+    settings_lines,
+)
 from fid_med.data.images import read_image
 from fid_med.data.sources import open_source
-from fid_med.errors import DataError
+from fid_med.errors import DataError, SettingError
 from fid_med.progress import say
 from fid_med.study import agreement, repeats
 from fid_med.study.conclusions import concluded, fewest
@@ -117,6 +124,8 @@ def run_study(
     study.check_generated(opened)
 
     record = study.header(sets, halves)
+    for name, about in record["disturbances"].items():
+        say(_levels_line(name, about))
     fids = {}
     for role, images in sets.items():
         found, fids[role] = study.judged(images, *halves[role], foreign)
@@ -135,11 +144,11 @@ class _Study:
 
     def __init__(self, extractors, output_dir, config):
         if not extractors:
-            raise DataError("a study needs at least one extractor")
+            raise SettingError("a study needs at least one extractor")
         if config.repeats < 20:
-            raise DataError(f"repeats {config.repeats}: an interval needs at least 20")
+            raise SettingError(f"repeats {config.repeats}: an interval needs at least 20")
         if config.scale not in SCALES:
-            raise DataError(f"scale {config.scale!r}: expected one of {', '.join(SCALES)}")
+            raise SettingError(f"scale {config.scale!r}: expected one of {', '.join(SCALES)}")
         self.extractors, self.config = extractors, config
         self.names = disturbance_names(config.disturbances)
         heights = {e.preprocessing.height for e in extractors.values()}
@@ -324,11 +333,18 @@ def disturbance_names(wanted: Sequence[str]) -> tuple[str, ...]:
     names = dict.fromkeys(name for one in wanted for name in groups.get(one, (one,)))
     unknown = [name for name in names if name not in DISTURBANCES]
     if unknown or not names:
-        raise DataError(
+        raise SettingError(
             f"disturbance {', '.join(unknown) or 'missing'}: expected six, radiograph, all, or "
             f"some of {', '.join(DISTURBANCES)}"
         )
     return tuple(names)
+
+
+def _levels_line(name, about) -> str:
+    height, width = about["image_shape"]
+    levels = zip(about["levels"][1:], about["absolute"][1:], strict=True)
+    each = "; ".join(f"level {level:g}, {', '.join(settings_lines(of))}" for level, of in levels)
+    return f"{name} in images of {width} x {height} pixels: {each}"
 
 
 def _described(extractor) -> dict:

@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 
 from fid_med.data.augmentation import NUM_DRAWS, Augmentation
-from fid_med.errors import DataError
+from fid_med.errors import SettingError
 
 
 def smooth(count, height, width, channels=1):
@@ -130,7 +130,7 @@ def test_light_leaves_what_comes_in_from_outside_black():
     ],
 )
 def test_senseless_settings_are_refused(settings, name):
-    with pytest.raises(DataError, match=name):
+    with pytest.raises(SettingError, match=name):
         Augmentation(**settings)
 
 

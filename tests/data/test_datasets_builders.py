@@ -176,6 +176,23 @@ def test_labelled_folder_by_csv(tmp_path):
         prepared(tfds.builder("labelled_folder", config=single, data_dir=tmp_path), folder)
 
 
+def test_labelled_folder_with_dicom_files_of_several_frames(tmp_path):
+    pytest.importorskip("pydicom")
+    from test_dicom import write
+
+    frames = np.random.default_rng(0).integers(0, 256, (3, 6, 5), np.uint8)
+    for label in ("neck", "elbow"):
+        (tmp_path / "data" / label).mkdir(parents=True)
+        write_image(tmp_path / "data" / label / "still.png", len(label))
+    write(tmp_path / "data" / "neck" / "cine.dcm", frames, NumberOfFrames=3)
+    config = LabelledFolderConfig(name="frames", multi_frame="unroll")
+    builder = tfds.builder("labelled_folder", config=config, data_dir=tmp_path)
+    rows = {e["name"]: e for e in examples(prepared(builder, tmp_path / "data"), "train")}
+    assert len(rows) == 5
+    np.testing.assert_array_equal(rows[b"neck/cine.dcm#0002"]["image"][..., 0], frames[1])
+    assert rows[b"neck/cine.dcm#0001"]["study"] == rows[b"neck/cine.dcm#0003"]["study"]
+
+
 def test_manual_data_says_where_to_get_it(tmp_path):
     for name in ("mura", "lera", "mura_lera"):
         with pytest.raises(AssertionError, match="register at https://"):

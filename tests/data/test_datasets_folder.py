@@ -143,6 +143,15 @@ def test_csv_with_several_labels_an_image(flat):
     ]  # fmt: skip
 
 
+def test_csv_with_several_labels_of_which_one_is_learned(flat):
+    text = f"path,label\n{PATHS[0]},b|a\n{PATHS[1]},\n{PATHS[2]}, b \n{PATHS[3]},c|a\n"
+    images = flat(text, label="a")
+    assert images.classes == ("no a", "a")
+    assert images.labels.tolist() == [1, 0, 0, 1]
+    with pytest.raises(DataError, match=r"label 'A': .*labels\.csv knows a, b, c"):
+        flat(text, label="A")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

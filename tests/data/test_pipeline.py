@@ -1,5 +1,7 @@
 """Pixels on their way into training: decoded once, shuffled in full, moved by a known amount."""
 
+import os
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -8,7 +10,7 @@ from fid_med.data import pipeline
 from fid_med.data.augmentation import NUM_DRAWS, Augmentation
 from fid_med.data.labelled import LabelledImages
 from fid_med.data.preprocessing import Preprocessing
-from fid_med.errors import UnreadableImageError
+from fid_med.errors import DataError, UnreadableImageError
 from fid_med.fingerprints import ImageHasher
 
 NUM = 23
@@ -204,6 +206,18 @@ def test_augmentation_of_an_image_does_not_depend_on_the_batch_size():
         return np.concatenate([batch[0] for batch in batches.take(6 // batch_size)])
 
     np.testing.assert_allclose(images(6), images(2), atol=1e-3)
+
+
+def test_no_place_for_the_file_of_pixels_is_told(tmp_path, monkeypatch):
+    def full(file, offset, size):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pipeline, "MEMORY_LIMIT", 0)
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    images = labelled([np.zeros((8, 8), np.uint8)] * 4)
+    with pytest.raises(DataError, match=r"no place for .* GB .*No space left.*--output_dir"):
+        pipeline.decode(images, Preprocessing(8, 8), ImageHasher("00" * 16), tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_decode_names_the_image_that_cannot_be_read(tmp_path):

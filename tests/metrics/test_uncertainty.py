@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import special
 
 from fid_med.errors import StatisticsError
 from fid_med.metrics.frechet import frechet_distance
@@ -11,12 +12,16 @@ from fid_med.metrics.half_splits import HalfSplits
 from fid_med.metrics.resampling import image_set
 from fid_med.metrics.statistics import FeatureStatistics
 from fid_med.metrics.uncertainty import (
+    SharedSplits,
     debiased_fid,
+    difference_interval,
     normal_quantile,
     paired_difference,
     score_interval,
+    skewed_quantile,
 )
 from fid_med.validation import coverage
+from fid_med.validation.known_distances import Gaussians
 
 
 def _gaussian(seed, count, dim=30, mean=0.0, scale=1.0):
@@ -70,20 +75,19 @@ def test_with_one_feature_it_is_the_unbiased_estimate_of_the_means_distance():
 @pytest.mark.parametrize("distance", ["zero", "small", "large"])
 def test_bias_and_spread_on_gaussians_of_known_distance(distance):
     """Sixty data sets: the mean within 3.5 errors of the truth, the error as it is estimated."""
-    trials = coverage.Trials("fid", distance, 60, 60, 60, 16, compare=True)
-    rows = list(coverage.run(trials, 60, seed=1))
-    found = coverage.summarise(trials, rows)
+    trials = coverage.Trials(Gaussians(60), 60, 60, 16, ("fid",), (distance,), compare=True)
+    (found,) = coverage.summarise(trials, list(coverage.run(trials, 60, seed=1)))
     value, plain = found["estimates"]["value"], found["estimates"]["plain"]
     # At 60 images the bias of large distances is not all gone: 4 % of the distance is granted.
-    assert abs(value["bias"]) < 3.5 * value["spread"] / math.sqrt(60) + 0.04 * trials.truth
+    assert abs(value["bias"]) < 3.5 * value["spread"] / math.sqrt(60) + 0.04 * found["truth"]
     assert plain["bias"] > 5 * abs(value["bias"])
     assert 0.7 < found["mean_standard_error"] / value["spread"] < 1.8
-    assert found["coverage"] >= 0.85  # of 60: 0.95 less 3.5 errors
+    assert found["coverage"] >= 0.8  # 0.91 with so few images and splits, less 3 errors of 60
 
 
 def test_the_difference_covers_and_its_p_value_belongs_to_the_interval():
-    trials = coverage.Trials("difference", "large", 40, 40, 60, 20)
-    found = coverage.summarise(trials, list(coverage.run(trials, 40, seed=2)))
+    trials = coverage.Trials(Gaussians(60), 40, 40, 20, ("difference",), ("large",))
+    (found,) = coverage.summarise(trials, list(coverage.run(trials, 40, seed=2)))
     assert found["coverage"] >= 0.83
     for seed in range(4):
         result = paired_difference(
@@ -166,12 +170,104 @@ def test_a_cap_on_halves_is_kept_and_changes_little():
 @pytest.mark.parametrize("value", [-3.0, -0.5, 0.0, 0.4, 3.0, 50.0])
 def test_the_interval_solves_its_equation(value, z):
     quadratic, linear = 0.3, 2.0
-    low, high = score_interval(value, quadratic, linear, z)
-    slope = linear / max(value, math.sqrt(quadratic))
+    scale = max(value, math.sqrt(quadratic))
+    slope = linear / scale
+    for upper in (None, 1.3 * z):
+        low, high = score_interval(value, quadratic, linear, z, upper)
+        for end, quantile in ((low, upper or z), (high, z)):
+            grown = slope * (max(end, 0) + max(end - scale, 0))
+            square = quantile**2 * quadratic + z * z * grown
+            assert (value - end) ** 2 == pytest.approx(square)
+        assert low < value < high
+
+
+@pytest.mark.parametrize("degrees", [2, 5, 20])
+def test_the_skewed_quantile_is_that_of_chi_squares(degrees):
+    """A chi square is a gamma of skewness sqrt(8 / degrees)."""
+    found = skewed_quantile(0.9, math.sqrt(8 / degrees))
+    expected = (special.chdtri(degrees, 0.05) - degrees) / math.sqrt(2 * degrees)
+    assert found == pytest.approx(expected, rel=1e-9)
+
+
+def test_without_skewness_it_is_the_normal_quantile():
+    assert skewed_quantile(0.95, 0.0) == normal_quantile(0.95)
+    assert skewed_quantile(0.95, 1.1e-3) == pytest.approx(normal_quantile(0.95), abs=1e-3)
+    assert skewed_quantile(0.95, 7.0) == skewed_quantile(0.95, 2.0)
+
+
+def test_the_lower_end_allows_for_the_skewness_of_chance():
+    """One leading direction: distances of equal sets are nearly a chi square of one degree."""
+    rng = np.random.default_rng(0)
+    x, y = (rng.standard_normal((60, 3)) * [1, 0.05, 0.05] for _ in range(2))
+    found = debiased_fid(x, y, replicates=100)
+    below, above = found.value - found.low, found.high - found.value
+    assert below > 1.15 * above
+    assert found.value - found.low == pytest.approx(
+        skewed_quantile(0.95, 2.0) * found.noise, rel=0.25
+    )
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.3, 40.0])
+@pytest.mark.parametrize("value", [-2.0, -0.4, 0.0, 0.1, 5.0])
+def test_the_interval_of_a_difference_solves_its_equation(value, slope):
+    z, error = 1.96, 0.5
+    low, high = difference_interval(value, error, slope, z)
     for end in (low, high):
-        variance = quadratic + slope * max(end, 0)
+        variance = error**2 + slope * max(0.0, abs(end) - abs(value))
         assert (value - end) ** 2 == pytest.approx(z * z * variance)
     assert low < value < high
+    # 0 is left out just where the normal p-value is below 0.05: no slope is in it.
+    assert (low <= 0 <= high) == (abs(value) <= z * error)
+
+
+def _mean_model(count, others, seed):
+    """Sets of tiny spread about far-off means: the distance is that of the means."""
+    rng = np.random.default_rng(seed)
+    spread = np.array([1.0, 0.5, 0.2, 0.1])
+    x = rng.standard_normal((count, 4)) * spread
+    return x, [rng.standard_normal((n, 4)) * spread + shift for n, shift in others]
+
+
+@pytest.mark.parametrize("counts", [(60, 60), (40, 90)])
+@pytest.mark.parametrize("largest_half", [500, 12], ids=["whole", "capped"])
+def test_swapped_halves_show_the_noise_of_sets_of_one_distribution(counts, largest_half):
+    """Against the spread over data sets, at a true distance whose own part is most of it."""
+    values, noises = [], []
+    for seed in range(60):
+        real, others = _mean_model(50, [(n, 0.8) for n in counts], seed)
+        splits = SharedSplits(real, others, replicates=24, seed=seed, largest_half=largest_half)
+        found = splits.difference(0, 1)
+        values.append(found.value)
+        noises.append(found.noise)
+        assert found.standard_error >= found.noise
+    expected = math.sqrt(np.mean(np.square(noises)))
+    assert expected == pytest.approx(np.std(values), rel=0.35)  # 3.5 errors of a spread from 60
+
+
+def test_swapping_leaves_out_what_the_sets_differ_by():
+    """Means far apart in a direction without spread: the difference is sure, swapping adds none."""
+    real, (near, far) = _mean_model(40, [(40, 0.0), (40, 0.0)], 3)
+    real, near = (np.hstack([x, np.zeros((40, 1))]) for x in (real, near))
+    far = np.hstack([far, np.full((40, 1), 3.0)])
+    splits = SharedSplits(real, [near, far], replicates=30)
+    found = splits.difference(0, 1)
+    assert found.value == pytest.approx(-9, abs=1)
+    assert found.noise < 0.6
+    assert found.p_value < 1e-6
+
+
+def test_shared_splits_are_the_functions_of_two_sets():
+    real, first, second = (_gaussian(s, 20, mean=0.2 * s) for s in range(3))
+    shared = SharedSplits(real, [first, second], replicates=10, seed=4)
+    assert shared.difference(0, 1) == paired_difference(real, first, second, replicates=10, seed=4)
+    alone = SharedSplits(real, [first], replicates=10, seed=4)
+    assert alone.fid() == debiased_fid(real, first, replicates=10, seed=4)
+    there, back = shared.difference(0, 1), shared.difference(1, 0)
+    assert (back.value, back.low, back.high) == pytest.approx(
+        (-there.value, -there.high, -there.low), rel=1e-9
+    )
+    with pytest.raises(StatisticsError, match="3 third generated images"):
+        SharedSplits(real, [first, second, first[:3]])
 
 
 def test_constant_features_have_a_defined_answer():

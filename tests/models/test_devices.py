@@ -7,7 +7,7 @@ import sys
 import keras
 import pytest
 
-from fid_med.errors import DataError
+from fid_med.errors import SettingError
 from fid_med.models import devices
 
 # Run on as many logical CPUs as argv[1] says, in the precisions behind it; prints what a network
@@ -104,7 +104,7 @@ def test_mixed_precision_computes_nearly_the_same_and_keeps_float32(one):
 
 def test_more_gpus_than_there_are_is_an_error(monkeypatch):
     monkeypatch.setattr(devices, "visible_gpus", lambda: [])
-    with pytest.raises(DataError, match="num_gpus 2: 0 GPUs are visible"):
+    with pytest.raises(SettingError, match="num_gpus 2: 0 GPUs are visible"):
         devices.make_strategy(2)
     for number in (None, 0, 1):
         assert devices.make_strategy(number).num_replicas_in_sync == 1

@@ -79,6 +79,23 @@ def test_preprocessing_is_part_of_the_fingerprint(small_extractor):
         assert load_extractor("random", **options).fingerprint != small_extractor.fingerprint
 
 
+def test_precision_is_part_of_name_and_fingerprint(small_extractor, phantoms):
+    lower = load_extractor("random", image_size=75, precision="bfloat16")
+    assert lower.name == "random in bfloat16"
+    assert lower.fingerprint != small_extractor.fingerprint
+    images = phantoms[0][:3]
+    expected, obtained = small_extractor.extract(images), lower.extract(images)
+    assert obtained.dtype == np.float32
+    assert 1e-4 < np.abs(obtained - expected).max() / expected.max() < 0.2
+    with pytest.raises(ExtractorError, match="precision 'half': expected float32, bfloat16"):
+        load_extractor("random", precision="half")
+
+
+def test_float32_is_what_it_is_without_asking(small_extractor):
+    asked = load_extractor("random", image_size=75, precision="float32")
+    assert (asked.name, asked.fingerprint) == ("random", small_extractor.fingerprint)
+
+
 def test_saved_extractor_comes_back_with_all_it_carries(saved, small_extractor, phantoms):
     path, fingerprint = saved
     loaded = load_extractor(path)

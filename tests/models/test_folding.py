@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from fid_med.models import folding, ttur
 from fid_med.models import ttur_stand_in as stand_in
@@ -98,3 +99,32 @@ def test_the_2015_network_runs_as_it_is(tmp_path):
     obtained = extractor.extract_batch(pixels)
     assert extractor._folded is network
     assert furthest(obtained, np.asarray(network(pixels, training=False))) < 1e-6
+
+
+@pytest.mark.parametrize(
+    "normalisation", [keras.layers.BatchNormalization, ttur._NormalisationRelu], ids=["bn", "2015"]
+)
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_lower_precision_is_in_the_convolutions_alone(normalisation, precision):
+    network = small_network(normalisation)
+    lowered = folding.folded(network, precision)
+    traced = tf.function(lambda x: lowered(x, training=False)).get_concrete_function(PIXELS)
+    convolutions = [op for op in traced.graph.get_operations() if op.type == "Conv2D"]
+    assert [op.outputs[0].dtype.name for op in convolutions] == [precision] * 2
+    expected, obtained = np.asarray(network(PIXELS)), np.asarray(traced(PIXELS))
+    assert obtained.dtype == np.float32
+    assert 1e-6 < furthest(obtained, expected) < 2e-2
+    # The network itself stays as it was.
+    assert {layer.compute_dtype for layer in network.layers} == {"float32"}
+    assert furthest(network(PIXELS), expected) == 0
+
+
+def test_a_users_own_policy_changes_no_feature():
+    network = small_network(keras.layers.BatchNormalization)
+    expected = np.asarray(network(PIXELS))
+    keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        obtained = folding.folded(network)(PIXELS)
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    assert furthest(obtained, expected) < 1e-6

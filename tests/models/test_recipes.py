@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fid_med.errors import DataError
+from fid_med.errors import SettingError
 from fid_med.models import auxiliary, inception, recipes
 from fid_med.models.objectives import Objective
 from fid_med.models.recipes import TrainingConfig
@@ -93,12 +93,12 @@ def test_clipping_cuts_the_norm_over_all_variables():
     ],
 )
 def test_senseless_configurations_are_refused(fields, message):
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(SettingError, match=message):
         TrainingConfig(**fields)
 
 
 def test_transfer_by_sgd_wants_a_learning_rate():
-    with pytest.raises(DataError, match="--learning_rate"):
+    with pytest.raises(SettingError, match="--learning_rate"):
         TrainingConfig(optimizer="sgd").resolved()
     assert TrainingConfig(optimizer="sgd", learning_rate=0.01).resolved().learning_rate == 0.01
 

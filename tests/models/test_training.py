@@ -9,11 +9,13 @@ import signal
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
+from fid_med import training_output
 from fid_med.data.layouts import phantom
 from fid_med.data.phantom import phantom_set
-from fid_med.errors import DataError, UnreadableImageError
+from fid_med.errors import DataError, SettingError, UnreadableImageError
 from fid_med.evaluation import compute_fid
 from fid_med.metrics import classification
 from fid_med.models import epochs, inception, training
@@ -138,8 +140,11 @@ def test_files_say_what_happened(run, images):
     assert list((folder / "tensorboard").iterdir())
     with Image.open(folder / "augmentation.png") as picture:
         assert np.asarray(picture.convert("L")).std() > 20
-    parts = [row["split"] for row in csv.DictReader((folder / "splits.csv").open())]
-    assert parts == list(result.splits)
+    rows = list(csv.DictReader((folder / "splits.csv").open()))
+    assert [row["split"] for row in rows] == list(result.splits)
+    assert [row["patient"] for row in rows] == images.patients
+    assert [row["label"] for row in rows] == [images.classes[label] for label in images.labels]
+    assert written["auxiliary_weight"] is None
     assert str(folder.parent) not in (folder / "training.json").read_text()
 
 
@@ -179,6 +184,7 @@ def test_scratch_trains_every_layer_and_leaves_no_auxiliary_head(images, tmp_pat
     assert float(row["auxiliary_loss"]) == pytest.approx(result.history[0]["auxiliary_loss"])
     assert 0.5 < float(row["auxiliary_loss"]) < 10
     assert float(row["learning_rate"]) == 0.045
+    assert json.loads((tmp_path / "training.json").read_text())["auxiliary_weight"] == 0.3
     for name in ("extractor.keras", "classifier.keras"):
         model = keras.models.load_model(tmp_path / name)
         assert not [layer.name for layer in model.layers if layer.name.startswith("auxiliary")]
@@ -191,14 +197,14 @@ class Stop(Exception):
     pass
 
 
-def raise_after(monkeypatch, what, count):
-    """Lets `what` happen at the end of training step number `count` of the blocks."""
+def raise_after(monkeypatch, what, number):
+    """Lets `what` happen at the end of training step number `number` of the blocks."""
     step, seen = epochs.Projection.after_step, []
 
-    def after_step(self):
-        step(self)
+    def after_step(self, count):
+        step(self, count)
         seen.append(None)
-        if len(seen) == count:
+        if len(seen) == number:
             what()
 
     monkeypatch.setattr(epochs.Projection, "after_step", after_step)
@@ -238,6 +244,53 @@ def test_a_run_that_is_terminated_goes_on_to_the_same_result(
         check_output_dir(tmp_path, overwrite=False)
 
 
+def test_a_log_that_cannot_be_written_is_told_with_how_to_go_on(
+    images, start, tmp_path, monkeypatch
+):
+    add = epochs.EpochLog.add
+
+    def full(self, row):
+        if row["phase"] == "top":
+            raise OSError(28, "No space left on device")
+        add(self, row)
+
+    config = dataclasses.replace(CONFIG, weights=str(start), epochs=1)
+    monkeypatch.setattr(epochs.EpochLog, "add", full)
+    with pytest.raises(DataError, match=r"No space left.*to go on after epoch 1 of top") as error:
+        train(images, config, tmp_path)
+    assert "\n" not in str(error.value)
+    assert CheckpointStore(tmp_path).load().epoch == 1
+
+
+def test_tensorboards_full_disk_is_one_line(tmp_path, monkeypatch):
+    def full(name, value):
+        message = "{{node x}} y.v2; No space left\n\tFailed to flush"
+        raise tf.errors.ResourceExhaustedError(None, None, message)
+
+    log = epochs.EpochLog(tmp_path)
+    monkeypatch.setattr(epochs, "write_scalar", full)
+    with pytest.raises(OSError, match=r"cannot be written \(y\.v2; No space left\)$"):
+        log.add(dict.fromkeys(epochs.COLUMNS, 1.0))
+    assert (tmp_path / "history.csv").exists()
+
+
+def test_results_that_cannot_be_written_cost_no_training(run, images, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    store = CheckpointStore(tmp_path)
+    store.save(Checkpoint({}, "00" * 16, np.zeros(60, np.uint64), "top", 2, (0, (0, 0)), [], 1))
+    monkeypatch.setattr(training_output, "save_extractor", full)
+    with pytest.raises(DataError, match=r"No space left .*give the same command again$"):
+        write_training(tmp_path, run[1], images, CONFIG, {})
+    assert store.path.exists()
+    check_output_dir(tmp_path, overwrite=False)
+    monkeypatch.undo()
+    write_training(tmp_path, run[1], images, CONFIG, {})
+    assert not store.path.exists()
+    assert (tmp_path / "training.json").exists()
+
+
 def test_overwrite_starts_over_where_the_settings_differ(images, tmp_path, monkeypatch):
     store = CheckpointStore(tmp_path)
     store.save(
@@ -263,12 +316,16 @@ def test_divergence_is_told_and_names_the_mend():
 
 
 def test_projected_time(capsys, monkeypatch):
-    clock = iter([100.0, 108.0])
-    monkeypatch.setattr(epochs.time, "perf_counter", lambda: next(clock))
-    projection = epochs.Projection("all", images=36808, steps=1151, epochs=100)
-    for _ in range(20):
-        projection.after_step()
-    # Four steps in eight seconds, 115,100 steps.
+    now = 100.0
+    monkeypatch.setattr(epochs.time, "perf_counter", lambda: now)
+    projection = epochs.Projection("all", images=36808, epochs=100)
+    for epoch in [(32, 60), (32, 2), (8, 0.5)], [(32, 2), (24, 1.5)], [(32, 9)] * 20:
+        now += 1000  # validation between epochs
+        projection.begin_epoch()
+        for count, seconds in epoch:
+            now += seconds
+            projection.after_step(count)
+    # The first step, which builds the graph, does not count: 96 images in 6 seconds.
     assert capsys.readouterr().err == (
         "all: 16.0 images/s; 100 epochs of 36808 images take 2.7 days at most, validation not "
         "counted\n"
@@ -328,7 +385,7 @@ def test_unreadable_training_image_is_named(images, tmp_path):
     ],
 )
 def test_senseless_configurations_are_refused(change, message):
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(SettingError, match=message):
         dataclasses.replace(CONFIG, **change)
 
 

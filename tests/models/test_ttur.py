@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from fid_med.benchmark.weights import torch_arrays
 from fid_med.data.datasets import phantom
 from fid_med.errors import ExtractorError
 from fid_med.models import ttur, ttur_graph
@@ -362,7 +363,36 @@ def test_load_extractor_takes_the_graph(graph_def, save):
     antialiased = load_extractor(path, resize="antialias")
     assert antialiased.fingerprint != extractor.fingerprint
     assert len(antialiased.warnings) == len(extractor.warnings) + 1
+    said = load_extractor(path, precision="bfloat16").warnings[-1]
+    assert said == f"{path.name} in bfloat16: published FIDs are computed in float32"
     with pytest.raises(ExtractorError, match="299 x 299 alone"):
         load_extractor(path, image_size=128)
     with pytest.raises(ExtractorError, match="is not trained"):
         train(phantom.load(20, 80), TrainingConfig(weights=str(path), image_size=299), path.parent)
+
+
+@pytest.mark.parametrize("scale", [True, False])
+def test_every_weight_has_a_name_of_pytorchs(graph_def, save, scale):
+    arrays = torch_arrays(save(stand_in.with_scale(graph_def, scale)))
+    # All but the two of the input's scaling; 94 convolutions of 5 arrays, and the classifier.
+    constants = [x for x in stand_in.constants(graph_def).values() if x.ndim]
+    assert len(arrays) == len(constants) == 94 * 5 + 2
+    assert sum(x.size for x in arrays.values()) == sum(x.size for x in constants)
+    assert arrays["Mixed_7c.branch3x3dbl_3b.conv.weight"].shape == (384, 384, 3, 1)
+    assert arrays["fc.weight"].shape == (1008, 2048)
+    gammas = np.concatenate([x for name, x in arrays.items() if name.endswith("bn.weight")])
+    assert (gammas == 1).all() != scale
+
+
+def test_normalisation_and_relu_are_one_op_in_the_graphs_order():
+    rng = np.random.default_rng(0)
+    pixels = rng.normal(3, 2, (2, 5, 5, 16)).astype(np.float32)
+    mean, scale, beta = (rng.normal(size=16).astype(np.float32) for _ in range(3))
+    layer = ttur._NormalisationRelu(name="norm")
+    layer.build(pixels.shape)
+    layer.set_weights([mean, scale, beta])
+    traced = tf.function(layer).get_concrete_function(tf.TensorSpec(pixels.shape))
+    kinds = {op.type for op in traced.graph.get_operations()}
+    assert "FusedBatchNormV3" in kinds, kinds
+    expected = np.maximum((pixels - mean) * scale + beta, 0)
+    assert np.abs(traced(tf.constant(pixels)) - expected).max() <= 3e-7 * expected.max()

@@ -16,13 +16,15 @@ class LabelledFolderConfig(tfds.core.BuilderConfig):
     """One folder; the name tells it from others.
 
     Attributes:
-      labels_csv, patient_regex, label: as for `fid_med.data.layouts.labelled_folder.load`.
+      labels_csv, patient_regex, label, multi_frame: as for
+        `fid_med.data.layouts.labelled_folder.load`.
       several_labels: whether the csv file gives some images several labels.
     """
 
     labels_csv: str | None = None
     patient_regex: str | None = None
     label: str | None = None
+    multi_frame: str = "refuse"
     several_labels: bool = False
 
 
@@ -42,7 +44,11 @@ class LabelledFolder(LabelledBuilder):
     def _images(self, dl_manager):
         config = self.builder_config
         images = labelled_folder.load(
-            dl_manager.manual_dir, config.patient_regex, config.labels_csv, config.label
+            dl_manager.manual_dir,
+            config.patient_regex,
+            config.labels_csv,
+            config.label,
+            config.multi_frame,
         )
         if images.multi_label != config.several_labels:
             raise DataError(

@@ -8,7 +8,7 @@ import numpy as np
 
 from fid_med.data import dicom
 from fid_med.data.images import list_images, read_image
-from fid_med.data.labelled import LabelledImages, number_labels
+from fid_med.data.labelled import LabelledImages, number_labels, single_out
 from fid_med.data.layouts.tables import read_rows, refuse
 from fid_med.data.patients import patients_of
 from fid_med.errors import DataError
@@ -36,7 +36,8 @@ def load(
       folder: path; without a csv file, images directly in it are an error.
       patient_regex: finds the patient in a file's name, as for `patients_of`.
       labels_csv: path of the csv file.
-      label: the column to learn, by default `label`.
+      label: the column to learn, by default `label`; or, where that column gives images several
+        labels, one of them, to be learned alone.
       multi_frame: of DICOM files, as for `list_images`; the frames of a file stay on one side.
 
     Raises:
@@ -52,16 +53,16 @@ def load(
                 "file given by --labels_csv, or leave --label out"
             )
         cells, patients, studies = _folders(folder, names), None, None
+        labels, classes = number_labels(cells)
     else:
-        names, cells, patients, studies = _columns(
-            pathlib.Path(labels_csv), folder, names, label or "label"
+        names, labels, classes, patients, studies = _columns(
+            pathlib.Path(labels_csv), folder, names, label
         )
     if patient_regex and patients:
         raise DataError(f"{labels_csv}: has a column patient; leave --patient_regex out")
     files = [_file(folder, name) for name in names]
     if studies is None and files != names:
         studies = files
-    labels, classes = _labels(cells)
     return LabelledImages(
         name=folder.absolute().name,
         names=names,
@@ -100,11 +101,9 @@ def _labels(cells):
 def _columns(table, folder, images, label):
     rows = read_rows(table)
     header = rows[0][1] if rows else []
-    if "path" not in header or label not in header:
-        raise DataError(
-            f"{table}: the first line must name the columns, path and {label} among them; it "
-            f"reads {','.join(header)!r}"
-        )
+    column = label if label in header else "label"
+    if "path" not in header or column not in header:
+        raise _lacks_column(table, label or column, header)
     refuse(
         table,
         f"have not the {len(header)} cells of the first line",
@@ -112,7 +111,7 @@ def _columns(table, folder, images, label):
     )
     rows = [(line, dict(zip(header, row, strict=True))) for line, row in rows[1:]]
     files = {name: _file(folder, name) for name in images}
-    of_path = _by_path(table, folder, files.values(), rows, label)
+    of_path = _by_path(table, folder, files.values(), rows, column)
     unnamed = [name for name in images if files[name] not in of_path]
     if unnamed:
         warn(
@@ -121,14 +120,25 @@ def _columns(table, folder, images, label):
         )
     names = [name for name in images if files[name] in of_path]
     rows = [of_path[files[name]] for name in names]
-    cells = [row[label] for row in rows]
+    labels, classes = _labels([row[column] for row in rows])
+    if label not in (None, column):
+        if labels.ndim == 1:
+            raise _lacks_column(table, label, header)
+        labels, classes = single_out(labels, classes, label, table)
     patients, studies = (
         [row[column] for row in rows] if column in header else None
         for column in ("patient", "study")
     )
     if studies and patients:  # a study's name may be unique for its patient alone
         studies = [f"{patient}/{study}" for patient, study in zip(patients, studies, strict=True)]
-    return names, cells, patients, studies
+    return names, labels, classes, patients, studies
+
+
+def _lacks_column(table, column, header):
+    return DataError(
+        f"{table}: the first line must name the columns, path and {column} among them; it reads "
+        f"{','.join(header)!r}"
+    )
 
 
 def _by_path(table, folder, files, rows, label):

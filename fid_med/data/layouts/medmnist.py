@@ -10,7 +10,7 @@ import numpy as np
 
 from fid_med.data.download import fetch
 from fid_med.data.images import check_pixels
-from fid_med.data.labelled import LabelledImages
+from fid_med.data.labelled import LabelledImages, single_out
 from fid_med.data.layouts.medmnist_facts import SETS, SIZES, md5, url
 from fid_med.errors import DataError, reason_of
 
@@ -99,8 +99,12 @@ def _arrays(path):
     if not path.is_file():
         raise DataError(f"{path}: no such file; expected MedMNIST's npz, such as breastmnist.npz")
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = {key: _array(archive, key) for key in _KEYS if key in archive.files}
+        with path.open("rb") as file:
+            if file.read(2) != b"PK":  # else np.load advises to unpickle it
+                raise ValueError("it is no zip file")
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as archive:
+                arrays = {key: _array(archive, key) for key in _KEYS if key in archive.files}
     except Exception as error:  # a damaged zip or array header raises nearly anything
         raise DataError(f"{path}: cannot be read as npz ({reason_of(error)})") from None
     missing = [key for key in _KEYS if key not in arrays]
@@ -148,6 +152,4 @@ def _classes(labels, names, path, label):
     classes = tuple(names) if len(names) == columns else tuple(str(i) for i in range(columns))
     if label is None:
         return labels, classes
-    if label not in classes:
-        raise DataError(f"label {label!r}: {path.name} knows {', '.join(classes)}")
-    return labels[:, classes.index(label)].astype(np.int64), (f"no {label}", label)
+    return single_out(labels, classes, label, path.name)
