@@ -90,8 +90,12 @@ def _end(status, message):
 
 
 def load_tensorflow() -> None:
-    """Imports TensorFlow without its start-up chatter, which would bury the lines that matter."""
+    """Imports TensorFlow without its start-up chatter, which would bury the lines that matter.
+
+    Keras runs on it, whatever the machine's `keras.json` and KERAS_BACKEND are set to.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ["KERAS_BACKEND"] = "tensorflow"
     # Keras imports it, and on a machine's first use it tells of its fonts.
     logging.getLogger("matplotlib").setLevel(logging.WARNING)
     with sifted_stderr():
@@ -99,3 +103,7 @@ def load_tensorflow() -> None:
 
         # Devices are looked for on first use; better now, while stderr is held.
         tensorflow.config.list_physical_devices()
+
+        from fid_med.models.keras_settings import set_plain
+
+        set_plain()

@@ -125,7 +125,8 @@ def compute_fid(
                 cache_dir=cache_dir,
             )
     statistics = (done["real"].statistics, done["generated"].statistics)
-    warnings = [line for name in sides if name != "training" for line in done[name].warnings]
+    warnings = list(loaded.warnings) if loaded else []
+    warnings += [line for name in sides if name != "training" for line in done[name].warnings]
     warnings += check_comparable(*statistics)
     warnings += _small_sample_warnings([done["real"].side, done["generated"].side])
     features = {name: _feature_set(done[name], sides[name], name, multi_frame) for name in done}

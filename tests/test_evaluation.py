@@ -113,6 +113,12 @@ def test_result_says_what_was_done(halves, small_extractor, capsys):
     assert "fewer than 2048" in err
 
 
+def test_what_an_extractor_warns_of_is_said(halves, small_extractor, capsys, monkeypatch):
+    monkeypatch.setattr(small_extractor, "warnings", ("no published network",))
+    assert compute_fid(*halves, small_extractor).warnings[0] == "no published network"
+    assert "warning: no published network\n" in capsys.readouterr().err
+
+
 def test_unreadable_image_is_named_or_counted(halves, small_extractor, write_images):
     folder = write_images("real", halves[0])
     whole = (folder / "003.png").read_bytes()

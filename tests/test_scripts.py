@@ -40,6 +40,20 @@ def assert_one_line(process, status, *words):
     assert "FID:" not in process.stdout
 
 
+def test_keras_runs_on_tensorflow_whatever_the_machine_is_set_to(tmp_path):
+    (tmp_path / "keras.json").write_text(
+        '{"backend": "jax", "image_data_format": "channels_first"}'
+    )
+    for name in ("a.png", "b.png"):
+        Image.new("L", (8, 8)).save(tmp_path / name)
+    (tmp_path / "graph.pb").write_bytes(b"<html>")
+    process = run(
+        COMPUTE_FID, tmp_path, tmp_path, f"--extractor={tmp_path}/graph.pb",
+        KERAS_BACKEND="jax", KERAS_HOME=str(tmp_path),
+    )  # fmt: skip
+    assert_one_line(process, 1, "graph.pb: no GraphDef")
+
+
 @pytest.fixture
 def statistics_file(tmp_path):
     def write(name, seed=0, **attributes):

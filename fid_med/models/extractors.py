@@ -18,6 +18,7 @@ from fid_med.data.preprocessing import Preprocessing, as_rgb_batch
 from fid_med.errors import ExtractorError, FidMedError, reason_of
 from fid_med.fingerprints import ImageHasher, extractor_fingerprint
 from fid_med.models import folding, inception, ttur, ttur_files
+from fid_med.models.keras_settings import plain_keras
 
 METADATA_MEMBER = "fid_med.json"
 METADATA_FORMAT = 1
@@ -55,6 +56,7 @@ class FeatureExtractor:
       logits: function from features [N, d] to the classifier's logits, float64 [N, K], for the
         Inception Score; of the graph of 2015-12-05 without the bias, as TTUR takes them. None where
         the file holds no softmax classifier.
+      warnings: what the reader of a number by this extractor must know.
       precision: in which the network computes, of `folding.PRECISIONS`; weights and features are
         float32 whatever it is.
     """
@@ -70,6 +72,7 @@ class FeatureExtractor:
         lineage: tuple[dict, ...] = (),
         architecture: str = inception.NETWORK,
         logits: Callable[[np.ndarray], np.ndarray] | None = None,
+        warnings: tuple[str, ...] = (),
         precision: str = "float32",
     ):
         self.name = name
@@ -81,6 +84,7 @@ class FeatureExtractor:
         self.lineage = tuple(lineage)
         self.architecture = architecture
         self.logits = logits
+        self.warnings = tuple(warnings)
         self.precision = precision
         self._folded = None
         self._compiled = {}
@@ -105,6 +109,7 @@ class FeatureExtractor:
             return self.extract_batch(np.repeat(pixels, 2, axis=0))[:1]
         return self.compiled(pixels.dtype)(tf.constant(pixels)).numpy()
 
+    @plain_keras()
     def compiled(self, dtype) -> Callable[[tf.Tensor], tf.Tensor]:
         """The network compiled for pixels uint8 or float32 and batches of any size, made once.
 
@@ -137,6 +142,7 @@ class FeatureExtractor:
         return np.concatenate(features) if features else np.empty((0, self.num_features), "f4")
 
 
+@plain_keras()
 def load_extractor(
     spec,
     *,
@@ -179,6 +185,9 @@ def load_extractor(
     if precision not in (None, "float32"):
         extractor.precision = precision
         extractor.name += f" in {precision}"
+        if extractor.architecture == ttur.NETWORK:
+            said = f"{extractor.name}: published FIDs are computed in float32"
+            extractor.warnings += (said,)
         identity = f"{extractor.fingerprint} {precision}"
         extractor.fingerprint = hashlib.sha256(identity.encode()).hexdigest()
     return extractor
@@ -243,6 +252,7 @@ def _ttur_extractor(path, name, overrides):
         network.fingerprint(preprocessing),
         architecture=ttur.NETWORK,
         logits=network.logits if network.logit_weights is not None else None,
+        warnings=network.warnings(preprocessing),
     )
 
 

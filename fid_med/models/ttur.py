@@ -16,6 +16,7 @@ import tensorflow as tf
 from fid_med.data.preprocessing import Preprocessing
 from fid_med.errors import ExtractorError
 from fid_med.fingerprints import extractor_fingerprint
+from fid_med.models.ttur_files import GRAPH_BYTES
 from fid_med.models.ttur_graph import Graph
 
 NETWORK = "inception_2015_12_05"
@@ -32,6 +33,7 @@ class TTURNetwork:
       name: what results call it.
       model: Keras model from float32 [B, 299, 299, 3], 0..255, resized as `PREPROCESSING` says,
         to float32 [B, 2048], the graph's `pool_3`.
+      size: bytes of the GraphDef; the published one has `ttur_files.GRAPH_BYTES`.
       arrays: the graph's own weights in the order of the network, the classifier's last.
       logit_weights: float32 [2048, 1008], or None where the file ends at `pool_3`.
       logit_biases: float32 [1008], or None likewise.
@@ -39,6 +41,7 @@ class TTURNetwork:
 
     name: str
     model: keras.Model
+    size: int
     arrays: list[np.ndarray] = dataclasses.field(repr=False)
     logit_weights: np.ndarray | None = dataclasses.field(default=None, repr=False)
     logit_biases: np.ndarray | None = dataclasses.field(default=None, repr=False)
@@ -46,6 +49,21 @@ class TTURNetwork:
     def fingerprint(self, preprocessing: Preprocessing = PREPROCESSING) -> str:
         """sha256 of the weights and of how images are prepared."""
         return extractor_fingerprint(NETWORK, self.arrays, preprocessing.to_dict())
+
+    def warnings(self, preprocessing: Preprocessing = PREPROCESSING) -> tuple[str, ...]:
+        """Why a FID by this file, of images prepared like this, is no published one."""
+        found = []
+        if self.size != GRAPH_BYTES:
+            found.append(
+                f"{self.name}: {self.size:,} bytes where the published graph has {GRAPH_BYTES:,}: "
+                "another file, whose FIDs are not comparable with published ones"
+            )
+        if preprocessing != PREPROCESSING:
+            found.append(
+                f"{self.name}: images resized by {preprocessing.resize}, {preprocessing.aspect}, "
+                f"where published FIDs take {PREPROCESSING.resize}, {PREPROCESSING.aspect}"
+            )
+        return tuple(found)
 
     def logits(self, features: np.ndarray, biases: bool = False) -> np.ndarray:
         """The classifier's logits.
@@ -87,6 +105,7 @@ def load_network(path, name: str | None = None) -> TTURNetwork:
     return TTURNetwork(
         name=name or os.path.basename(path),
         model=keras.Model(pixels, features, name=NETWORK),
+        size=graph.size,
         arrays=[*builder.arrays, *classifier],
         logit_weights=weights,
         logit_biases=biases,

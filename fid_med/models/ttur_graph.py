@@ -59,6 +59,10 @@ class Graph:
     Args:
       path: a `.pb` file, or a tar archive with `classify_image_graph_def.pb` inside.
 
+    Attributes:
+      path: as given.
+      size: bytes of the GraphDef, unpacked.
+
     Raises:
       ExtractorError: an unreadable or truncated file, two nodes of one name.
     """
@@ -66,7 +70,9 @@ class Graph:
     def __init__(self, path):
         self.path = path
         self._nodes = {}
-        for node in _parse(path).node:
+        data = read_graph(path)
+        self.size = len(data)
+        for node in _parse(path, data).node:
             if node.name in self._nodes:
                 self._refuse(node.name, "is there twice")
             self._nodes[node.name] = node
@@ -81,12 +87,12 @@ class Graph:
           source: the node whose output is fed, float32 [1, H, W, 3], 0..255.
           size: height and width that it is resized to.
         """
-        resize = self._node("ResizeBilinear", "ResizeBilinear", [source])
+        resize = self._node("ResizeBilinear", "ResizeBilinear", [source, None])
         self._check_attributes(resize, T=_FLOAT, align_corners=False, half_pixel_centers=False)
         self._check_constant(resize, 1, [size, size])
-        self._node("Sub", "Sub", ["ResizeBilinear"], T=_FLOAT)
+        self._node("Sub", "Sub", ["ResizeBilinear", None], T=_FLOAT)
         self._check_constant(self._nodes["Sub"], 1, 128.0)
-        self._node("Mul", "Mul", ["Sub"], T=_FLOAT)
+        self._node("Mul", "Mul", ["Sub", None], T=_FLOAT)
         self._check_constant(self._nodes["Mul"], 1, 1 / 128)
         return "Mul"
 
@@ -108,10 +114,12 @@ class Graph:
         )
         scaled = self._attribute(batchnorm, "scale_after_normalization")
         epsilon = self._attribute(batchnorm, "variance_epsilon")
-        if epsilon is None or np.float32(epsilon) != np.float32(EPSILON):
-            self._refuse(norm, f"variance_epsilon is {epsilon}, expected {EPSILON}")
+        if not isinstance(epsilon, float) or np.float32(epsilon) != np.float32(EPSILON):
+            self._refuse(norm, f"variance_epsilon is {_shown(epsilon)}, expected {EPSILON}")
         if not isinstance(scaled, bool):
-            self._refuse(norm, f"scale_after_normalization is {scaled}, expected True or False")
+            self._refuse(
+                norm, f"scale_after_normalization is {_shown(scaled)}, expected True or False"
+            )
         self._node(
             f"{scope}/Conv2D",
             "Conv2D",
@@ -155,7 +163,7 @@ class Graph:
         product = self._node(
             name, "MatMul", [None, weights], T=_FLOAT, transpose_a=False, transpose_b=False
         )
-        self._node(self._source(product, 0), "Reshape", [source], T=_FLOAT)
+        self._node(self._source(product, 0), "Reshape", [source, None], T=_FLOAT)
 
     def weights(self, name, shape) -> np.ndarray:
         """A float32 constant of a shape, every number finite."""
@@ -165,15 +173,15 @@ class Graph:
         return array
 
     def _node(self, name, op, sources, **attributes):
-        """A node that must be of an op, fed by these nodes (None: by any), with these attributes.
-
-        An op with more inputs than `sources` has them checked by its own caller.
-        """
+        """A node of this op, fed by these nodes alone (None: by any), with these attributes."""
         node = self._nodes.get(name)
         if node is None:
             self._refuse(name, "is missing")
         if node.op != op:
             self._refuse(name, f"is a {node.op}, expected {op}")
+        inputs = len(_data_inputs(node))
+        if inputs != len(sources):
+            self._refuse(name, f"has {inputs} inputs, expected {len(sources)}")
         for index, wanted in enumerate(sources):
             found = self._source(node, index)
             if wanted is not None and found != wanted:
@@ -185,7 +193,7 @@ class Graph:
         """Name of the node that feeds a data input, past what hands its input on."""
         seen = set()
         while True:
-            inputs = [x for x in node.input if not x.startswith("^")]
+            inputs = _data_inputs(node)
             if index >= len(inputs):
                 self._refuse(node.name, f"has {len(inputs)} inputs, expected more than {index}")
             name, _, output = inputs[index].partition(":")
@@ -203,8 +211,7 @@ class Graph:
         for key, expected in wanted.items():
             found = self._attribute(node, key)
             if found != expected:
-                shown = "missing" if found is None else found
-                self._refuse(node.name, f"{key} is {shown}, expected {expected}")
+                self._refuse(node.name, f"{key} is {_shown(found)}, expected {expected}")
 
     def _attribute(self, node, key):
         """An attribute as a Python value, its default where the file lacks it, else None."""
@@ -240,13 +247,20 @@ class Graph:
 
     def _refuse(self, name, why):
         raise ExtractorError(
-            f"{self.path}: node {name} {why}; pool_3 would be another, use the graph in "
+            f"{self.path}: node {name} {why}; features or logits would be others, use the graph in "
             f"{ARCHIVE_NAME}"
         )
 
 
-def _parse(path):
-    data = read_graph(path)
+def _shown(attribute):
+    return "missing" if attribute is None else attribute
+
+
+def _data_inputs(node):
+    return [name for name in node.input if not name.startswith("^")]
+
+
+def _parse(path, data):
     graph_def = tf.compat.v1.GraphDef()
     try:
         graph_def.ParseFromString(data)

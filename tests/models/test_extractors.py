@@ -42,6 +42,37 @@ def test_random_extractor_is_its_seed():
     np.testing.assert_array_equal(first.extract_batch(image), again.extract_batch(image))
 
 
+@pytest.fixture
+def unlike_keras():
+    """Keras set as for other work, in every way that a layer could take over."""
+    settings = keras.config
+    before = settings.dtype_policy(), settings.floatx(), settings.image_data_format()
+    settings.set_floatx("float16")
+    settings.set_image_data_format("channels_first")
+    settings.set_dtype_policy("mixed_float16")
+    yield lambda: (
+        settings.dtype_policy().name,
+        settings.floatx(),
+        settings.image_data_format(),
+    )
+    settings.set_floatx(before[1])
+    settings.set_image_data_format(before[2])
+    settings.set_dtype_policy(before[0])
+
+
+def test_what_keras_is_set_to_changes_no_feature(saved, phantoms, small_extractor, unlike_keras):
+    loaded = load_extractor(saved[0])
+    features = loaded.extract(phantoms[0][:3])
+    assert unlike_keras() == ("mixed_float16", "float16", "channels_first")
+    np.testing.assert_array_equal(features, small_extractor.extract(phantoms[0][:3]))
+
+
+def test_another_backend_is_refused(monkeypatch):
+    monkeypatch.setattr(keras.config, "backend", lambda: "jax")
+    with pytest.raises(ExtractorError, match="Keras runs on jax: fid_med needs TensorFlow"):
+        load_extractor("random")
+
+
 def test_preprocessing_is_part_of_the_fingerprint(small_extractor):
     for change in ({"resize": "tf1"}, {"aspect": "pad"}, {"image_size": 80}):
         options = {"image_size": 75} | change

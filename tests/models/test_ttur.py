@@ -1,5 +1,7 @@
 """The 2015 network: against TensorFlow's own run of a graph of its form, and what it refuses."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -166,6 +168,21 @@ def wire(name, index, source):
     return change
 
 
+def lacking(name, key):
+    def change(graph_def):
+        del stand_in.node_of(graph_def, name).attr[key]
+
+    return change
+
+
+def claim(size):
+    def change(graph_def):
+        tensor = stand_in.node_of(graph_def, "conv_4/conv2d_params").attr["value"].tensor
+        tensor.tensor_shape.dim[0].size = size
+
+    return change
+
+
 def op(name, kind):
     def change(graph_def):
         stand_in.node_of(graph_def, name).op = kind
@@ -191,6 +208,14 @@ def cut_short(graph_def):
 
 def twice(graph_def):
     graph_def.node.add().CopyFrom(stand_in.node_of(graph_def, "conv"))
+
+
+def more_inputs(name, *sources):
+    return lambda graph_def: stand_in.node_of(graph_def, name).input.extend(sources)
+
+
+def no_input(graph_def):
+    del stand_in.node_of(graph_def, "conv_1/control_dependency").input[:]
 
 
 def loop(graph_def):
@@ -254,6 +279,22 @@ REFUSED = {
         constant("conv/batchnorm/moving_variance", np.full(32, -1, "f4")),
         "conv/batchnorm/moving_variance holds negative",
     ),
+    "joins more": (more_inputs("mixed/join", "conv"), "mixed/join has 6 inputs, expected 5"),
+    "more weights": (more_inputs("conv/Conv2D", "conv"), "conv/Conv2D has 3 inputs, expected 2"),
+    "no input": (no_input, "conv_1/control_dependency has 0 inputs"),
+    "one of all scales": (
+        constant("Sub/y", np.full(3, 128, "f4")),
+        "Sub/y has shape .3., expected ..",
+    ),
+    "half": (
+        constant("conv/conv2d_params", np.zeros((3, 3, 3, 32), "f2")),
+        "conv/conv2d_params is not of dtype float32",
+    ),
+    "no stride": (lacking("conv/Conv2D", "strides"), "conv/Conv2D strides is missing"),
+    "no epsilon": (lacking("conv/batchnorm", "variance_epsilon"), "variance_epsilon is missing"),
+    "no scale": (lacking("conv/batchnorm", "scale_after_normalization"), "zation is missing"),
+    "fused": (op("conv/batchnorm", "FusedBatchNorm"), "conv/batchnorm is a FusedBatchNorm"),
+    "huge": (claim(1 << 40), "conv_4/conv2d_params has shape .1099511627776, 3, 80, 192."),
     "twice": (twice, "conv is there twice"),
     "loop": (loop, "(a|b) feeds itself"),
 }
@@ -300,6 +341,15 @@ def test_a_truncated_or_foreign_file_is_refused(graph_def, tmp_path):
         ttur_graph.Graph(tmp_path / "none.pb")
 
 
+def test_what_is_no_published_fid_is_said(network, monkeypatch):
+    (said,) = network.warnings()
+    assert said.startswith(f"{network.name}: {network.size:,} bytes where the published graph has")
+    monkeypatch.setattr(ttur, "GRAPH_BYTES", network.size)
+    assert network.warnings() == ()
+    (said,) = network.warnings(dataclasses.replace(ttur.PREPROCESSING, aspect="pad"))
+    assert "resized by tf1, pad, where published FIDs take tf1, stretch" in said
+
+
 def test_load_extractor_takes_the_graph(graph_def, save):
     path = save(graph_def)
     extractor = load_extractor(path)
@@ -312,6 +362,9 @@ def test_load_extractor_takes_the_graph(graph_def, save):
     assert np.abs(extractor.logits(obtained) - product).max() <= TOLERANCE * np.abs(product).max()
     antialiased = load_extractor(path, resize="antialias")
     assert antialiased.fingerprint != extractor.fingerprint
+    assert len(antialiased.warnings) == len(extractor.warnings) + 1
+    said = load_extractor(path, precision="bfloat16").warnings[-1]
+    assert said == f"{path.name} in bfloat16: published FIDs are computed in float32"
     with pytest.raises(ExtractorError, match="299 x 299 alone"):
         load_extractor(path, image_size=128)
     with pytest.raises(ExtractorError, match="is not trained"):
