@@ -7,6 +7,7 @@ import tempfile
 from absl import flags
 
 from fid_med import cli
+from fid_med.benchmark import CASES
 
 USAGE = """usage: benchmark.py [flags]
 
@@ -15,8 +16,6 @@ Runtime where the interpreter of --peer_python has them, and prints a table for 
 of the median round, rate, how many times as long as ours (median and range over the rounds), and
 how far results are apart. All run one network: the graph of --graph, or a stand-in of its form
 with random weights. Keep the machine idle; the whole run takes about half an hour on 2 cores."""
-
-CASES = ("startup", "network", "pipeline", "command", "frechet", "bootstrap", "growth")
 
 _CASES = flags.DEFINE_list("cases", list(CASES), "What to time, separated by commas.")
 _PEER_PYTHON = flags.DEFINE_string(

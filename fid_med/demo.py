@@ -108,7 +108,13 @@ def run_demo(output_dir, scale: Scale = Scale(), weights: str | None = None) -> 
         "chance": 1 / len(images.classes),
         "images_per_set": scale.compared,
         "fid": distances,
-        "study": _study(output_dir / "study", held_out[: scale.studied], result.extractor, weights),
+        "study": _study(
+            output_dir / "study",
+            held_out[: scale.studied],
+            sets["halves mixed up"][: scale.studied],
+            result.extractor,
+            weights,
+        ),
     }
     write_json(output_dir / "report.json", report)
     _check(report)
@@ -127,7 +133,7 @@ def spoiled(images: np.ndarray) -> dict[str, np.ndarray]:
     return {n: np.clip(np.rint(x), 0, 255).astype(np.uint8) for n, x in as_pixels.items()}
 
 
-def _study(output_dir, images, extractor, weights):
+def _study(output_dir, images, foreign, extractor, weights):
     """Spoils phantoms step by step; returns each extractor's verdict and what it rests on."""
     from fid_med.models.extractors import load_extractor
     from fid_med.report import write_report
@@ -144,7 +150,7 @@ def _study(output_dir, images, extractor, weights):
             note="Procedural phantoms, not patients: this page shows what a study looks like, and "
             "nothing about radiographs. Contamination is by phantoms with halves mixed up.",
         ),
-        contamination=spoiled(images)["halves mixed up"],
+        contamination=foreign,
     )
     write_report(result, output_dir)
     return {name: f"{verdict}. {text}" for name, verdict, text in verdict_lines(result.record)}

@@ -316,11 +316,10 @@ def _difference(comparison):
 
 def _directions(real, generated, real_places=None, generated_places=None) -> list[dict]:
     """`directions` as JSON types, of all images or of those at these places of their sides."""
-    sides = []
-    for features, places in ((real, real_places), (generated, generated_places)):
-        places = np.arange(len(features)) if places is None else places
-        sides.append((features[places], places))
-    (real, real_places), (generated, generated_places) = sides
+    if real_places is None:
+        real_places, generated_places = np.arange(len(real)), np.arange(len(generated))
+    else:
+        real, generated = real[real_places], generated[generated_places]
     return [
         {
             "share": row.share,

@@ -1,15 +1,15 @@
 """That contenders are timed alternately and compared rightly; nothing is said of real seconds."""
 
+import functools
 import json
 import os
-import pathlib
 import stat
-import subprocess
 import sys
 
 import keras
 import numpy as np
 import pytest
+from script_runs import ROOT, run_script
 
 from fid_med.benchmark import case_commands, case_network, case_numbers, running, table
 from fid_med.benchmark.inputs import Inputs, Settings
@@ -20,7 +20,6 @@ from fid_med.errors import DataError, FidMedError
 from fid_med.metrics.frechet import calculate_frechet_distance
 from fid_med.models.extractors import FeatureExtractor
 
-ROOT = pathlib.Path(__file__).parents[1]
 SCRIPT = ROOT / "eval" / "benchmark.py"
 
 
@@ -357,19 +356,12 @@ def test_every_case_is_found():
     assert set(NEEDS) == {"pytorch-fid", "torch-fidelity", "ONNX Runtime"}
 
 
-def run_script(*arguments):
-    return subprocess.run(
-        [sys.executable, SCRIPT, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )
+run_benchmark = functools.partial(run_script, SCRIPT)
 
 
 def test_the_script_prints_and_writes_a_table(tmp_path):
     target = tmp_path / "benchmark.json"
-    done = run_script(
+    done = run_benchmark(
         "--cases=frechet,bootstrap",
         "--dimension=16",
         "--counts=12,30",
@@ -392,7 +384,7 @@ def test_the_script_prints_and_writes_a_table(tmp_path):
     ["--cases=speed", "--cases=", "--counts=many", "--sizes=3", "--growth=", "--rounds=0", "extra"],
 )
 def test_wrong_flags_end_with_status_2_and_one_line(wrong):
-    done = run_script(wrong)
+    done = run_benchmark(wrong)
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.count("\n") == 1
@@ -409,7 +401,7 @@ def test_wrong_flags_end_with_status_2_and_one_line(wrong):
     ],
 )
 def test_wrong_files_end_with_status_1_and_one_line(wrong, word):
-    done = run_script("--cases=pipeline", wrong)
+    done = run_benchmark("--cases=pipeline", wrong)
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert word in done.stderr

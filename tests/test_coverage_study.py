@@ -1,11 +1,9 @@
+import functools
 import json
-import os
-import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from script_runs import ROOT, run_script
 
 from fid_med.errors import DataError, StatisticsError
 from fid_med.metrics.feature_files import save_features
@@ -15,18 +13,8 @@ from fid_med.metrics.uncertainty import debiased_fid, paired_difference
 from fid_med.validation import coverage
 from fid_med.validation.known_distances import SHARES, Gaussians, Mixtures
 
-ROOT = pathlib.Path(__file__).parents[1]
 SCRIPT = ROOT / "eval" / "coverage_study.py"
-
-
-def _run(*arguments):
-    return subprocess.run(
-        [sys.executable, SCRIPT, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )
+_run = functools.partial(run_script, SCRIPT)
 
 
 @pytest.fixture(scope="module")

@@ -43,7 +43,8 @@ def test_demo_fails_where_it_proves_nothing():
 
 def test_the_study_judges_both_networks_and_writes_its_page(phantoms, small_extractor, tmp_path):
     images = phantoms[0][:16]
-    verdicts = demo._study(tmp_path / "study", images, small_extractor, "random")
+    foreign = phantoms[0][16:32]
+    verdicts = demo._study(tmp_path / "study", images, foreign, small_extractor, "random")
     assert list(verdicts) == ["before training", "trained on phantoms"]
     page = (tmp_path / "study" / "report.html").read_text(encoding="utf-8")
     for name, verdict in verdicts.items():

@@ -149,13 +149,18 @@ def test_images_through_every_metric(small_extractor, phantoms, write_images, tm
     assert [path.rsplit("/", 1)[1] for path in written] == ["directions.png", "closest_pairs.png"]
 
 
-def test_classes_are_folders(small_extractor, phantoms, write_images):
+@pytest.fixture
+def class_folders(phantoms, write_images):
+    """Folder of `real` and `generated`: two classes of 8 on each side, and a single wrist."""
     images = phantoms[0]
     for side, start in (("real", 0), ("generated", 16)):
         write_images(f"{side}/elbow", images[start : start + 8])
-        folder = write_images(f"{side}/neck", images[start + 8 : start + 16])
-    write_images("generated/wrist", images[32:33])
-    root = folder.parent.parent
+        write_images(f"{side}/neck", images[start + 8 : start + 16])
+    return write_images("generated/wrist", images[32:33]).parent.parent
+
+
+def test_classes_are_folders(small_extractor, class_folders):
+    root = class_folders
     result = compute_fid(root / "real", root / "generated", small_extractor, per_class=True)
     assert [row["label"] for row in result.by_class] == ["elbow", "neck", "wrist"]
     alone = compute_fid(root / "real/elbow", root / "generated/elbow", small_extractor)
@@ -166,14 +171,8 @@ def test_classes_are_folders(small_extractor, phantoms, write_images):
         compute_fid(root / "real/elbow", root / "generated/elbow", small_extractor, per_class=True)
 
 
-def test_what_differs_is_told_by_class_too(small_extractor, phantoms, write_images, tmp_path):
-    images = phantoms[0]
-    for side, start in (("real", 0), ("generated", 16)):
-        write_images(f"{side}/elbow", images[start : start + 8])
-        folder = write_images(f"{side}/neck", images[start + 8 : start + 16])
-    write_images("generated/wrist", images[32:33])
-    root = folder.parent.parent
-    sides = root / "real", root / "generated"
+def test_what_differs_is_told_by_class_too(small_extractor, class_folders, tmp_path):
+    sides = class_folders / "real", class_folders / "generated"
     result = compute_fid(*sides, small_extractor, per_class=True, metrics=["difference"])
     elbow, neck, wrist = result.by_class
     assert wrist["directions"] == []

@@ -2,31 +2,19 @@
 
 import json
 import os
-import pathlib
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 from PIL import Image
+from script_runs import ROOT
+from script_runs import run_script as run
 
 from fid_med.metrics.statistics import FeatureStatistics
 
-ROOT = pathlib.Path(__file__).parent.parent
 COMPUTE_FID = ROOT / "eval" / "compute_fid.py"
 TRAIN = ROOT / "train" / "train_classifier.py"
-
-
-def run(*arguments, **variables):
-    environment = os.environ | {"PYTHONPATH": str(ROOT)} | variables
-    return subprocess.run(
-        [sys.executable, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env=environment,
-        timeout=300,
-        check=False,
-    )
 
 
 def assert_one_line(process, status, *words):

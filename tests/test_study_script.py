@@ -1,25 +1,12 @@
 """The study's script as its users run it: how it ends, and what it prints."""
 
-import os
-import pathlib
-import subprocess
-import sys
+import functools
 
 import pytest
+from script_runs import ROOT, run_script
 
-ROOT = pathlib.Path(__file__).parent.parent
 SCRIPT = ROOT / "eval" / "disturbance_study.py"
-
-
-def run(*arguments):
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        timeout=300,
-        check=False,
-    )
+run = functools.partial(run_script, SCRIPT)
 
 
 def test_help_shows_the_flags():

@@ -3,13 +3,11 @@
 import dataclasses
 import json
 import os
-import pathlib
-import subprocess
-import sys
 import urllib.error
 
 import numpy as np
 import pytest
+from script_runs import ROOT, run_script
 
 from fid_med.errors import DataError, FidMedError
 from fid_med.models import ttur_files
@@ -26,7 +24,6 @@ from fid_med.validation import (
 )
 from fid_med.validation import inputs as inputs_module
 
-ROOT = pathlib.Path(__file__).parent.parent
 SCRIPT = ROOT / "eval" / "validate_reference.py"
 CHECKS = {check.name: check for check in all_checks()}
 TRAIN, TEST = 25, 12
@@ -397,15 +394,7 @@ def test_statuses_and_counts():
 
 
 def script(tmp_path, *arguments):
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "FID_MED_CACHE": str(tmp_path / "cache")}
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), *arguments],
-        capture_output=True,
-        text=True,
-        env=environment,
-        timeout=300,
-        check=False,
-    )
+    return run_script(SCRIPT, *arguments, FID_MED_CACHE=str(tmp_path / "cache"))
 
 
 def test_the_script_offline_passes_and_counts(tmp_path):

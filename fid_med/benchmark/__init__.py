@@ -5,3 +5,14 @@
 and the `case_*` modules hold what is compared. Programs that are not installed have a row all the
 same, which says so.
 """
+
+# The cases, in the order of a whole run, and the module that holds each.
+CASES = {
+    "startup": "case_commands",
+    "network": "case_network",
+    "pipeline": "case_network",
+    "command": "case_commands",
+    "frechet": "case_numbers",
+    "bootstrap": "case_numbers",
+    "growth": "case_numbers",
+}

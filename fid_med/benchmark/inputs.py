@@ -13,6 +13,7 @@ from PIL import Image
 from fid_med import cli
 from fid_med.benchmark.peers import Peers
 from fid_med.errors import DataError, ExtractorError
+from fid_med.validation.known_distances import Gaussians
 
 SIDES = ("real", "generated")
 
@@ -156,8 +157,8 @@ class Inputs:
         radiographs do."""
         dimension = dimension or self.settings.dimension
         rng = np.random.default_rng([count, dimension])
-        scale = (1 + np.arange(dimension) / 3) ** -1.0
-        sides = [rng.standard_normal((count, dimension)) * scale for _ in SIDES]
+        population = Gaussians(dimension)
+        sides = [population.sample("zero", count, rng) for _ in SIDES]
         turned = np.linalg.qr(rng.standard_normal((dimension, min(dimension, 64))))[0]
         return tuple(
             # A reflection of some directions, so that no covariance is diagonal.

@@ -36,24 +36,29 @@ def versions():
     return found
 
 
+def pytorch_fid_inception(weights):
+    """pytorch-fid's module of the network, which would download its own weights otherwise."""
+    import torch
+    from pytorch_fid import inception
+
+    inception.load_state_dict_from_url = lambda *_, **__: torch.load(weights)
+    return inception
+
+
 def pytorch_fid_network(weights):
     """pytorch-fid's network, fed pixels that are already resized and scaled."""
-    import pytorch_fid.inception
-    import torch
-
-    # It would download its own weights otherwise.
-    pytorch_fid.inception.load_state_dict_from_url = lambda *_, **__: torch.load(weights)
-    network = pytorch_fid.inception.InceptionV3([3], resize_input=False, normalize_input=False)
+    network = pytorch_fid_inception(weights).InceptionV3(
+        [3], resize_input=False, normalize_input=False
+    )
     return network.eval()
 
 
 def command(program, weights, real, generated):
     """A program's own whole job, with the settings it has by default."""
     if program == "pytorch-fid":
-        import torch
-        from pytorch_fid import fid_score, inception
+        from pytorch_fid import fid_score
 
-        inception.load_state_dict_from_url = lambda *_, **__: torch.load(weights)
+        pytorch_fid_inception(weights)
         workers = min(8, len(os.sched_getaffinity(0)))
         value = fid_score.calculate_fid_given_paths([real, generated], 50, "cpu", 2048, workers)
     else:

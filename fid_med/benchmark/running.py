@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Iterator, Sequence
 
 from fid_med import cli
+from fid_med.benchmark import CASES
 from fid_med.benchmark.inputs import Inputs, Settings
 from fid_med.benchmark.peers import Peers
 from fid_med.benchmark.table import Measurement
@@ -33,10 +34,4 @@ def _case(name):
     # Loaded when its turn comes: what needs no TensorFlow must not wait for it.
     if name in ("network", "pipeline", "growth"):
         cli.load_tensorflow()
-    home = {
-        "network": "case_network",
-        "pipeline": "case_network",
-        "startup": "case_commands",
-        "command": "case_commands",
-    }.get(name, "case_numbers")
-    return getattr(importlib.import_module(f"fid_med.benchmark.{home}"), name)
+    return getattr(importlib.import_module(f"fid_med.benchmark.{CASES[name]}"), name)

@@ -1,5 +1,6 @@
 """Pixels decoded once, then fed to training by tf.data in a full, seeded shuffle."""
 
+import math
 import os
 import pathlib
 import tempfile
@@ -60,10 +61,10 @@ def decode(
 
 
 def _allocate(shape, scratch):
-    if np.prod(shape, dtype=np.int64) <= MEMORY_LIMIT:
+    size = math.prod(shape)
+    if size <= MEMORY_LIMIT:
         return np.empty(shape, np.uint8)
     scratch.mkdir(parents=True, exist_ok=True)
-    size = int(np.prod(shape, dtype=np.int64))
     with tempfile.TemporaryFile(dir=scratch) as file:
         try:
             file.truncate(size)
