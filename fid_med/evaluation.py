@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 
 from fid_med.artifacts import versions
+from fid_med.data.read_ahead import reading_ahead
 from fid_med.data.sources import is_generator, open_source
 from fid_med.errors import DataError, SettingError, StatisticsError
 from fid_med.extraction import Extraction, SideResult, empty_statistics, extract
@@ -103,6 +104,7 @@ def compute_fid(
         with _clock(seconds, "extractor"):
             loaded = _loaded(
                 extractor,
+                None if cache_dir else next(iter(opened.values())),
                 image_size=image_size,
                 resize=resize,
                 aspect=aspect,
@@ -204,6 +206,7 @@ def plan(
             opened,
             _loaded(
                 extractor,
+                None if cache_dir else opened,
                 image_size=image_size,
                 resize=resize,
                 aspect=aspect,
@@ -325,14 +328,19 @@ def _open_sources(sides, done, num_generated, multi_frame):
     return opened
 
 
-def _loaded(extractor, **options):
+def _loaded(extractor, source, **options):
+    """The extractor; the images of `source` are being read meanwhile.
+
+    Not where a cache may know them already: None.
+    """
     if not isinstance(extractor, (str, os.PathLike)):
         if any(value is not None for key, value in options.items() if key != "seed"):
             raise DataError("a loaded extractor carries its own preprocessing; load it with that")
         return extractor
-    from fid_med.models.extractors import load_extractor
+    with reading_ahead(source) if source else contextlib.nullcontext():
+        from fid_med.models.extractors import load_extractor
 
-    return load_extractor(extractor, **options)
+        return load_extractor(extractor, **options)
 
 
 @contextlib.contextmanager

@@ -123,7 +123,7 @@ def extract(
         if opened.names is None:
             raise DataError(f"{opened.name}: patient_regex needs the names of a folder's files")
         patients_of(opened.names, patient_regex)  # a wrong one must not cost an hour
-    run = _Run(opened, extractor, skip_unreadable, exclude_training_images)
+    run = _Run(opened, extractor, batch_size, skip_unreadable, exclude_training_images)
     statistics, pending = empty_statistics(extractor), []
     store = FeatureStore(extractor.num_features, memory_limit) if keep_features else None
     names, digests = [], []
@@ -171,8 +171,8 @@ def _batches(images, size) -> Iterator[list]:
 class _Run:
     """One pass over the images of a source."""
 
-    def __init__(self, opened, extractor, skip_unreadable, exclude_training_images):
-        self.opened, self.extractor = opened, extractor
+    def __init__(self, opened, extractor, batch_size, skip_unreadable, exclude_training_images):
+        self.opened, self.extractor, self.batch_size = opened, extractor, batch_size
         self.skip_unreadable = skip_unreadable
         self.exclude_training_images = exclude_training_images
         self.side = SideResult(opened.kind, 0)
@@ -236,7 +236,8 @@ class _Run:
         new = [image for image in batch if image.found is None]
         rows = None
         if new:
-            rows = self.extractor.extract_batch(as_rgb_batch([image.pixels for image in new]))
+            pixels = as_rgb_batch([image.pixels for image in new])
+            rows = self.extractor.extract_batch(pixels, self.batch_size)
             for image, row in zip(new, rows, strict=True):
                 if self.cache is not None and image.key:
                     self.cache.put(image.key, row, image.digests)

@@ -3,14 +3,17 @@
 import dataclasses
 import json
 import os
+import threading
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from fid_med.data import sources
 from fid_med.errors import DataError, FidMedError, StatisticsError, UnreadableImageError
 from fid_med.evaluation import compute_fid, compute_statistics
 from fid_med.metrics.statistics import FeatureStatistics
+from fid_med.models import extractors
 from fid_med.models.extractors import FeatureExtractor, TrainingImages
 
 
@@ -50,6 +53,28 @@ def test_agrees_with_the_textbook(halves, small_extractor, expected):
     traces = sum(np.trace(s.covariance) for s in result.statistics)
     assert abs(result.fid - expected) < 1e-5 * traces
     assert result.fid > 0.01 * traces
+
+
+def test_images_are_read_while_the_network_is_made(
+    halves, small_extractor, write_images, monkeypatch
+):
+    folders = [write_images(name, images) for name, images in zip("rg", halves, strict=True)]
+    expected = compute_fid(*folders, small_extractor).fid
+    read, begun, reads = sources.read_image, threading.Event(), []
+
+    def watched(path):
+        reads.append(path)
+        begun.set()
+        return read(path)
+
+    def slow(spec, **_):
+        assert begun.wait(10), "no image was read"
+        return small_extractor
+
+    monkeypatch.setattr(sources, "read_image", watched)
+    monkeypatch.setattr(extractors, "load_extractor", slow)
+    assert compute_fid(*folders, "slow").fid == expected
+    assert len(reads) == len(set(reads)) == len(halves[0]) + len(halves[1])
 
 
 def test_every_source_gives_the_same_number(halves, small_extractor, write_images, tmp_path):

@@ -34,7 +34,7 @@ class Stub:
     def compiled(self, dtype):
         pass
 
-    def extract_batch(self, pixels):
+    def extract_batch(self, pixels, pad_to=0):
         if self.stop_after is not None and self.seen >= self.stop_after:
             raise KeyboardInterrupt
         self.seen += len(pixels)
@@ -82,7 +82,7 @@ def test_a_killed_process_loses_no_more_than_a_shard(folder, tmp_path):
 import time
 from tests_of_cache import Stub, run
 class Slow(Stub):
-    def extract_batch(self, pixels):
+    def extract_batch(self, pixels, pad_to=0):
         time.sleep(0.05)
         return super().extract_batch(pixels)
 from fid_med import feature_cache

@@ -139,12 +139,15 @@ class _ExtractFeatures(beam.DoFn):
         for pixels in self._kept(folder, names, account):
             batch.append(pixels)
             if len(batch) == self._batch_size:
-                statistics.update(self._extractor.extract_batch(as_rgb_batch(batch)))
+                statistics.update(self._features(batch))
                 batch = []
         if batch:
-            statistics.update(self._extractor.extract_batch(as_rgb_batch(batch)))
+            statistics.update(self._features(batch))
         account.side.count = statistics.count
         yield statistics, account
+
+    def _features(self, batch):
+        return self._extractor.extract_batch(as_rgb_batch(batch), self._batch_size)
 
     def _kept(self, folder, names, account) -> Iterator:
         trained = self._extractor.training_images

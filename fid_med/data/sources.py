@@ -196,6 +196,11 @@ def content_key(load: Callable[[], np.ndarray]) -> bytes | None:
     return digest.digest()
 
 
+def default_workers() -> int:
+    """Threads that read images: the machine's cores and one more."""
+    return (os.cpu_count() or 1) + 1
+
+
 def prepared_images(
     source: ImageSource,
     preprocessing: Preprocessing,
@@ -211,12 +216,12 @@ def prepared_images(
       source: what `open_source` returned.
       preprocessing: how pixels are resized.
       hashers: each adds one digest of the image's own pixels to `digests`.
-      workers: threads; by default the machine's cores and one more.
+      workers: threads; `default_workers` if None.
       look_up: asked, from the threads, for what is known of a file by its `content_key`; where it
         knows something, the image is not decoded.
     """
     hashers = tuple(hashers)
-    workers = workers or (os.cpu_count() or 1) + 1
+    workers = workers or default_workers()
 
     def prepare(name, load):
         key = content_key(load) if look_up else None

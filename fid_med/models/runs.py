@@ -299,8 +299,9 @@ class TrainingRun:
     def _features(self, members, label):
         rows = []
         with Progress(label, len(members)) as progress:
-            for batch in pipeline.plain_batches(self.pixels, members, self.config.batch_size):
-                rows.append(self.base.extract_batch(batch))
+            size = self.config.batch_size
+            for batch in pipeline.plain_batches(self.pixels, members, size):
+                rows.append(self.base.extract_batch(batch, size))
                 progress.update(len(batch))
         return np.concatenate(rows)
 

@@ -149,7 +149,8 @@ def cell_rows(
             for extractor, maker, rows in zip(extractors, makers, known, strict=False):
                 if any(digest not in rows for digest in digests):
                     pixels = as_rgb_batch([views[extractor.preprocessing] for views, _ in ready])
-                    _keep(cache, maker, key, digests, extractor.extract_batch(pixels), rows)
+                    features = extractor.extract_batch(pixels, batch_size)
+                    _keep(cache, maker, key, digests, features, rows)
             if with_quality and any(digest not in known[-1] for digest in digests):
                 measured = image_quality(*zip(*(pair for _, pair in ready), strict=True))
                 values = np.stack([measured[name] for name in MEASURES], axis=1)

@@ -186,6 +186,24 @@ def test_features_of_one_image_are_those_in_a_batch(small_extractor, phantoms):
     assert np.abs(alone - whole[:1]).max() <= 1e-7 * np.abs(whole).max()
 
 
+def test_padded_batches_have_one_shape_and_the_same_features(saved, phantoms):
+    extractor = load_extractor(saved[0])
+    images = phantoms[0][:13]
+    extractor.pads_batches = False
+    plain = extractor.extract(images, batch_size=5)
+    extractor.pads_batches, shapes = True, []
+    compiled = extractor.compiled("uint8")
+
+    def watched(dtype):
+        return lambda pixels: shapes.append(tuple(pixels.shape)) or compiled(pixels)
+
+    extractor.compiled = watched
+    padded = extractor.extract(images, batch_size=5)
+    assert shapes == [(5, 75, 75, 3)] * 3
+    assert padded.shape == plain.shape
+    assert np.abs(padded - plain).max() <= 1e-7 * np.abs(plain).max()
+
+
 def test_bytes_and_floats_give_the_same_features(small_extractor):
     pixels = np.random.default_rng(0).integers(0, 256, (2, 75, 75, 3), dtype=np.uint8)
     np.testing.assert_array_equal(
