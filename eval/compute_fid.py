@@ -38,7 +38,13 @@ _PRECISION = flags.DEFINE_enum(
     ["float32", "bfloat16", "float16"],
     "In which the network computes; the result names any but float32, the default.",
 )
-_SEED = flags.DEFINE_integer("seed", 0, "Seed of the weights of --extractor=random.")
+_SEED = flags.DEFINE_integer(
+    "seed",
+    0,
+    "Of the weights of --extractor=random, and of all that metrics draw but the subsets of KID, "
+    "which are torch-fidelity's.",
+    lower_bound=0,
+)
 _JSON = flags.DEFINE_string("json", None, "File to write the whole result to, as JSON.")
 _SAVE_STATISTICS = flags.DEFINE_string(
     "save_statistics", None, "Folder to write real.npz and generated.npz to."
@@ -111,7 +117,8 @@ _FIGURES = flags.DEFINE_string(
 def main(real, generated=None):
     from fid_med import artifacts
     from fid_med.errors import SettingError
-    from fid_med.evaluation import compute_fid, is_statistics
+    from fid_med.evaluation import compute_fid
+    from fid_med.sides import needs_extractor
 
     if _PLAN.value:
         return _plan(real)
@@ -129,7 +136,8 @@ def main(real, generated=None):
         from fid_med.fid_figures import check_figures, draw_figures
 
         check_figures(_METRICS.value, real, generated)
-    if not (is_statistics(real) and is_statistics(generated)):
+    sides = (real, generated, _TRAIN_IMAGES.value, _OTHER_GENERATED.value)
+    if needs_extractor(sides, _METRICS.value):
         cli.load_tensorflow()
     result = compute_fid(
         real,
@@ -140,7 +148,6 @@ def main(real, generated=None):
         train_images=_TRAIN_IMAGES.value,
         other_generated=_OTHER_GENERATED.value,
         generated_patient_regex=_GENERATED_PATIENT_REGEX.value,
-        exclude_training_images=_EXCLUDE_TRAINING_IMAGES.value,
         keep_features=_SAVE_FEATURES.value,
         **_shared_options(),
     )
@@ -159,7 +166,7 @@ def main(real, generated=None):
 def _shared_options():
     shared = (
         _CONFIDENCE, _PATIENT_REGEX, _BATCH_SIZE, _IMAGE_SIZE, _RESIZE, _ASPECT,
-        _PRECISION, _SEED, _SKIP_UNREADABLE, _MULTI_FRAME, _CACHE_DIR,
+        _PRECISION, _SEED, _SKIP_UNREADABLE, _EXCLUDE_TRAINING_IMAGES, _MULTI_FRAME, _CACHE_DIR,
     )  # fmt: skip
     return {flag.name: flag.value for flag in shared}
 
@@ -167,19 +174,20 @@ def _shared_options():
 def _plan(real):
     from fid_med import artifacts
     from fid_med.errors import SettingError
-    from fid_med.evaluation import is_statistics, plan
+    from fid_med.evaluation import plan
+    from fid_med.sides import needs_extractor
 
     if not all(count.isdecimal() and int(count) for count in _PLAN.value):
         raise SettingError(f"--plan={','.join(_PLAN.value)}: expected counts, such as 100,200,500")
     if _JSON.value:
         artifacts.check_writable(_JSON.value)
-    if not is_statistics(real):
+    if needs_extractor([real], None):
         cli.load_tensorflow()
     counts = [int(count) for count in _PLAN.value]
     found = plan(real, _EXTRACTOR.value, counts=counts, **_shared_options())
     if _JSON.value:
-        artifacts.write_json(_JSON.value, [row.to_dict() for row in found])
-    for row in found:
+        artifacts.write_json(_JSON.value, found.to_dict())
+    for row in found.differences:
         print(
             f"{row.count} images a side: a true FID of {row.difference:.4g} is told from 0 with "
             f"{row.power:.0%} chance"

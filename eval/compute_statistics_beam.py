@@ -41,7 +41,7 @@ _PRECISION = flags.DEFINE_enum(
     ["float32", "bfloat16", "float16"],
     "In which the network computes, as for compute_fid.py.",
 )
-_SEED = flags.DEFINE_integer("seed", 0, "Seed of the weights of --extractor=random.")
+_SEED = flags.DEFINE_integer("seed", 0, "Seed of the weights of --extractor=random.", lower_bound=0)
 _SKIP_UNREADABLE = flags.DEFINE_bool(
     "skip_unreadable", False, "Leave unreadable images out and count them in the account."
 )

@@ -27,7 +27,10 @@ _COMPARED = flags.DEFINE_integer(
 )
 _EPOCHS = flags.DEFINE_integer("epochs", 40, "Passes over the phantoms.", lower_bound=1)
 _EVERY = flags.DEFINE_integer("every", 5, "Epochs from one FID to the next.", lower_bound=1)
-_SEED = flags.DEFINE_integer("seed", 0, "Of the phantoms, the weights and the latent vectors.")
+_SEED = flags.DEFINE_integer(
+    "seed", 0, "Of the phantoms, the weights and the latent vectors.", lower_bound=0,
+    upper_bound=2**32 - 1,
+)  # fmt: skip
 
 SIZE = 64
 LATENT_DIM = 64

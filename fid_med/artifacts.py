@@ -55,10 +55,16 @@ def write_json(path, value) -> None:
         temporary.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
 
 
+_PACKAGES = (
+    "tensorflow", "keras", "numpy", "scipy", "pillow",
+    "pydicom", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg",
+)  # fmt: skip
+
+
 def versions() -> dict[str, str]:
     """The versions that a result depends on, found without importing the packages."""
     found = {"fid_med": __version__, "python": platform.python_version()}
-    for package in ("tensorflow", "keras", "numpy", "scipy", "pillow"):
+    for package in _PACKAGES:
         for name in (package, f"{package}-cpu"):
             with contextlib.suppress(importlib.metadata.PackageNotFoundError):
                 found[package] = importlib.metadata.version(name)

@@ -14,11 +14,13 @@ import tensorflow as tf
 
 from fid_med.data.images import check_pixels
 from fid_med.errors import DataError
-from fid_med.evaluation import SMALL_SAMPLE, compute_statistics, empty_statistics, is_statistics
+from fid_med.evaluation import SMALL_SAMPLE, compute_statistics
+from fid_med.extraction import empty_statistics
 from fid_med.metrics.frechet import factored, frechet_distance
 from fid_med.metrics.statistics import FeatureStatistics, check_comparable
 from fid_med.models.epochs import write_scalar
 from fid_med.progress import warn
+from fid_med.sides import is_statistics
 
 
 class FIDCallback(keras.callbacks.Callback):

@@ -34,6 +34,9 @@ def run(
         order; it checks both, and raises `flags.Error` for wrong ones.
     """
 
+    # A file's name that is no UTF-8 must not end a run at its last line; stderr is so by itself.
+    sys.stdout.reconfigure(errors="backslashreplace")
+
     def parse(argv):
         return _parse(argv, usage, positional, pass_on)
 

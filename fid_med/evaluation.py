@@ -1,21 +1,34 @@
 """The one place where images, extractor and metric meet: `compute_fid` and its result."""
 
 import contextlib
-import os
 import time
 from collections.abc import Sequence
 
 from fid_med.artifacts import versions
-from fid_med.data.read_ahead import reading_ahead
-from fid_med.data.sources import is_generator, open_source
-from fid_med.errors import DataError, SettingError, StatisticsError
-from fid_med.extraction import Extraction, SideResult, empty_statistics, extract
-from fid_med.fid_result import FIDResult
-from fid_med.measures import Comparison, FeatureSet, check_metrics, measure, measure_classes
-from fid_med.metrics.feature_files import load_features
-from fid_med.metrics.planning import DetectableDifference, detectable_difference
+from fid_med.data.sources import open_source
+from fid_med.errors import SettingError, StatisticsError
+from fid_med.extraction import SideResult, empty_statistics, extract
+from fid_med.fid_result import FIDResult, PlanResult
+from fid_med.measures import (
+    Comparison,
+    check_classifier,
+    check_metrics,
+    image_classes,
+    measure,
+    measure_classes,
+)
+from fid_med.metrics.planning import FEWEST_PLANNED, detectable_difference
 from fid_med.metrics.statistics import FeatureStatistics, check_comparable
 from fid_med.progress import warn
+from fid_med.sides import (
+    check_features,
+    feature_set,
+    is_statistics,
+    known_count,
+    load_for,
+    load_statistics,
+    open_sources,
+)
 
 SMALL_SAMPLE = 2048
 
@@ -66,7 +79,8 @@ def compute_fid(
       generated_patient_regex: the same for `generated`, where those are real patients too.
       batch_size: images that go through the network at once.
       image_size, resize, aspect, precision: as for `load_extractor`.
-      seed: of the weights of `random`, and of everything random in the metrics.
+      seed: of the weights of `random`, and of all that metrics draw, but for the subsets of KID,
+        which are torch-fidelity's.
       num_generated: images to ask a callable for; by default as many as the other side has.
       skip_unreadable: leave unreadable images out and count them, in place of an error.
       exclude_training_images: leave out images that the extractor was trained or validated on.
@@ -83,28 +97,32 @@ def compute_fid(
       FidMedError: anything wrong with what was given, in one line.
     """
     wanted = check_metrics(metrics or ())
-    if not 0 < confidence < 1:
-        raise SettingError(f"confidence {confidence}: expected between 0 and 1, such as 0.95")
+    _check_confidence(confidence)
+    _check_third_set("memorisation", wanted, train_images, "train_images")
+    _check_third_set("paired", wanted, other_generated, "other_generated")
     seconds: dict[str, float] = {}
     sides = {"real": real, "generated": generated}
     for name, side in (("training", train_images), ("other generated", other_generated)):
         if side is not None:
             sides[name] = side
     # Everything is opened before anything is computed: a wrong path must not cost an hour.
-    done = {name: _loaded_statistics(x, name) for name, x in sides.items() if is_statistics(x)}
-    _check_features(done, [*wanted[1:], *(["per_class"] if per_class else [])])
+    done = {name: load_statistics(x, name) for name, x in sides.items() if is_statistics(x)}
+    check_features(done, [*wanted[1:], *(["per_class"] if per_class else [])])
     still = {name: side for name, side in sides.items() if name not in done}
-    opened = _open_sources(still, done, num_generated, multi_frame)
-    counts = [x.side.count for x in done.values()] + [x.count for x in opened.values()]
+    opened = open_sources(still, done, num_generated, multi_frame)
+    if per_class:
+        for name in ("real", "generated"):
+            image_classes(opened[name].names if name in opened else done[name].names, name)
+    counts = [known_count(name, done, opened) for name in ("real", "generated")]
     small = any(count is None or count < SMALL_SAMPLE for count in counts)
     if metrics is None and small:
         wanted += ("debiased",)
     loaded = None
-    if opened:
+    if opened or "is" in wanted:
         with _clock(seconds, "extractor"):
-            loaded = _loaded(
+            loaded = load_for(
+                None if cache_dir else next(iter(opened.values()), None),
                 extractor,
-                None if cache_dir else next(iter(opened.values())),
                 image_size=image_size,
                 resize=resize,
                 aspect=aspect,
@@ -113,6 +131,8 @@ def compute_fid(
             )
         for extraction in done.values():
             check_comparable(extraction.statistics, empty_statistics(loaded))
+        if "is" in wanted:
+            check_classifier(loaded.logits)
     for name in opened:
         with _clock(seconds, name):
             done[name] = extract(
@@ -123,15 +143,16 @@ def compute_fid(
                 skip_unreadable=skip_unreadable,
                 # The generator's training images are often the extractor's too.
                 exclude_training_images=exclude_training_images and name != "training",
+                warn_of_training=name != "training",
                 patient_regex=generated_patient_regex if "generated" in name else patient_regex,
                 cache_dir=cache_dir,
             )
     statistics = (done["real"].statistics, done["generated"].statistics)
     warnings = list(loaded.warnings) if loaded else []
-    warnings += [line for name in sides if name != "training" for line in done[name].warnings]
+    warnings += [line for name in sides for line in done[name].warnings]
     warnings += check_comparable(*statistics)
     warnings += _small_sample_warnings([done["real"].side, done["generated"].side])
-    features = {name: _feature_set(done[name], sides[name], name, multi_frame) for name in done}
+    features = {name: feature_set(done[name], sides[name], name, multi_frame) for name in done}
     comparison = Comparison(
         statistics,
         features["real"],
@@ -153,6 +174,8 @@ def compute_fid(
         fid=found["fid"]["value"],
         real=done["real"].side,
         generated=done["generated"].side,
+        training=done["training"].side if "training" in done else None,
+        other_generated=done["other generated"].side if "other generated" in done else None,
         extractor=origin.extractor,
         fingerprint=origin.fingerprint,
         preprocessing=origin.preprocessing,
@@ -181,50 +204,85 @@ def plan(
     precision: str | None = None,
     seed: int = 0,
     skip_unreadable: bool = False,
+    exclude_training_images: bool = False,
     multi_frame: str = "refuse",
     cache_dir=None,
-) -> list[DetectableDifference]:
+) -> PlanResult:
     """Tells from the real images alone how small a FID a study of theirs could show.
 
     Args:
       real: images, or statistics saved with features, as for `compute_fid`.
-      counts: images on each side to plan for.
+      counts: images on each side to plan for, 8 or more.
       Others: as for `compute_fid`.
 
     Returns:
-      For each count the smallest true FID that is told from 0 with a chance of 80 %.
+      For each count the smallest true FID that is told from 0 with a chance of 80 %, and what it
+      was told from. Warnings are printed to stderr as well.
 
     Raises:
       FidMedError: as `compute_fid`, or too few images to tell anything.
     """
+    _check_confidence(confidence)
+    if min(counts, default=0) < FEWEST_PLANNED:
+        raise SettingError(
+            f"plan {', '.join(map(str, counts))}: expected counts of {FEWEST_PLANNED} or more"
+        )
+    loaded_warnings = ()
     if is_statistics(real):
-        done = _loaded_statistics(real, "real")
-        _check_features({"real": done}, ["plan"])
+        done = load_statistics(real, "real")
+        check_features({"real": done}, ["plan"])
     else:
         opened = open_source(real, "real", multi_frame=multi_frame)
+        loaded = load_for(
+            None if cache_dir else opened,
+            extractor,
+            image_size=image_size,
+            resize=resize,
+            aspect=aspect,
+            precision=precision,
+            seed=seed,
+        )
+        loaded_warnings = loaded.warnings
         done = extract(
             opened,
-            _loaded(
-                extractor,
-                None if cache_dir else opened,
-                image_size=image_size,
-                resize=resize,
-                aspect=aspect,
-                precision=precision,
-                seed=seed,
-            ),
+            loaded,
             keep_features=True,
             batch_size=batch_size,
             skip_unreadable=skip_unreadable,
+            exclude_training_images=exclude_training_images,
             patient_regex=patient_regex,
             cache_dir=cache_dir,
         )
-    for line in done.warnings:
+    warnings = [*loaded_warnings, *done.warnings]
+    for line in warnings:
         warn(line)
-    return [
-        detectable_difference(done.features, count, done.groups, confidence=confidence, seed=seed)
-        for count in counts
-    ]
+    return PlanResult(
+        [
+            detectable_difference(
+                done.features, count, done.groups, confidence=confidence, seed=seed
+            )
+            for count in counts
+        ],
+        done.side,
+        done.statistics.extractor,
+        done.statistics.fingerprint,
+        done.statistics.preprocessing,
+        versions(),
+        warnings,
+    )
+
+
+def _check_confidence(confidence):
+    if not 0 < confidence < 1:
+        raise SettingError(f"confidence {confidence}: expected between 0 and 1, such as 0.95")
+
+
+def _check_third_set(metric, wanted, given, flag):
+    """A metric and the images that it alone needs come together, or there was a slip."""
+    if metric in wanted and given is None:
+        raise SettingError(f"metrics {metric}: needs --{flag}")
+    if metric not in wanted and given is not None:
+        raise SettingError(f"{flag}: for the metric {metric} alone; add it to --metrics")
 
 
 def _measured(wanted, comparison, named, seconds):
@@ -277,70 +335,6 @@ def _patient_warnings(features):
         f"{both} {have} images on both sides; the debiased FID takes the sides for independent "
         "and comes out too low: leave them out of one"
     ]
-
-
-def is_statistics(side) -> bool:
-    """Whether one side of a comparison is a file of statistics."""
-    return isinstance(side, (str, os.PathLike)) and os.fspath(side).endswith(".npz")
-
-
-def _loaded_statistics(path, name):
-    if name == "training":
-        raise DataError(f"{path}: training images must be images, their statistics do not serve")
-    statistics, features, groups = load_features(path)
-    return Extraction(
-        statistics, SideResult("statistics", statistics.count), [], features, groups=groups
-    )
-
-
-def _check_features(done, wanted):
-    bare = [name for name, extraction in done.items() if extraction.features is None]
-    if bare and wanted:
-        raise StatisticsError(
-            f"{', '.join(wanted)}: the {bare[0]} side is bare statistics, without the features of "
-            "single images; give the images, or statistics saved with --save_features"
-        )
-
-
-def _feature_set(extraction, side, name, multi_frame) -> FeatureSet | None:
-    if extraction.features is None:
-        return None
-    loaders = None
-    if extraction.side.kind in ("folder", "array"):
-        loaders = dict(open_source(side, name, multi_frame=multi_frame).loaders)
-    return FeatureSet(
-        extraction.features, extraction.names, extraction.digests, extraction.groups, loaders
-    )
-
-
-def _open_sources(sides, done, num_generated, multi_frame):
-    """Opens what holds images; a callable is asked for as many as the other side has."""
-    opened = {
-        name: open_source(side, name, multi_frame=multi_frame)
-        for name, side in sides.items()
-        if not is_generator(side)
-    }
-    counts = [x.side.count for x in done.values()] + [x.count for x in opened.values()]
-    for name, side in sides.items():
-        if is_generator(side):
-            wanted = num_generated or next((count for count in counts if count), None)
-            opened[name] = open_source(side, name, wanted)
-    return opened
-
-
-def _loaded(extractor, source, **options):
-    """The extractor; the images of `source` are being read meanwhile.
-
-    Not where a cache may know them already: None.
-    """
-    if not isinstance(extractor, (str, os.PathLike)):
-        if any(value is not None for key, value in options.items() if key != "seed"):
-            raise DataError("a loaded extractor carries its own preprocessing; load it with that")
-        return extractor
-    with reading_ahead(source) if source else contextlib.nullcontext():
-        from fid_med.models.extractors import load_extractor
-
-        return load_extractor(extractor, **options)
 
 
 @contextlib.contextmanager

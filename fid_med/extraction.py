@@ -88,6 +88,7 @@ def extract(
     num_images: int | None = None,
     skip_unreadable: bool = False,
     exclude_training_images: bool = False,
+    warn_of_training: bool = True,
     patient_regex: str | None = None,
     cache_dir=None,
     memory_limit: int = MEMORY_LIMIT,
@@ -107,6 +108,7 @@ def extract(
       num_images: how many images to ask a callable for.
       skip_unreadable: leave unreadable images out and count them, in place of an error.
       exclude_training_images: leave out images that the extractor was trained or validated on.
+      warn_of_training: have a warning about images that the extractor was trained on.
       patient_regex: names the patient in a file's name, as for `patients_of`.
       cache_dir: folder of a `FeatureCache`, for the files of a folder; other sources pass it by.
       memory_limit: bytes of features kept in memory before they go to a file.
@@ -139,7 +141,9 @@ def extract(
         statistics.update(np.concatenate(pending))
     run.side.count = statistics.count
     run.check_enough()
-    extraction = Extraction(statistics, run.side, [*run.warnings, *run.last_warnings()])
+    extraction = Extraction(
+        statistics, run.side, [*run.warnings, *run.last_warnings(warn_of_training)]
+    )
     if store is not None:
         extraction.features, extraction.names = store.array(), names
         extraction.digests = digests
@@ -215,7 +219,7 @@ class _Run:
                             "--skip_unreadable"
                         ) from image.error
                     self.side.skipped += 1
-                    self.warnings.append(f"skipped: {image.error}")
+                    self.warnings.append(f"{self.opened.name}: skipped {self.opened.told(image)}")
                     continue
                 if image.found is None:
                     # Compiled on the first image, while the threads decode those behind it.
@@ -258,10 +262,10 @@ class _Run:
                 "a covariance needs at least 2, a FID worth reading hundreds"
             )
 
-    def last_warnings(self) -> list[str]:
+    def last_warnings(self, warn_of_training: bool) -> list[str]:
         """What is known once all images are through."""
         name, side, lines = self.opened.name, self.side, []
-        if side.seen_in_training:
+        if side.seen_in_training and warn_of_training:
             lines.append(
                 f"{name}: the extractor was trained on {side.seen_in_training} of these "
                 f"{side.count} images; their features flatter it, so compare held-out images "

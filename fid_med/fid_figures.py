@@ -3,12 +3,12 @@
 import os
 
 from fid_med.errors import DataError, SettingError
-from fid_med.evaluation import is_statistics
 from fid_med.fid_result import FIDResult
 from fid_med.measures import FeatureSet
 from fid_med.metrics.differences import Direction
 from fid_med.metrics.memorisation import ClosePair
 from fid_med.plots_pairs import draw_closest_pairs, draw_directions
+from fid_med.sides import is_statistics
 
 _UNREAD = "figures need images that can be read again, a folder or an array"
 

@@ -6,6 +6,7 @@ import os
 from fid_med.extraction import SideResult
 from fid_med.measures import FeatureSet
 from fid_med.metrics.feature_files import save_features
+from fid_med.metrics.planning import DetectableDifference
 from fid_med.metrics.statistics import FeatureStatistics
 
 
@@ -16,6 +17,7 @@ class FIDResult:
     Attributes:
       fid: Fréchet distance, Heusel et al. 2017, equation 6.
       real, generated: what was compared.
+      training, other_generated: the further sets, None where there was none.
       extractor: name of the extractor, None where both sides are statistics of unknown origin.
       fingerprint: sha256 of its weights and preprocessing, None likewise.
       preprocessing: its fields, None likewise.
@@ -43,6 +45,8 @@ class FIDResult:
     versions: dict
     seconds: dict
     warnings: list[str]
+    training: SideResult | None = None
+    other_generated: SideResult | None = None
     statistics: tuple[FeatureStatistics, ...] = dataclasses.field(default=(), repr=False)
     features: dict[str, FeatureSet | None] = dataclasses.field(default_factory=dict, repr=False)
 
@@ -50,14 +54,18 @@ class FIDResult:
         """The fields but `statistics` and `features`, as JSON types."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         del fields["statistics"], fields["features"]
-        return fields | {
-            "real": dataclasses.asdict(self.real),
-            "generated": dataclasses.asdict(self.generated),
-        }
+        sides = {k: v for k, v in fields.items() if isinstance(v, SideResult)}
+        return fields | {name: dataclasses.asdict(side) for name, side in sides.items()}
 
     def summary(self) -> list[str]:
         """What a person reads above the number, a line each."""
-        lines = [_side_line("real", self.real), _side_line("generated", self.generated)]
+        sides = {
+            "real": self.real,
+            "generated": self.generated,
+            "training": self.training,
+            "other generated": self.other_generated,
+        }
+        lines = [_side_line(name, side) for name, side in sides.items() if side]
         if self.fingerprint:
             size = f"{self.preprocessing['height']} x {self.preprocessing['width']}"
             lines.append(
@@ -91,6 +99,29 @@ class FIDResult:
                 save_features(path, statistics, side.features, side.groups)
             else:
                 statistics.save(path)
+
+
+@dataclasses.dataclass
+class PlanResult:
+    """What `plan` found; `to_dict` gives the fields of the JSON file.
+
+    Attributes:
+      differences: what is detectable at each count of images.
+      real: the images that it was told from.
+      extractor, fingerprint, preprocessing, versions, warnings: as for `FIDResult`.
+    """
+
+    differences: list[DetectableDifference]
+    real: SideResult
+    extractor: str | None
+    fingerprint: str | None
+    preprocessing: dict | None
+    versions: dict
+    warnings: list[str]
+
+    def to_dict(self) -> dict:
+        """The fields as JSON types."""
+        return dataclasses.asdict(self)
 
 
 def _side_line(name, side):

@@ -73,7 +73,7 @@ class Comparison:
       logits: function from features to a classifier's logits, or None.
       classifier: what the logits belong to, for messages.
       confidence: nominal coverage of intervals.
-      seed: of everything random.
+      seed: of all that is drawn, but for the subsets of KID, which are torch-fidelity's.
     """
 
     statistics: tuple[FeatureStatistics, FeatureStatistics]
@@ -119,7 +119,9 @@ def measure_classes(comparison: Comparison, differences: bool = False) -> list[d
       StatisticsError: no features, or images that lie in no class's folder.
     """
     real, generated = _both(comparison)
-    labels = [_classes(side, name) for side, name in ((real, "real"), (generated, "generated"))]
+    labels = [
+        image_classes(side.names, name) for side, name in ((real, "real"), (generated, "generated"))
+    ]
     rows = []
     for row in per_class(real.features, generated.features, *labels):
         rows.append(
@@ -141,13 +143,27 @@ def measure_classes(comparison: Comparison, differences: bool = False) -> list[d
     return rows
 
 
-def _classes(side, name):
-    if side.names is None or any("/" not in image for image in side.names):
+def image_classes(names: Sequence[str] | None, name: str) -> np.ndarray:
+    """The class of each image of a side, str [N]: the first folder of its name.
+
+    Raises:
+      StatisticsError: the names are not known, or an image lies in no folder.
+    """
+    if names is None or any("/" not in image for image in names):
         raise StatisticsError(
             f"{name}: classes are the folders that images lie in, {name.upper()}/<class>/..., and "
             "some images lie in none"
         )
-    return np.array([image.split("/", 1)[0] for image in side.names])
+    return np.array([image.split("/", 1)[0] for image in names])
+
+
+def check_classifier(logits) -> None:
+    """Raises StatisticsError where an extractor has no logits for the Inception Score."""
+    if logits is None:
+        raise StatisticsError(
+            "the Inception Score needs a classifier's output, which this extractor does not hold: "
+            "give a classifier.keras, or the graph of 2015-12-05"
+        )
 
 
 def _both(comparison) -> tuple[FeatureSet, FeatureSet]:
@@ -235,11 +251,7 @@ def _prdc(comparison):
 
 
 def _inception_score(comparison):
-    if comparison.logits is None:
-        raise StatisticsError(
-            "the Inception Score needs a classifier's output, which this extractor does not hold: "
-            "give a classifier.keras, or the graph of 2015-12-05"
-        )
+    check_classifier(comparison.logits)
     result = {"classifier": comparison.classifier, "splits": _SPLITS}
     for side, name in zip(_both(comparison), ("real", "generated"), strict=True):
         # Shuffled: images sorted by class would give splits unlike each other.

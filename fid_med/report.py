@@ -9,6 +9,7 @@ import pathlib
 
 from fid_med.artifacts import atomic_path, check_writable, write_json
 from fid_med.errors import DataError
+from fid_med.plots_disturbances import disturbance_sheet
 from fid_med.plots_study_report import plot_disturbance
 from fid_med.report_page import page
 from fid_med.report_words import settings_text
@@ -40,6 +41,12 @@ def write_report(result: StudyResult, output_dir) -> pathlib.Path:
         for name in record["disturbances"]:
             plots[role, name] = output_dir / f"{role}-{name}.png"
             _plot(plots[role, name], record, role, name, result.pictures[role][name])
+        disturbance_sheet(
+            output_dir / f"disturbances-{role}.png",
+            record["disturbances"],
+            result.pictures[role],
+            record["settings"]["scale"],
+        )
     text = page(record, {key: path.read_bytes() for key, path in plots.items()})
     with atomic_path(output_dir / PAGE) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")

@@ -119,7 +119,10 @@ def _write_results(output_dir, result, images, config, flags):
 
 
 def _write_splits(path, result, images):
-    with atomic_path(path) as temporary, open(temporary, "w", newline="") as file:
+    with (
+        atomic_path(path) as temporary,
+        open(temporary, "w", encoding="utf-8", errors="backslashreplace", newline="") as file,
+    ):
         writer = csv.writer(file)
         columns = {"image": images.names, "label": _label_texts(images), "split": result.splits}
         if images.patients is not None:  # so that whoever doubts it can check

@@ -69,6 +69,11 @@ def test_the_script_prints_and_writes_what_it_counted(tmp_path):
     assert other.returncode == 1
     assert "rows of other settings" in other.stderr
     assert other.stderr.count("\n") == 1
+    kept.write_bytes(b"PK\x03\x04\xff\xfe\n")
+    other = _run(*arguments)
+    assert other.returncode == 1
+    assert "no rows of trials" in other.stderr
+    assert other.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(

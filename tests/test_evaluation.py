@@ -153,7 +153,8 @@ def test_unreadable_image_is_named_or_counted(halves, small_extractor, write_ima
         compute_fid(folder, halves[1], small_extractor)
     result = compute_fid(folder, halves[1], small_extractor, skip_unreadable=True)
     assert (result.real.count, result.real.skipped) == (19, 2)
-    assert any("text.png" in line for line in result.warnings)
+    assert any(line.startswith("real: skipped text.png: ") for line in result.warnings)
+    assert str(folder) not in json.dumps(result.to_dict())
     without = np.delete(halves[0], 3, axis=0)
     assert result.fid == pytest.approx(
         compute_fid(without, halves[1], small_extractor).fid, rel=1e-6
@@ -245,6 +246,22 @@ def test_callable_is_asked_for_as_many_as_the_other_side_has(halves, small_extra
     assert result.generated.count == 20
     assert sum(min(count, 6) for count in asked) == 20
     assert compute_fid(halves[0], generator, small_extractor, num_generated=9).generated.count == 9
+
+
+def test_further_sets_do_not_tell_a_callable_how_many(halves, small_extractor):
+    result = compute_fid(
+        halves[0], lambda count: halves[1][:count], small_extractor,
+        metrics=["paired"], other_generated=halves[1][:16],
+    )  # fmt: skip
+    assert result.generated.count == 20
+    import tensorflow as tf
+
+    unknown = tf.data.Dataset.from_tensor_slices(halves[0]).filter(lambda _: True)
+    with pytest.raises(DataError, match="needs the number of images"):
+        compute_fid(
+            unknown, lambda count: halves[1][:count], small_extractor,
+            metrics=["memorisation"], train_images=halves[1][:16],
+        )  # fmt: skip
 
 
 def test_loaded_extractor_refuses_another_preprocessing(halves, small_extractor):

@@ -1,19 +1,24 @@
 """What --metrics names, end to end on features: each number is its own function's."""
 
 import json
+import types
 
 import numpy as np
 import pytest
 
+from fid_med import evaluation
+from fid_med.data.preprocessing import Preprocessing
 from fid_med.errors import DataError, SettingError, StatisticsError
 from fid_med.evaluation import compute_fid, plan
 from fid_med.fid_figures import check_figures, draw_figures
 from fid_med.measures import METRICS, check_metrics
 from fid_med.metrics.feature_files import load_features, save_features
+from fid_med.metrics.inception_score import inception_score
 from fid_med.metrics.kernel import kid_full
 from fid_med.metrics.manifold import manifold_metrics
 from fid_med.metrics.statistics import FeatureStatistics
 from fid_med.metrics.uncertainty import debiased_fid
+from fid_med.models.extractors import TrainingImages
 
 
 @pytest.fixture(scope="module")
@@ -96,16 +101,62 @@ def test_bare_statistics_leave_it_out_with_the_reason(files, features, tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("metric", "message"),
+    ("options", "message"),
     [
-        ("is", "is: the Inception Score needs a classifier"),
-        ("memorisation", "memorisation: .*--train_images"),
-        ("paired", "paired: .*--other_generated"),
+        ({"metrics": ["memorisation"]}, "metrics memorisation: needs --train_images"),
+        ({"metrics": ["paired"]}, "metrics paired: needs --other_generated"),
+        ({"train_images": "t"}, "train_images: for the metric memorisation alone; add it"),
+        ({"metrics": ["kid"], "other_generated": "t"}, "other_generated: for the metric paired"),
     ],
 )
-def test_what_is_missing_is_told(files, metric, message):
-    with pytest.raises(StatisticsError, match=message):
-        compute_fid(*files, metrics=[metric])
+def test_a_metric_without_its_images_is_a_slip_as_are_images_without_it(options, message):
+    with pytest.raises(SettingError, match=message):
+        compute_fid("no_such_folder", "nor_this", **options)
+
+
+@pytest.fixture
+def unread(monkeypatch):
+    """Extraction that must not come to pass."""
+
+    def extract(*_, **__):
+        pytest.fail("images were read before what is missing was told")
+
+    monkeypatch.setattr(evaluation, "extract", extract)
+
+
+def test_a_classifier_that_is_missing_is_told_before_images_are_read(
+    small_extractor, phantoms, unread
+):
+    assert small_extractor.logits is None
+    with pytest.raises(StatisticsError, match="Inception Score needs a classifier"):
+        compute_fid(phantoms[0][:9], phantoms[0][9:], small_extractor, metrics=["is"])
+
+
+def test_classes_that_are_missing_are_told_before_images_are_read(
+    small_extractor, phantoms, write_images, unread
+):
+    folder = write_images("flat", phantoms[0][:4])
+    with pytest.raises(StatisticsError, match="real: classes are the folders"):
+        compute_fid(folder, folder, small_extractor, per_class=True)
+
+
+def test_saved_features_have_an_inception_score_too(features, files):
+    weights = np.random.default_rng(0).normal(size=(12, 5))
+    classifier = types.SimpleNamespace(
+        name="classifier",
+        num_features=12,
+        fingerprint="f" * 64,
+        preprocessing=Preprocessing(75, 75),
+        logits=lambda x: x.astype(np.float64) @ weights,
+        warnings=(),
+    )
+    result = compute_fid(*files, classifier, metrics=["is"])
+    for side, rows in zip(("real", "generated"), features, strict=False):
+        expected = inception_score(classifier.logits(rows), 10, order=0)
+        assert result.metrics["is"][side] == {"mean": expected.mean, "std": expected.std}
+    classifier.fingerprint = "e" * 64
+    with pytest.raises(StatisticsError, match="extractor"):
+        compute_fid(*files, classifier, metrics=["is"])
 
 
 def test_unknown_metric_and_confidence():
@@ -133,6 +184,9 @@ def test_images_through_every_metric(small_extractor, phantoms, write_images, tm
     assert found["pairs"][0]["training_image"] == "000.png"
     assert found["copied_images"] == ["011.png"]
     assert any(line.split()[:2] == ["copy", "011.png"] for line in result.summary())
+    sides = result.to_dict()
+    assert sides["training"]["count"] == len(images[32:])
+    assert sides["other_generated"]["count"] == 20
     assert found["held_out_images"] == 20
     assert found["pixels_compared"]
     assert any("copying is likely: 1 of 12" in line for line in result.warnings)
@@ -234,7 +288,45 @@ def test_figures_that_cannot_be_drawn_are_told_before_any_work(metrics, sides, m
     check_figures(["memorisation"], "a.npz", "b")
 
 
+def test_damaged_training_images_are_counted_and_named(small_extractor, phantoms, write_images):
+    training = write_images("training", phantoms[0][:8])
+    (training / "damaged.png").write_bytes(b"no image")
+    result = compute_fid(
+        phantoms[0][8:20], phantoms[0][20:], small_extractor, metrics=["memorisation"],
+        train_images=training, skip_unreadable=True,
+    )  # fmt: skip
+    assert (result.training.count, result.training.skipped) == (8, 1)
+    assert any(line.startswith("training: skipped damaged.png") for line in result.warnings)
+    assert str(training) not in json.dumps(result.to_dict())
+    assert "training: 8 images (folder), 1 skipped as unreadable" in result.summary()
+
+
 def test_plan_needs_real_images_alone(files):
-    fewer, more = plan(files[0], counts=[20, 200], patient_regex=None)
+    found = plan(files[0], counts=[20, 200], patient_regex=None)
+    fewer, more = found.differences
     assert 0 < more.difference < fewer.difference
     assert more.real_patients == 20
+    fields = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert fields["fingerprint"] == "f" * 64
+    assert fields["real"]["count"] == 40
+    assert fields["differences"][1]["difference"] == more.difference
+    assert {"fid_med", "numpy"} <= set(fields["versions"])
+
+
+def test_plan_leaves_training_images_out(small_extractor, phantoms, monkeypatch):
+    images = phantoms[0]
+    remembered = TrainingImages("ab" * 16)
+    hasher = remembered.hasher()
+    train = frozenset(hasher.digest(image) for image in images[:4])
+    monkeypatch.setattr(small_extractor, "training_images", TrainingImages("ab" * 16, train))
+    found = plan(images, small_extractor, counts=[20], exclude_training_images=True)
+    assert (found.real.count, found.real.excluded) == (len(images) - 4, 4)
+    assert not any("trained" in line for line in found.warnings)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"), [({"counts": [5, 100]}, "plan 5"), ({"confidence": 95}, "confidence")]
+)
+def test_a_plan_that_cannot_be_is_told_before_images_are_read(options, message, unread):
+    with pytest.raises(SettingError, match=message):
+        plan("no_such_folder", **options)

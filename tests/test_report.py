@@ -281,6 +281,13 @@ def test_plots_are_pictures_of_one_size(tmp_path):
     assert min(min(size) for size in sizes) > 400
 
 
+def test_a_contact_sheet_shows_every_disturbance_of_a_set(tmp_path):
+    write_report(made({"a": [UP] * 3}), tmp_path)
+    (sheet,) = tmp_path.glob("disturbances-*.png")
+    width, height = struct.unpack(">II", sheet.read_bytes()[16:24])
+    assert min(width, height) > 400
+
+
 def test_fids_of_zero_at_level_0_still_make_a_report(tmp_path):
     result = made({"a": [UP] * 3})
     for judged in result.record["sets"]["in-domain"]["extractors"]["a"]["disturbances"].values():

@@ -65,9 +65,17 @@ _WEIGHTS = flags.DEFINE_string(
     "extractor.keras of an earlier run, or InceptionV3 weights or models in Keras's forms.",
 )
 _IMAGE_SIZE = flags.DEFINE_integer(
-    "image_size", 299, "Height and width of the network's input in pixels.", lower_bound=75
+    "image_size",
+    None,
+    "Height and width of the network's input in pixels; by default those of --weights, or 299.",
+    lower_bound=75,
 )
-_ASPECT = flags.DEFINE_enum("aspect", "stretch", ["stretch", "pad"], "How images are fitted.")
+_ASPECT = flags.DEFINE_enum(
+    "aspect",
+    None,
+    ["stretch", "pad"],
+    "How images are fitted; by default as for --weights, or stretch.",
+)
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Images a step.", lower_bound=1)
 _EPOCHS = flags.DEFINE_integer(
     "epochs", None, "Epochs at most; by default 10, or 100 from scratch.", lower_bound=1
@@ -161,7 +169,10 @@ _WITHOUT_LABELS = flags.DEFINE_list(
     "Labels to leave out of the training, images and all, such as those that a study of the "
     "extractor on images of an unknown kind is to use.",
 )
-_SEED = flags.DEFINE_integer("seed", 0, "Of splits, order, augmentation and random weights.")
+_SEED = flags.DEFINE_integer(
+    "seed", 0, "Of splits, order, augmentation and random weights.", lower_bound=0,
+    upper_bound=2**32 - 1,
+)  # fmt: skip
 
 
 @flags.validator("dataset")

@@ -21,7 +21,7 @@ from fid_med.beam import files
 from fid_med.data.preprocessing import as_rgb_batch
 from fid_med.data.sources import ImageSource, prepared_images
 from fid_med.errors import DataError
-from fid_med.evaluation import SideResult, empty_statistics
+from fid_med.extraction import SideResult, empty_statistics
 from fid_med.metrics.statistics import FeatureStatistics
 
 # A shard has up to this many batches: enough for decoding to overlap the network, few enough for
@@ -152,15 +152,14 @@ class _ExtractFeatures(beam.DoFn):
     def _kept(self, folder, names, account) -> Iterator:
         trained = self._extractor.training_images
         loaders = [(name, functools.partial(files.read, folder, name)) for name in names]
-        source = ImageSource("folder", os.path.basename(folder), loaders, len(names))
+        source = ImageSource("folder", os.path.basename(folder), loaders, len(names), folder=folder)
         hashers = [trained.hasher()] if trained else []
         for image in prepared_images(source, self._extractor.preprocessing, hashers):
             if image.error:
                 if not self._skip_unreadable:
                     raise image.error
                 account.side.skipped += 1
-                # The folder's own path stays out of what is written.
-                account.unreadable.append(str(image.error).replace(files.join(folder, ""), ""))
+                account.unreadable.append(source.told(image))
                 continue
             if trained and image.digests[0] in trained:
                 if self._exclude:

@@ -34,6 +34,7 @@ class ImageSource:
       count: how many there are, or None where only the end tells.
       dark_sixteen_bit: how many files look like 12-bit data that nobody scaled, out of a sample.
       names: the files of a folder, None elsewhere.
+      folder: path of a folder, empty elsewhere.
     """
 
     kind: str
@@ -42,6 +43,11 @@ class ImageSource:
     count: int | None = None
     dark_sixteen_bit: int = 0
     names: Sequence[str] | None = None
+    folder: str = ""
+
+    def told(self, image: "Prepared") -> str:
+        """Why an image cannot be read, for a result: without the path of its folder."""
+        return str(image.error).replace(os.path.join(self.folder, ""), "")
 
 
 def is_generator(source) -> bool:
@@ -92,7 +98,7 @@ def _folder_source(folder, name, multi_frame):
     sample = [folder / p for p in paths if not p.lower().endswith(eight_bit)][:20]
     loaders = ((path, functools.partial(read_image, folder / path)) for path in paths)
     dark = sum(is_dark_sixteen_bit(path) for path in sample)
-    return ImageSource("folder", name, loaders, len(paths), dark, paths)
+    return ImageSource("folder", name, loaders, len(paths), dark, paths, os.fspath(folder))
 
 
 def _array_source(array, name):

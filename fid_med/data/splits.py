@@ -6,7 +6,7 @@ import numpy as np
 
 from fid_med.data.labelled import DEVELOPMENT, SPLITS, UNDIVIDED, LabelledImages
 from fid_med.data.patients import linked_groups
-from fid_med.errors import DataError
+from fid_med.errors import DataError, SettingError
 from fid_med.progress import warn
 
 
@@ -40,9 +40,10 @@ def split(
 
     Raises:
       DataError: a label that has no image in training or validation, an empty test split where
-        one was asked for, impossible fractions.
+        one was asked for.
+      SettingError: impossible fractions.
     """
-    own = np.full(len(images), UNDIVIDED) if images.splits is None else np.asarray(images.splits)
+    own = _own(images)
     assigned = own.astype("<U11")
     keys = _keys(images, digests)
     open_ones = np.flatnonzero(np.isin(own, (DEVELOPMENT, UNDIVIDED)))
@@ -53,6 +54,15 @@ def split(
     tested = "test" in own or (UNDIVIDED in own and fractions[1] > 0)
     _check(images, groups, assigned, fractions if tested else None)
     return assigned
+
+
+def check_fractions(images: LabelledImages, fractions: tuple[float, float]) -> None:
+    """Raises SettingError for fractions that `split` could not divide these images by."""
+    _shares(fractions, _own(images))
+
+
+def _own(images):
+    return np.full(len(images), UNDIVIDED) if images.splits is None else np.asarray(images.splits)
 
 
 def _keys(images, digests):
@@ -100,8 +110,8 @@ def _shares(fractions, own):
         DEVELOPMENT: np.array([1 - validation, validation, 0]),
     }
     for kind in set(own) & set(shares):
-        if not (shares[kind][:2] > 0).all() or shares[kind][2] < 0:
-            raise DataError(
+        if not ((shares[kind][:2] > 0).all() and shares[kind][2] >= 0):
+            raise SettingError(
                 f"validation and test fractions {validation} and {test}: the first must be above "
                 "0, the second at least 0, and something must be left to train on"
             )

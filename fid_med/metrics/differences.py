@@ -41,15 +41,12 @@ class Contributions(NamedTuple):
         real: the same from the other side, [N]; these sum to `fid` less what real images cannot
             be moved to (which is 0 where N >= M).
         unreached: real variance without a counterpart.
-        influence: derivative of the FID by each generated image's weight, [M]; mean 0. Above 0,
-            the FID falls when the image counts less.
     """
 
     fid: float
     generated: np.ndarray
     real: np.ndarray
     unreached: float
-    influence: np.ndarray
 
 
 class Direction(NamedTuple):
@@ -115,12 +112,6 @@ def contributions(real, generated) -> Contributions:
     (see this module): a large value is an image unlike any the other set would have there. It says
     nothing about images that are wrong in ways the two Gaussians do not see.
 
-    The influence is 2 delta.z + c |z|^2 - c z.T(z) - (the same, averaged), z the centred feature
-    and c = M/(M - 1): the derivative of the FID of weighted images (weights w_j / sum w, covariance
-    c sum w z z^T) by w_j times M. To first order, leaving image j out changes the FID by
-    -influence_j / (M - 1); where M is not much larger than the features' rank that is too little,
-    for leaving out then also lowers the rank.
-
     Args:
         real, generated: [N, d] and [M, d], any real dtype, 2 images or more on each side.
 
@@ -133,15 +124,11 @@ def contributions(real, generated) -> Contributions:
     back = moved.delta / math.sqrt(len(moved.real)) + moved.to_generated - moved.real
     by_generated = np.einsum("ij,ij->i", ahead, ahead)
     unreached = float(np.vdot(moved.unreached, moved.unreached)) if moved.out_of_reach else 0.0
-    # Rows of A2 are z / sqrt(M - 1).
-    influence = 2 * math.sqrt(count - 1) * (moved.generated @ moved.delta)
-    influence += count * np.einsum("ij,ij->i", moved.generated, moved.generated - moved.to_real)
     return Contributions(
         fid=float(by_generated.sum()) + unreached,
         generated=by_generated,
         real=np.einsum("ij,ij->i", back, back),
         unreached=unreached,
-        influence=influence - influence.mean(),
     )
 
 

@@ -160,20 +160,21 @@ def frechet_components(
         factors = [real.rows, generated.rows]
         if any(factor is not None for factor in factors):
             if factors[0] is None:
-                factors[0] = _factor(real.covariance, "real")
+                factors[0] = _factor(real, "real")
             if factors[1] is None:
-                factors[1] = _factor(generated.covariance, "generated")
+                factors[1] = _factor(generated, "generated")
             return FrechetComponents(mean, _from_factors(*factors), "low_rank")
         if method == "low_rank":
             raise StatisticsError(
                 "method 'low_rank' needs the features of one side at least, and no more of them "
                 "than dimensions: use 'auto'"
             )
-    sigma1, sigma2 = real.covariance, generated.covariance
-    covariance = None if method == "factors" else _symmetric(sigma1, sigma2)
+    covariance = None
+    if method != "factors":
+        covariance = _symmetric(real, generated)
     if covariance is not None:
         return FrechetComponents(mean, covariance, "symmetric")
-    covariance = _from_factors(_factor(sigma1, "real"), _factor(sigma2, "generated"))
+    covariance = _from_factors(_factor(real, "real"), _factor(generated, "generated"))
     return FrechetComponents(mean, covariance, "factors")
 
 
@@ -233,27 +234,44 @@ def _finite(name: str, value) -> np.ndarray:
     return array
 
 
-def _symmetric(sigma1: np.ndarray, sigma2: np.ndarray) -> float | None:
-    """The covariance part by the symmetric eigenproblem; None where it would be inexact."""
-    total = float(np.trace(sigma1) + np.trace(sigma2))
-    # A feature that never varies on one side adds nothing to the root, and spoils full rank.
-    alive = (sigma1.diagonal() > 0) & (sigma2.diagonal() > 0)
-    if not alive.all():
-        if any(s[s.diagonal() <= 0].any() for s in (sigma1, sigma2)):
+def _symmetric(real: FeatureStatistics, generated: FeatureStatistics) -> float | None:
+    """The covariance part by the symmetric eigenproblem; None where it would be inexact.
+
+    No more than two matrices [d, d] are there at any time.
+    """
+    sides = (real, generated)
+    variances = [side.covariance.diagonal().copy() for side in sides]
+    total = float(sum(of_side.sum() for of_side in variances))
+    for side, of_side in zip(sides, variances, strict=True):
+        dead = of_side <= 0
+        if dead.any() and side.covariance[dead].any():
             return None  # covariance without variance: for the eigenvalues to refuse
-        sigma1, sigma2 = sigma1[np.ix_(alive, alive)], sigma2[np.ix_(alive, alive)]
-    if not len(sigma1):
+    # A feature that never varies on one side adds nothing to the root, and spoils full rank.
+    alive = (variances[0] > 0) & (variances[1] > 0)
+    if not alive.any():
         return total
-    lower1, lower2 = _cholesky(sigma1), _cholesky(sigma2)
-    if lower1 is None or lower2 is None:
+
+    def covariance(side):
+        return side.covariance if alive.all() else side.covariance[np.ix_(alive, alive)]
+
+    sigma2 = covariance(generated)
+    lower = _cholesky(sigma2)
+    if lower is None:
         return None
-    w = linalg.eigvalsh(lower1.T @ sigma2 @ lower1)
+    log_det = 2 * float(np.log(lower.diagonal()).sum())
+    del lower
+    lower = _cholesky(covariance(real), overwrite=True)
+    if lower is None:
+        return None
+    log_det += 2 * float(np.log(lower.diagonal()).sum())
+    product = linalg.blas.dtrmm(1.0, lower, sigma2.T, lower=1, trans_a=1, overwrite_b=1)
+    product = linalg.blas.dtrmm(1.0, lower, product, lower=1, side=1, overwrite_b=1)
+    w = linalg.eigvalsh(product, overwrite_a=True)
     if w[0] <= 0:
         return None
     # The determinant is known from the Cholesky factors, so the sum of relative errors of the
     # eigenvalues is known too. It tells their common absolute error, which cannot be told
     # beforehand: graded matrices have far less of it than the d eps w_max of the textbook.
-    log_det = 2 * sum(float(np.log(lower.diagonal()).sum()) for lower in (lower1, lower2))
     error = abs(float(np.log(w).sum()) - log_det) / float(linalg.norm(1 / w))
     rounding = error * float(np.sqrt((1 / w).sum()))  # of 2 sum(sqrt(w))
     if not 10 * rounding <= _ROUNDING * total:  # so that NaN, of underflow, is inexact too
@@ -261,23 +279,25 @@ def _symmetric(sigma1: np.ndarray, sigma2: np.ndarray) -> float | None:
     return _without_rounding(total - 2 * float(np.sqrt(w).sum()), total)
 
 
-def _cholesky(sigma: np.ndarray) -> np.ndarray | None:
+def _cholesky(sigma: np.ndarray, overwrite: bool = False) -> np.ndarray | None:
     """L with sigma = L L^T; None where sigma is not of full rank, as far as rounding tells."""
+    variances = sigma.diagonal().copy()
     try:
-        lower = linalg.cholesky(sigma, lower=True)
+        # Its transpose is the same matrix in the order that LAPACK can work in without a copy.
+        lower = linalg.cholesky(sigma.T, lower=True, overwrite_a=overwrite)
     except linalg.LinAlgError:
         return None
     # Rounding may carry a singular matrix through; its pivots then are rounding themselves.
     noise = 10 * len(sigma) * np.finfo(np.float64).eps
-    return lower if (lower.diagonal() ** 2 > noise * sigma.diagonal()).all() else None
+    return lower if (lower.diagonal() ** 2 > noise * variances).all() else None
 
 
-def _factor(sigma: np.ndarray, name: str) -> np.ndarray:
-    """F [k, d] with sigma = F^T F: by Cholesky at full rank, otherwise by eigenvectors."""
-    lower = _cholesky(sigma)
+def _factor(statistics: FeatureStatistics, name: str) -> np.ndarray:
+    """F [k, d] with F^T F the covariance: by Cholesky at full rank, otherwise by eigenvectors."""
+    lower = _cholesky(statistics.covariance, overwrite=True)
     if lower is not None:
         return lower.T
-    w, v = linalg.eigh(sigma)
+    w, v = linalg.eigh(statistics.covariance)
     if w[0] < -_NEGATIVE_TOLERANCE * max(w[-1], -w[0]):
         raise StatisticsError(
             f"the {name} covariance has the eigenvalue {w[0]:.3g} where its largest is "
@@ -291,7 +311,10 @@ def _factor(sigma: np.ndarray, name: str) -> np.ndarray:
 def _from_factors(factor1: np.ndarray, factor2: np.ndarray) -> float:
     """The covariance part from C1 = F1^T F1 and C2 = F2^T F2, F1 [k, d] and F2 [l, d]."""
     total = float(np.vdot(factor1, factor1) + np.vdot(factor2, factor2))
-    singular = linalg.svdvals(factor1 @ factor2.T) if len(factor1) and len(factor2) else 0.0
+    if not (len(factor1) and len(factor2)):
+        return total
+    # Transposed it lies as LAPACK works, without a copy.
+    singular = linalg.svdvals((factor2 @ factor1.T).T, overwrite_a=True)
     return _without_rounding(total - 2 * float(np.sum(singular)), total)
 
 
@@ -329,5 +352,5 @@ def factored(statistics: FeatureStatistics) -> FeatureStatistics:
     rows = statistics.rows
     result = _Factored.from_moments(statistics.mean, statistics.covariance, statistics.count)
     result.fingerprint, result.extractor = statistics.fingerprint, statistics.extractor
-    result._factor = _factor(statistics.covariance, "real") if rows is None else rows
+    result._factor = _factor(statistics, "real") if rows is None else rows
     return result

@@ -10,6 +10,7 @@ from scipy import linalg
 
 from fid_med.metrics.frechet import frechet_distance
 from fid_med.metrics.resampling import (
+    GRAM_LIMIT,
     BlockDistances,
     ImageSet,
     check_dimensions,
@@ -82,8 +83,9 @@ def permutation_test(
     and the other single images. Identifiers are not compared across the sides: leave a patient
     who is on both out of one.
 
-    Where the smaller side has over 300 images, FID is taken in the 256 leading principal
-    directions of all images together, who is on which side left out, which keeps the test exact.
+    Where the smaller side has over 300 images, or both together over 4,000, FID is taken in the
+    256 leading principal directions of all images together, who is on which side left out, which
+    keeps the test exact.
 
     Args:
         real, generated: features [N, d], 4 or more images each.
@@ -112,7 +114,8 @@ def permutation_test(
         sides.append(
             (np.concatenate(dealt[: sets[0].units]), np.concatenate(dealt[sets[0].units :]))
         )
-    if min(s.count for s in sets) <= _GRAM_IMAGES:
+    counts = [s.count for s in sets]
+    if min(counts) <= _GRAM_IMAGES and sum(counts) <= GRAM_LIMIT:
         directions, values = None, _by_gram(sets, sides)
     else:
         directions, values = _by_directions(sets, sides)

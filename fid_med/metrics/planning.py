@@ -21,6 +21,7 @@ from fid_med.metrics.resampling import (
 from fid_med.metrics.uncertainty import skewed_quantile
 
 LEAST = 16  # two in every eighth
+FEWEST_PLANNED = 8
 
 # Without counting directions, no shift's variance by single images grows faster with the distance
 # than this times sqrt(Q): 4 lambda_1 (1/N + 1/M) against Q = 2 Tr Gamma^2 (1/N + 1/M)^2.
@@ -105,7 +106,7 @@ def detectable_difference(
             arguments out of range.
     """
     images = image_set(features, groups, "real", LEAST)
-    check_whole("count", count, 8)
+    check_whole("count", count, FEWEST_PLANNED)
     check_whole("replicates", replicates, 2)
     check_whole("seed", seed, 0)
     check_share("confidence", confidence)

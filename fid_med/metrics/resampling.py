@@ -17,7 +17,7 @@ from fid_med.errors import StatisticsError
 from fid_med.metrics.side_by_side import map_side_by_side
 
 # Images of all sets together whose Gram matrix is kept (0.13 GB); beyond, products are made anew.
-_GRAM_LIMIT = 4000
+GRAM_LIMIT = 4000
 
 # Entries of the arrays that one step of a batch may make: 2 MB, which stays near the core.
 _BATCH_ENTRIES = 250_000
@@ -171,7 +171,7 @@ class BlockDistances:
         origin = np.mean([s.mean(axis=0) for s in sets], axis=0)
         self._rows = np.concatenate(sets) - origin
         self._squares = np.einsum("ij,ij->i", self._rows, self._rows)
-        self._gram = self._rows @ self._rows.T if len(self._rows) <= _GRAM_LIMIT else None
+        self._gram = self._rows @ self._rows.T if len(self._rows) <= GRAM_LIMIT else None
         self.offsets = np.cumsum([0] + [len(s) for s in sets])
 
     def distances(self, blocks: Sequence[np.ndarray], pairs) -> np.ndarray:
@@ -202,24 +202,29 @@ class BlockDistances:
             square = np.einsum("bi,bi->b", means, means)
         trace = count * ((members @ self._squares) - square) / (count - 1)
         root = np.empty(len(pairs))
-        longest = index.shape[1]
-        width = longest if self._gram is not None else max(longest, self._rows.shape[1])
-        step = max(1, _BATCH_ENTRIES // (longest * width))
+        first, second = (int(count[side].max()) for side in pairs.T)
+        entries = first * second
+        if self._gram is None:
+            entries += (first + second) * self._rows.shape[1]
+        step = max(1, _BATCH_ENTRIES // entries)
 
         def of_step(start):
             part = slice(start, start + step)
             i, j = pairs[part].T
+            # Of the padding only what this step's longest blocks need: sides may differ by far.
+            rows, columns = (slice(int(count[k].max())) for k in (i, j))
+            left, right = index[i, rows], index[j, columns]
             if means is None:
-                cross = self._gram[index[i][:, :, None], index[j][:, None, :]]
-                cross -= np.take_along_axis(products[j], index[i], axis=1)[:, :, None]
-                cross -= np.take_along_axis(products[i], index[j], axis=1)[:, None, :]
+                cross = self._gram[left[:, :, None], right[:, None, :]]
+                cross -= np.take_along_axis(products[j], left, axis=1)[:, :, None]
+                cross -= np.take_along_axis(products[i], right, axis=1)[:, None, :]
                 cross += between[part, None, None]
             else:
-                first, second = (self._rows[index[k]] - means[k][:, None] for k in (i, j))
-                cross = np.matmul(first, second.transpose(0, 2, 1))
+                a, b = (self._rows[x] - means[k][:, None] for x, k in ((left, i), (right, j)))
+                cross = np.matmul(a, b.transpose(0, 2, 1))
             if not mask.all():
-                cross *= mask[i][:, :, None]
-                cross *= mask[j][:, None, :]
+                cross *= mask[i, rows][:, :, None]
+                cross *= mask[j, columns][:, None, :]
             root[part] = _nuclear_norm(cross)
 
         map_side_by_side(of_step, range(0, len(pairs), step))

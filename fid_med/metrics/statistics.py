@@ -39,25 +39,31 @@ class _Moments(NamedTuple):
     scatter: np.ndarray  # [d, d], the sum of outer products of the centred rows
 
 
-def _moments(rows: np.ndarray) -> _Moments:
-    """Moments of rows [n, d] in two passes, which a mean far from zero does not hurt."""
+def _moments(rows: np.ndarray, out: np.ndarray | None = None) -> _Moments:
+    """Moments of rows [n, d] in two passes, which a mean far from zero does not hurt.
+
+    The centred rows go to `out`, which may be `rows`.
+    """
     mean = rows.mean(axis=0)
-    centred = rows - mean
+    centred = np.subtract(rows, mean, out=out)
     return _Moments(len(rows), mean, centred.T @ centred)
 
 
 def _combine(a: _Moments | None, b: _Moments) -> _Moments:
-    """Moments of the union, by the pairwise update of Chan, Golub & LeVeque (1983), eq. 2.1."""
+    """Moments of the union, by the pairwise update of Chan, Golub & LeVeque (1983), eq. 2.1.
+
+    The scatter of `b` becomes that of the union: one more [d, d] would be memory for nothing.
+    """
     if a is None:
         return b
     count = a.count + b.count
     delta = b.mean - a.mean
     # Scaled on both sides alike: the outer product is then symmetric to the last bit.
     scaled = delta * math.sqrt(a.count * b.count / count)
-    scatter = a.scatter + b.scatter
-    for i in range(0, len(scaled), 256):  # in strips: one more [d, d] would be memory for nothing
-        scatter[i : i + 256] += np.outer(scaled[i : i + 256], scaled)
-    return _Moments(count, a.mean + delta * (b.count / count), scatter)
+    b.scatter[:] += a.scatter
+    for i in range(0, len(scaled), 256):  # in strips, likewise
+        b.scatter[i : i + 256] += np.outer(scaled[i : i + 256], scaled)
+    return _Moments(count, a.mean + delta * (b.count / count), b.scatter)
 
 
 class FeatureStatistics:
@@ -167,9 +173,10 @@ class FeatureStatistics:
             return self._given[1].copy()
         self._require_two()
         # Not folded for good: looking at statistics must not change them.
-        folded = self._folded
-        moments = _combine(folded, _moments(self._pending())) if self._buffer else folded
-        return moments.scatter / (moments.count - 1)
+        if not self._buffer:
+            return self._folded.scatter / (self._folded.count - 1)
+        moments = _combine(self._folded, _moments(self._pending()))
+        return np.divide(moments.scatter, moments.count - 1, out=moments.scatter)
 
     @property
     def rows(self) -> np.ndarray | None:
@@ -245,7 +252,8 @@ class FeatureStatistics:
         folded, buffer = other._opened(), list(other._buffer)
         if folded is not None:
             self._fold()
-            self._folded = _combine(self._folded, folded)
+            own = folded._replace(scatter=folded.scatter.copy())
+            self._folded = _combine(self._folded, own)
         for rows in buffer:
             self._append(rows)
         return self
@@ -356,7 +364,9 @@ class FeatureStatistics:
 
     def _fold(self) -> None:
         if self._buffer:
-            self._folded = _combine(self._folded, _moments(self._pending()))
+            joined = len(self._buffer) > 1  # and then nobody else's
+            rows = self._pending()
+            self._folded = _combine(self._folded, _moments(rows, rows if joined else None))
             self._buffer, self._buffered = [], 0
 
     def _merge_metadata(self, other: FeatureStatistics) -> None:

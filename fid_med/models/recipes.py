@@ -36,8 +36,9 @@ class TrainingConfig:
       weights: `imagenet` (the default of `transfer`), `random`, or a path, as for
         `load_extractor`; `scratch` takes `random` alone. `transfer` from `random` has nothing to
         transfer and trains every layer with its own settings.
-      image_size: height and width of the network's input.
-      aspect: `stretch` or `pad`.
+      image_size: height and width of the network's input; by default that of `weights`, 299 where
+        these do not tell.
+      aspect: `stretch` or `pad`; by default likewise, or `stretch`.
       batch_size: images a step, over all GPUs together.
       epochs: at most; by default 10, or 100 from scratch.
       optimizer: `sgd` (momentum 0.9; the default of `scratch`), `rmsprop` (decay 0.9, epsilon 1.0)
@@ -63,8 +64,8 @@ class TrainingConfig:
 
     recipe: str = "transfer"
     weights: str | None = None
-    image_size: int = 299
-    aspect: str = "stretch"
+    image_size: int | None = None
+    aspect: str | None = None
     batch_size: int = 32
     epochs: int | None = None
     optimizer: str | None = None
@@ -118,7 +119,9 @@ class TrainingConfig:
         return Augmentation(**{name: getattr(self, name) for name in fields})
 
     def resolved(self) -> "TrainingConfig":
-        """The same with the recipe's own values in place of None (but for `num_gpus`).
+        """The same with the recipe's own values in place of None.
+
+        But for `num_gpus`, and for `image_size` and `aspect`, which are the weights' own.
 
         Raises:
           SettingError: an optimizer that the recipe knows no learning rate for.

@@ -60,7 +60,7 @@ def train(
     Transfer learning from trained weights: a head on the features of the frozen network first,
     then the blocks behind `train_from` together with the head, at a lower rate and with batch
     normalisation frozen. From random weights, and by the recipe `scratch`, every layer trains.
-    The weights with the best validation AUC are kept.
+    The last phase's weights with the best validation AUC are kept.
 
     After each epoch a checkpoint is written. Called again with the same images, configuration and
     folder, an interrupted run goes on from it, in the order and to the weights of an unbroken one.
@@ -115,13 +115,13 @@ def _train(images, config, output_dir, store, overwrite):
         )
     settings["weights"] = {"fingerprint of --weights": base.fingerprint}
     saved = _saved_run(store, overwrite, with_same_settings)
-    hasher = ImageHasher(saved.hash_key if saved else secrets.token_hex(16))
+    fractions = (config.validation_fraction, config.test_fraction)
+    splits.check_fractions(images, fractions)
+    hasher = ImageHasher(_hash_key(saved, base))
     say(f"reading {len(images)} images of {images.name}")
     pixels, digests = pipeline.decode(images, base.preprocessing, hasher, output_dir)
-    assigned = splits.split(
-        images, digests, (config.validation_fraction, config.test_fraction), config.seed
-    )
-    _warn_about(images, digests, assigned)
+    assigned = splits.split(images, digests, fractions, config.seed)
+    _warn_about(images, digests, assigned, base)
     say("; ".join(f"{part}: {_counts_line(images, assigned == part)}" for part in splits.SPLITS))
     identities = checkpoints.image_identities(images.names, digests, images.labels, assigned)
     if saved:
@@ -153,6 +153,13 @@ def _train(images, config, output_dir, store, overwrite):
     )
 
 
+def _hash_key(saved, base):
+    """Of an interrupted run, or of what `base` was trained on, which is then known by it too."""
+    if saved:
+        return saved.hash_key
+    return base.training_images.key if base.training_images else secrets.token_hex(16)
+
+
 def _saved_run(store, overwrite, check):
     """The interrupted run to go on with, if `check` lets it pass, else None."""
     try:
@@ -170,6 +177,7 @@ def _saved_run(store, overwrite, check):
 
 def _trained_extractor(base, images, hasher, digests, assigned):
     digests = np.array(digests)
+    before = base.training_images or TrainingImages(hasher.key)
     parent = {"name": base.name, "fingerprint": base.fingerprint, "labels": list(base.labels)}
     return FeatureExtractor(
         "extractor.keras",
@@ -179,19 +187,27 @@ def _trained_extractor(base, images, hasher, digests, assigned):
         labels=images.classes,
         training_images=TrainingImages(
             hasher.key,
-            frozenset(digests[assigned == "train"].tolist()),
-            frozenset(digests[assigned == "validation"].tolist()),
+            before.train | set(digests[assigned == "train"].tolist()),
+            before.validation | set(digests[assigned == "validation"].tolist()),
         ),
         lineage=(*base.lineage, parent),
     )
 
 
-def _warn_about(images, digests, assigned):
+def _warn_about(images, digests, assigned, base):
     if images.patients is None:
         warn(
             f"{images.name}: no patient is known, so one patient's images may stand in training "
             "and validation both and flatter the numbers (see --patient_regex)"
         )
+    if base.training_images:
+        held_out = np.array(digests)[np.isin(assigned, ("validation", "test"))]
+        known = sum(digest in base.training_images for digest in held_out.tolist())
+        if known:
+            warn(
+                f"{images.name}: {base.name} was trained on {known} of the {len(held_out)} images "
+                "held out for validation and test, which flatters the numbers"
+            )
     repeated = splits.repeats(digests)
     if repeated:
         left_out = int((assigned == "repeated").sum())

@@ -178,9 +178,9 @@ def _one_of_a_worker(number):
 def _read_rows(path, head) -> dict[int, dict]:
     if not os.path.exists(path) or not os.path.getsize(path):
         return {}
-    with open(path, encoding="utf-8") as file:
-        lines = file.read().split("\n")
     try:
+        with open(path, encoding="utf-8") as file:
+            lines = file.read().split("\n")
         found, *rows = [json.loads(line) for line in lines[:-1]]
         kept = {row.pop("trial"): row for row in rows}
     except (ValueError, KeyError, AttributeError, UnicodeDecodeError):

@@ -101,7 +101,9 @@ def test_mura_and_lera_share_one_label_space_and_no_patient(folder):
 @pytest.mark.parametrize("name", ["mura", "lera", "mura_lera", "phantom"])
 def test_misspelt_label_is_told_with_the_known(name, folder):
     with pytest.raises(DataError, match="label 'bodypart': unknown here; choose body_part, abnorm"):
-        load_dataset(name, folder, label="bodypart", image_size=32, phantoms=2)
+        load_dataset(
+            name, None if name == "phantom" else folder, label="bodypart", image_size=32, phantoms=2
+        )
 
 
 @pytest.mark.parametrize("name", ["mura", "lera", "mura_lera"])

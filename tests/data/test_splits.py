@@ -7,7 +7,7 @@ import pytest
 
 from fid_med.data.labelled import LabelledImages
 from fid_med.data.splits import repeats, split
-from fid_med.errors import DataError
+from fid_med.errors import DataError, SettingError
 
 
 def labelled(labels, patients=None, splits=None, classes=("elbow", "neck"), studies=None):
@@ -75,10 +75,11 @@ def test_own_division_stands_but_for_repeats():
         ([0, 1] * 5, None, (0.0, 0.2), "fractions"),
         ([0, 1] * 5, None, (0.5, 0.5), "fractions"),
         ([0, 1] * 5, None, (0.5, -0.1), "fractions"),
+        ([0, 1] * 5, None, (0.5, float("nan")), "fractions"),
     ],
 )
 def test_impossible_splits_are_refused(labels, patients, fractions, message):
-    with pytest.raises(DataError, match=message):
+    with pytest.raises((DataError, SettingError), match=message):
         split(labelled(labels, patients), [str(i) for i in range(len(labels))], fractions, 0)
 
 

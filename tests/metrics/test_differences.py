@@ -66,47 +66,12 @@ def test_contributions_are_squared_moves_of_the_optimal_map():
     np.testing.assert_allclose(found.generated, (moves**2).sum(axis=1) / 80, rtol=1e-9)
 
 
-def weighted_fid(real, generated, weights):
-    """The FID of weighted generated images, by singular values."""
-    weights = weights / weights.sum()
-    mean = weights @ generated
-    m = len(generated)
-    second = (generated - mean) * np.sqrt(weights * m / (m - 1))[:, None]
-    first = (real - real.mean(axis=0)) / np.sqrt(len(real) - 1)
-    shift = mean - real.mean(axis=0)
-    root = np.linalg.svd(first @ second.T, compute_uv=False).sum()
-    return shift @ shift + (first**2).sum() + (second**2).sum() - 2 * root
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-def test_influence_is_the_derivative(shape):
-    real, generated = features(*shape)
-    found = contributions(real, generated).influence
-    assert found.mean() == pytest.approx(0, abs=1e-12 * np.abs(found).max())
-    step = 1e-4
-    for j in (0, 3, 11):
-        change = step * (np.arange(len(generated)) == j)
-        up, down = (weighted_fid(real, generated, 1 + s * change) for s in (1, -1))
-        slope = (up - down) / (2 * step) * len(generated)
-        assert found[j] == pytest.approx(slope, abs=1e-6 * np.abs(found).max())
-
-
-def test_influence_foretells_leaving_out():
-    """Brute force, where images are many for the dimensions."""
-    real, generated = features(300, 250, 6)
-    whole = fid(real, generated)
-    left_out = [fid(real, np.delete(generated, j, axis=0)) - whole for j in range(250)]
-    foretold = -contributions(real, generated).influence / 249
-    assert np.corrcoef(left_out, foretold)[0, 1] > 0.998
-    assert np.polyfit(foretold, left_out, 1)[0] == pytest.approx(1, abs=0.03)
-
-
 def test_an_outlier_stands_out():
     rng = np.random.default_rng(2)
     real, generated = rng.normal(size=(60, 100)), rng.normal(size=(50, 100))
     generated[17] += 6
     found = contributions(real, generated)
-    assert found.generated.argmax() == found.influence.argmax() == 17
+    assert found.generated.argmax() == 17
 
 
 @pytest.mark.parametrize("shape", SHAPES)

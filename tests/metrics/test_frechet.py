@@ -250,13 +250,17 @@ def test_a_set_against_itself_is_zero(n, d):
 # The check that the symmetric form makes on itself
 
 
+def symmetric(c1, c2):
+    return frechet._symmetric(*(moments(np.zeros(len(c)), c) for c in (c1, c2)))
+
+
 def test_symmetric_form_notices_its_own_rounding():
     """C1 = I and C2 anti-graded leave eigenvalues at the noise: the factors must take over."""
     d = 128
     w = 10.0 ** -np.linspace(0, 11, d)
     graded = np.diag(w[::-1])
     rotated = with_spectrum(w, orthogonal(d))
-    assert frechet._symmetric(graded, rotated) is None
+    assert symmetric(graded, rotated) is None
     result = frechet_components(
         moments(np.zeros(d), graded), moments(np.zeros(d), rotated), "symmetric"
     )
@@ -265,25 +269,25 @@ def test_symmetric_form_notices_its_own_rounding():
     root = scipy.linalg.svdvals(np.sqrt(w[::-1])[:, None] * l2).sum()
     assert result.distance == pytest.approx(2 * w.sum() - 2 * root, rel=1e-10)
     harmless = with_spectrum(w[: d // 3], orthogonal(d // 3))
-    assert frechet._symmetric(harmless, harmless) == pytest.approx(0, abs=1e-12)
+    assert symmetric(harmless, harmless) == pytest.approx(0, abs=1e-12)
 
 
 def test_estimate_of_rounding_is_not_blind(monkeypatch):
     """Eigenvalues off by an absolute error, as a worse LAPACK would give, must be refused."""
     x, y = decaying_features(400, 64, 1, decades=5), decaying_features(400, 64, 2, decades=5)
     c1, c2 = np.cov(x.T), np.cov(y.T)
-    exact = frechet._symmetric(c1, c2)
+    exact = symmetric(c1, c2)
     assert exact is not None
     eigvalsh = scipy.linalg.eigvalsh
     for noise, accepted in ((1e-17, True), (1e-11, False)):
         rng = np.random.default_rng(0)
 
-        def noisy(g, noise=noise, rng=rng):
-            w = eigvalsh(g)
+        def noisy(g, noise=noise, rng=rng, **options):
+            w = eigvalsh(g, **options)
             return np.sort(np.abs(w + noise * w[-1] * rng.normal(size=len(w))))
 
         monkeypatch.setattr(scipy.linalg, "eigvalsh", noisy)
-        value = frechet._symmetric(c1, c2)
+        value = symmetric(c1, c2)
         assert (value is not None) == accepted
         if accepted:
             assert value == pytest.approx(exact, abs=1e-10 * np.trace(c1 + c2))

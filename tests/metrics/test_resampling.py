@@ -26,7 +26,7 @@ def _brute_force(rows1, rows2):
 @pytest.mark.parametrize("sizes", [(12, 12, 12), (12, 7, 2), (60, 70, 55)])
 def test_distances_of_blocks_are_those_of_their_rows(monkeypatch, gram, sizes):
     if not gram:
-        monkeypatch.setattr(resampling, "_GRAM_LIMIT", 0)
+        monkeypatch.setattr(resampling, "GRAM_LIMIT", 0)
     sets = [_features(0, 80, shift=100.0), _features(1, 90, shift=100.5)]
     rng = np.random.default_rng(2)
     blocks = [rng.permutation(80)[: sizes[0]]]
@@ -36,6 +36,28 @@ def test_distances_of_blocks_are_those_of_their_rows(monkeypatch, gram, sizes):
     rows = np.concatenate(sets)
     for value, (i, j) in zip(found, pairs, strict=True):
         expected = _brute_force(rows[blocks[i]], rows[blocks[j]])
+        assert value == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("gram", [True, False], ids=["gram", "rows"])
+def test_a_small_block_against_a_large_one_costs_the_small_ones_side(monkeypatch, gram):
+    if not gram:
+        monkeypatch.setattr(resampling, "GRAM_LIMIT", 0)
+    shapes, nuclear_norm = [], resampling._nuclear_norm
+
+    def watched(matrices):
+        shapes.append(matrices.shape[1:])
+        return nuclear_norm(matrices)
+
+    monkeypatch.setattr(resampling, "_nuclear_norm", watched)
+    rows = [_features(0, 9), _features(1, 70, shift=0.3)]
+    blocks = [np.arange(9), 9 + np.arange(70), np.arange(5), 9 + np.arange(60)]
+    pairs = [(0, 1), (2, 3)]
+    found = BlockDistances(rows).distances(blocks, pairs)
+    assert set(shapes) <= {(9, 70), (5, 60)}
+    together = np.concatenate(rows)
+    for value, (i, j) in zip(found, pairs, strict=True):
+        expected = _brute_force(together[blocks[i]], together[blocks[j]])
         assert value == pytest.approx(expected, abs=1e-9)
 
 

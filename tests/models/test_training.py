@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import os
+import re
 import signal
 
 import keras
@@ -160,16 +161,38 @@ def test_extractor_knows_its_training_images(run, images):
     assert fid.generated.seen_in_training == 0
 
 
-def test_a_second_run_starts_from_the_first_and_says_so(run, images, tmp_path):
+def test_a_second_run_starts_from_the_first_and_says_so(run, images, tmp_path, capsys):
     folder, first = run
-    config = dataclasses.replace(CONFIG, weights=str(folder / "extractor.keras"), epochs=1)
+    weights = str(folder / "extractor.keras")
+    config = dataclasses.replace(CONFIG, weights=weights, epochs=1, image_size=None)
     result = train(phantom.load(60, 80, seed=0, label="abnormality"), config, tmp_path)
+    assert result.extractor.preprocessing == first.extractor.preprocessing  # 75 pixels, not 299
     assert [step["fingerprint"] for step in result.extractor.lineage] == [
         first.extractor.lineage[0]["fingerprint"],
         first.extractor.fingerprint,
     ]
     assert result.extractor.lineage[1]["labels"] == list(images.classes)
     assert result.extractor.labels == ("abnormal", "normal")
+    # The same images: what the first was trained on is held out from the second here and there.
+    held_out = int(np.isin(result.splits, ("validation", "test")).sum())
+    error = capsys.readouterr().err
+    assert re.search(rf"extractor\.keras was trained on \d+ of the {held_out} images held", error)
+    before, after = first.extractor.training_images, result.extractor.training_images
+    assert after.key == before.key
+    assert before.train < after.train
+    assert before.validation < after.validation
+
+
+def test_a_name_that_is_no_utf8_does_not_lose_a_training(run, images, tmp_path):
+    _, result = run
+    names = [*images.names]
+    names[0] = "R\udcf6ntgen.png"
+    training_output._write_splits(
+        tmp_path / "splits.csv", result, dataclasses.replace(images, names=names)
+    )
+    first, second = (tmp_path / "splits.csv").read_text(encoding="utf-8").splitlines()[1:3]
+    assert first.startswith("R\\udcf6ntgen.png,")
+    assert second.startswith(names[1])
 
 
 def test_scratch_trains_every_layer_and_leaves_no_auxiliary_head(images, tmp_path):

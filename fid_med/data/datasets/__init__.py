@@ -37,7 +37,7 @@ def load_dataset(
     patient_regex: str | None = None,
     multi_frame: str = "refuse",
     phantoms: int = 600,
-    image_size: int = 299,
+    image_size: int | None = None,
     seed: int = 0,
 ) -> LabelledImages:
     """Loads a data set by name, without TensorFlow Datasets and without copying images.
@@ -48,20 +48,28 @@ def load_dataset(
       label: what to learn. MURA, LERA and phantoms: `body_part` (the default), `abnormality` or
         `both`. A csv file: its column. A set with several labels an image: one of them alone.
       labels_csv, patient_regex, multi_frame: for `labelled_folder`.
-      phantoms, image_size, seed: for `phantom`.
+      phantoms, image_size, seed: for `phantom`; by default 299 pixels.
 
     Raises:
       DataError: unknown name, missing `data_dir`, an argument that is for another data set, or
         what the data set itself complains about.
     """
     check_name(name)
-    for flag, value in (("labels_csv", labels_csv), ("patient_regex", patient_regex)):
-        if value and name != "labelled_folder":
-            raise DataError(f"{name}: --{flag} is for --dataset=labelled_folder; leave it out")
+    if name != "labelled_folder":
+        unroll = multi_frame != "refuse"
+        for flag, given in (
+            ("labels_csv", labels_csv),
+            ("patient_regex", patient_regex),
+            ("multi_frame", unroll),
+        ):
+            if given:
+                raise DataError(f"{name}: --{flag} is for --dataset=labelled_folder; leave it out")
+    if name == "phantom" and data_dir:
+        raise DataError("phantom: is drawn, not read from --data_dir; leave it out")
     if name == "phantom":
         from fid_med.data.layouts import phantom
 
-        return phantom.load(phantoms, image_size, seed, label or "body_part")
+        return phantom.load(phantoms, image_size or 299, seed, label or "body_part")
     if not data_dir:
         raise DataError(f"{name}: give its folder or file by --data_dir")
     if name == "labelled_folder":
