@@ -297,25 +297,40 @@ def _factor(statistics: FeatureStatistics, name: str) -> np.ndarray:
     lower = _cholesky(statistics.covariance, overwrite=True)
     if lower is not None:
         return lower.T
-    w, v = linalg.eigh(statistics.covariance)
+    w, v = linalg.eigh(statistics.covariance.T, overwrite_a=True)
     if w[0] < -_NEGATIVE_TOLERANCE * max(w[-1], -w[0]):
         raise StatisticsError(
             f"the {name} covariance has the eigenvalue {w[0]:.3g} where its largest is "
             f"{w[-1]:.3g}: none may be negative, compute the statistics again"
         )
     # What is negative is rounding, and so is as much on the positive side.
-    keep = w > max(_RANK_TOLERANCE * w[-1], -w[0])
-    return (v[:, keep] * np.sqrt(w[keep])).T
+    first = np.searchsorted(w, max(_RANK_TOLERANCE * w[-1], -w[0]), side="right")
+    v = v[:, first:]
+    v *= np.sqrt(w[first:])
+    return v.T
 
 
 def _from_factors(factor1: np.ndarray, factor2: np.ndarray) -> float:
-    """The covariance part from C1 = F1^T F1 and C2 = F2^T F2, F1 [k, d] and F2 [l, d]."""
+    """The covariance part from C1 = F1^T F1 and C2 = F2^T F2, F1 [k, d] and F2 [l, d].
+
+    What is in a factor that may be written to is lost.
+    """
     total = float(np.vdot(factor1, factor1) + np.vdot(factor2, factor2))
     if not (len(factor1) and len(factor2)):
         return total
     # Transposed it lies as LAPACK works, without a copy.
-    singular = linalg.svdvals((factor2 @ factor1.T).T, overwrite_a=True)
+    singular = linalg.svdvals(_product(factor1, factor2).T, overwrite_a=True)
     return _without_rounding(total - 2 * float(np.sum(singular)), total)
+
+
+def _product(factor1: np.ndarray, factor2: np.ndarray) -> np.ndarray:
+    """F2 F1^T or its transpose, in the place of one of them where the other one is square."""
+    for left, right in ((factor2, factor1), (factor1, factor2)):
+        if len(right) == right.shape[1] and left.flags.writeable:
+            for i in range(0, len(left), 256):
+                left[i : i + 256] = left[i : i + 256] @ right.T
+            return left
+    return factor2 @ factor1.T
 
 
 def _without_rounding(value: float, total: float) -> float:
@@ -353,4 +368,5 @@ def factored(statistics: FeatureStatistics) -> FeatureStatistics:
     result = _Factored.from_moments(statistics.mean, statistics.covariance, statistics.count)
     result.fingerprint, result.extractor = statistics.fingerprint, statistics.extractor
     result._factor = _factor(statistics, "real") if rows is None else rows
+    result._factor.flags.writeable = False
     return result

@@ -20,7 +20,7 @@ _JSONS = ("preprocessing", "versions")
 _KEYS = ("mu", "sigma", "count", "format", *_TEXTS, *_JSONS)
 
 # Once the raw rows are given up, this many wait for each d x d update, so that batches of one
-# image cost what batches of many do.
+# image cost what batches of many do; and so many columns are updated at once.
 _CHUNK = 512
 
 # sigma is called asymmetric, or its diagonal negative, beyond this share of its largest entry:
@@ -39,20 +39,37 @@ class _Moments(NamedTuple):
     scatter: np.ndarray  # [d, d], the sum of outer products of the centred rows
 
 
-def _moments(rows: np.ndarray, out: np.ndarray | None = None) -> _Moments:
-    """Moments of rows [n, d] in two passes, which a mean far from zero does not hurt.
+def _with_rows(a: _Moments | None, rows: np.ndarray, out: np.ndarray | None = None) -> _Moments:
+    """Moments with rows [n, d] added, in two passes, which a mean far from zero does not hurt.
 
-    The centred rows go to `out`, which may be `rows`.
+    The scatter of `a` becomes that of the union, and the centred rows go to `out`, which may be
+    `rows`: one more [d, d] would be memory for nothing.
     """
     mean = rows.mean(axis=0)
     centred = np.subtract(rows, mean, out=out)
-    return _Moments(len(rows), mean, centred.T @ centred)
+    scatter = np.zeros((len(mean), len(mean))) if a is None else a.scatter
+    columns = [slice(i, i + _CHUNK) for i in range(0, len(mean), _CHUNK)]
+    for i, first in enumerate(columns):
+        scatter[first, first] += centred[:, first].T @ centred[:, first]
+        for second in columns[i + 1 :]:
+            block = centred[:, first].T @ centred[:, second]
+            scatter[first, second] += block
+            scatter[second, first] += block.T  # symmetric to the last bit
+    return _union(a, _Moments(len(rows), mean, scatter))
 
 
-def _combine(a: _Moments | None, b: _Moments) -> _Moments:
-    """Moments of the union, by the pairwise update of Chan, Golub & LeVeque (1983), eq. 2.1.
+def _merged(a: _Moments | None, b: _Moments) -> _Moments:
+    """Moments of the union of two, in new arrays."""
+    scatter = b.scatter.copy()
+    if a is not None:
+        scatter += a.scatter
+    return _union(a, b._replace(scatter=scatter))
 
-    The scatter of `b` becomes that of the union: one more [d, d] would be memory for nothing.
+
+def _union(a: _Moments | None, b: _Moments) -> _Moments:
+    """By the pairwise update of Chan, Golub & LeVeque (1983), eq. 2.1.
+
+    `b.scatter` is the sum of both scatters, and becomes that of the union.
     """
     if a is None:
         return b
@@ -60,9 +77,8 @@ def _combine(a: _Moments | None, b: _Moments) -> _Moments:
     delta = b.mean - a.mean
     # Scaled on both sides alike: the outer product is then symmetric to the last bit.
     scaled = delta * math.sqrt(a.count * b.count / count)
-    b.scatter[:] += a.scatter
-    for i in range(0, len(scaled), 256):  # in strips, likewise
-        b.scatter[i : i + 256] += np.outer(scaled[i : i + 256], scaled)
+    for i in range(0, len(scaled), _CHUNK):  # in strips, likewise
+        b.scatter[i : i + _CHUNK] += np.outer(scaled[i : i + _CHUNK], scaled)
     return _Moments(count, a.mean + delta * (b.count / count), b.scatter)
 
 
@@ -173,9 +189,8 @@ class FeatureStatistics:
             return self._given[1].copy()
         self._require_two()
         # Not folded for good: looking at statistics must not change them.
-        if not self._buffer:
-            return self._folded.scatter / (self._folded.count - 1)
-        moments = _combine(self._folded, _moments(self._pending()))
+        folded = None if self._folded is None else _merged(None, self._folded)
+        moments = _with_rows(folded, self._pending()) if self._buffer else folded
         return np.divide(moments.scatter, moments.count - 1, out=moments.scatter)
 
     @property
@@ -252,8 +267,7 @@ class FeatureStatistics:
         folded, buffer = other._opened(), list(other._buffer)
         if folded is not None:
             self._fold()
-            own = folded._replace(scatter=folded.scatter.copy())
-            self._folded = _combine(self._folded, own)
+            self._folded = _merged(self._folded, folded)
         for rows in buffer:
             self._append(rows)
         return self
@@ -366,7 +380,7 @@ class FeatureStatistics:
         if self._buffer:
             joined = len(self._buffer) > 1  # and then nobody else's
             rows = self._pending()
-            self._folded = _combine(self._folded, _moments(rows, rows if joined else None))
+            self._folded = _with_rows(self._folded, rows, rows if joined else None)
             self._buffer, self._buffered = [], 0
 
     def _merge_metadata(self, other: FeatureStatistics) -> None:
