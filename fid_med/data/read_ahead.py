@@ -8,7 +8,8 @@ import itertools
 import threading
 from collections.abc import Iterator
 
-from fid_med.data.sources import ImageSource, default_workers
+from fid_med.data.sources import ImageSource
+from fid_med.data.threads import default_workers
 
 _IMAGES, _BYTES = 256, 64 << 20
 
@@ -25,18 +26,16 @@ def reading_ahead(source: ImageSource) -> Iterator[None]:
         return
     loaders = iter(source.loaders)
     room = _Room(_BYTES)
-    with concurrent.futures.ThreadPoolExecutor(default_workers()) as pool:
-        started = [
-            (name, load, pool.submit(room.decode, load))
-            for name, load in itertools.islice(loaders, _IMAGES)
-        ]
-        source.loaders = _loaders(collections.deque(started), loaders)
-        try:
-            yield
-        finally:
-            for *_, future in started:
-                future.cancel()
-            started.clear()
+    pool = concurrent.futures.ThreadPoolExecutor(default_workers())
+    started = collections.deque(
+        (name, load, pool.submit(room.decode, load))
+        for name, load in itertools.islice(loaders, _IMAGES)
+    )
+    source.loaders = _loaders(started, loaders)
+    try:
+        yield
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 class _Room:

@@ -4,8 +4,7 @@ An `ImageSource` yields loaders, each the work of getting one image; `prepared_i
 threads, in order, so that decoding overlaps the network and nothing depends on timing.
 """
 
-import collections
-import concurrent.futures
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -18,6 +17,7 @@ import numpy as np
 
 from fid_med.data.images import check_pixels, is_dark_sixteen_bit, list_images, read_image
 from fid_med.data.preprocessing import Preprocessing
+from fid_med.data.threads import default_workers, ordered_map
 from fid_med.errors import DataError, UnreadableImageError
 from fid_med.fingerprints import ImageHasher
 from fid_med.progress import Progress
@@ -202,11 +202,6 @@ def content_key(load: Callable[[], np.ndarray]) -> bytes | None:
     return digest.digest()
 
 
-def default_workers() -> int:
-    """Threads that read images: the machine's cores and one more."""
-    return (os.cpu_count() or 1) + 1
-
-
 def prepared_images(
     source: ImageSource,
     preprocessing: Preprocessing,
@@ -243,21 +238,14 @@ def prepared_images(
         digests = tuple(hasher.digest(image) for hasher in hashers)
         return Prepared(name, preprocessing.apply(image), digests, key=key)
 
+    # Far enough ahead to keep the network fed, near enough to keep memory flat.
+    images = ordered_map(
+        lambda item: prepare(*item), source.loaders, workers, ahead=4 * workers + 32
+    )
     with (
-        concurrent.futures.ThreadPoolExecutor(workers) as pool,
+        contextlib.closing(images),
         Progress(f"{source.name} images", source.count) as progress,
     ):
-        waiting = collections.deque()
-        try:
-            for name, load in source.loaders:
-                waiting.append(pool.submit(prepare, name, load))
-                # Far enough ahead to keep the network fed, near enough to keep memory flat.
-                if len(waiting) >= 4 * workers + 32:
-                    yield waiting.popleft().result()
-                    progress.update()
-            while waiting:
-                yield waiting.popleft().result()
-                progress.update()
-        finally:
-            for future in waiting:
-                future.cancel()
+        for image in images:
+            yield image
+            progress.update()

@@ -169,9 +169,7 @@ def frechet_components(
                 "method 'low_rank' needs the features of one side at least, and no more of them "
                 "than dimensions: use 'auto'"
             )
-    covariance = None
-    if method != "factors":
-        covariance = _symmetric(real, generated)
+    covariance = None if method == "factors" else _symmetric(real, generated)
     if covariance is not None:
         return FrechetComponents(mean, covariance, "symmetric")
     covariance = _from_factors(_factor(real, "real"), _factor(generated, "generated"))
@@ -240,7 +238,8 @@ def _symmetric(real: FeatureStatistics, generated: FeatureStatistics) -> float |
     No more than two matrices [d, d] are there at any time.
     """
     sides = (real, generated)
-    variances = [side.covariance.diagonal().copy() for side in sides]
+    sigma2 = generated.covariance
+    variances = [real.covariance.diagonal().copy(), sigma2.diagonal().copy()]
     total = float(sum(of_side.sum() for of_side in variances))
     for side, of_side in zip(sides, variances, strict=True):
         dead = of_side <= 0
@@ -251,16 +250,16 @@ def _symmetric(real: FeatureStatistics, generated: FeatureStatistics) -> float |
     if not alive.any():
         return total
 
-    def covariance(side):
-        return side.covariance if alive.all() else side.covariance[np.ix_(alive, alive)]
+    def among_alive(sigma):
+        return sigma if alive.all() else sigma[np.ix_(alive, alive)]
 
-    sigma2 = covariance(generated)
+    sigma2 = among_alive(sigma2)
     lower = _cholesky(sigma2)
     if lower is None:
         return None
     log_det = 2 * float(np.log(lower.diagonal()).sum())
     del lower
-    lower = _cholesky(covariance(real), overwrite=True)
+    lower = _cholesky(among_alive(real.covariance), overwrite=True)
     if lower is None:
         return None
     log_det += 2 * float(np.log(lower.diagonal()).sum())

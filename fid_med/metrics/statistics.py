@@ -55,7 +55,7 @@ def _with_rows(a: _Moments | None, rows: np.ndarray, out: np.ndarray | None = No
             block = centred[:, first].T @ centred[:, second]
             scatter[first, second] += block
             scatter[second, first] += block.T  # symmetric to the last bit
-    return _union(a, _Moments(len(rows), mean, scatter))
+    return _union(a, len(rows), mean, scatter)
 
 
 def _merged(a: _Moments | None, b: _Moments) -> _Moments:
@@ -63,23 +63,23 @@ def _merged(a: _Moments | None, b: _Moments) -> _Moments:
     scatter = b.scatter.copy()
     if a is not None:
         scatter += a.scatter
-    return _union(a, b._replace(scatter=scatter))
+    return _union(a, b.count, b.mean, scatter)
 
 
-def _union(a: _Moments | None, b: _Moments) -> _Moments:
-    """By the pairwise update of Chan, Golub & LeVeque (1983), eq. 2.1.
+def _union(a: _Moments | None, count: int, mean: np.ndarray, scatter: np.ndarray) -> _Moments:
+    """Of `a` and `count` rows more, by the pairwise update of Chan, Golub & LeVeque, eq. 2.1.
 
-    `b.scatter` is the sum of both scatters, and becomes that of the union.
+    `mean` is that of the further rows, `scatter` the sum of both scatters; it becomes the union's.
     """
     if a is None:
-        return b
-    count = a.count + b.count
-    delta = b.mean - a.mean
+        return _Moments(count, mean, scatter)
+    total = a.count + count
+    delta = mean - a.mean
     # Scaled on both sides alike: the outer product is then symmetric to the last bit.
-    scaled = delta * math.sqrt(a.count * b.count / count)
-    for i in range(0, len(scaled), _CHUNK):  # in strips, likewise
-        b.scatter[i : i + _CHUNK] += np.outer(scaled[i : i + _CHUNK], scaled)
-    return _Moments(count, a.mean + delta * (b.count / count), b.scatter)
+    scaled = delta * math.sqrt(a.count * count / total)
+    for i in range(0, len(scaled), _CHUNK):  # in strips: no further [d, d]
+        scatter[i : i + _CHUNK] += np.outer(scaled[i : i + _CHUNK], scaled)
+    return _Moments(total, a.mean + delta * (count / total), scatter)
 
 
 class FeatureStatistics:

@@ -1,16 +1,15 @@
 """The real images of a study: who is whose, what an extractor was trained on, random halves."""
 
 import collections
-import concurrent.futures
 import dataclasses
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from fid_med.data.disturbances import content_digest
 from fid_med.data.patients import linked_groups, patients_of
 from fid_med.data.sources import open_source
+from fid_med.data.threads import ordered_map
 from fid_med.errors import DataError
 from fid_med.progress import Progress
 
@@ -41,23 +40,6 @@ class StudyImages:
 
     def __len__(self):
         return len(self.loaders)
-
-
-def ordered_map(function: Callable, items: Iterable, workers: int | None = None) -> Iterator:
-    """`map` in threads, in order, a few items ahead of whoever reads."""
-    workers = workers or (os.cpu_count() or 1) + 1
-    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-        waiting = []
-        try:
-            for item in items:
-                waiting.append(pool.submit(function, item))
-                if len(waiting) >= 2 * workers + 16:
-                    yield waiting.pop(0).result()
-            while waiting:
-                yield waiting.pop(0).result()
-        finally:
-            for future in waiting:
-                future.cancel()
 
 
 def open_images(

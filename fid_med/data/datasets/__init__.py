@@ -56,17 +56,16 @@ def load_dataset(
     """
     check_name(name)
     if name != "labelled_folder":
-        unroll = multi_frame != "refuse"
         for flag, given in (
             ("labels_csv", labels_csv),
             ("patient_regex", patient_regex),
-            ("multi_frame", unroll),
+            ("multi_frame", multi_frame != "refuse"),
         ):
             if given:
                 raise DataError(f"{name}: --{flag} is for --dataset=labelled_folder; leave it out")
-    if name == "phantom" and data_dir:
-        raise DataError("phantom: is drawn, not read from --data_dir; leave it out")
     if name == "phantom":
+        if data_dir:
+            raise DataError("phantom: is drawn, not read from --data_dir; leave it out")
         from fid_med.data.layouts import phantom
 
         return phantom.load(phantoms, image_size or 299, seed, label or "body_part")
