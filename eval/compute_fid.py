@@ -115,10 +115,10 @@ _FIGURES = flags.DEFINE_string(
 
 
 def main(real, generated=None):
-    from fid_med import artifacts
     from fid_med.errors import SettingError
-    from fid_med.evaluation import compute_fid
-    from fid_med.sides import needs_extractor
+    from fid_med.evaluation.compute import compute_fid
+    from fid_med.evaluation.inputs import needs_extractor
+    from fid_med.utils import files
 
     if _PLAN.value:
         return _plan(real)
@@ -131,9 +131,9 @@ def main(real, generated=None):
     ]
     for target in (_JSON.value, *folders):
         if target:
-            artifacts.check_writable(target)
+            files.check_writable(target)
     if _FIGURES.value:
-        from fid_med.fid_figures import check_figures, draw_figures
+        from fid_med.evaluation.figures import check_figures, draw_figures
 
         check_figures(_METRICS.value, real, generated)
     sides = (real, generated, _TRAIN_IMAGES.value, _OTHER_GENERATED.value)
@@ -154,7 +154,7 @@ def main(real, generated=None):
     if _SAVE_STATISTICS.value:
         result.save_statistics(_SAVE_STATISTICS.value, features=_SAVE_FEATURES.value)
     if _JSON.value:
-        artifacts.write_json(_JSON.value, result.to_dict())
+        files.write_json(_JSON.value, result.to_dict())
     for line in result.summary():
         print(line)
     if _FIGURES.value:
@@ -172,21 +172,21 @@ def _shared_options():
 
 
 def _plan(real):
-    from fid_med import artifacts
     from fid_med.errors import SettingError
-    from fid_med.evaluation import plan
-    from fid_med.sides import needs_extractor
+    from fid_med.evaluation.compute import plan
+    from fid_med.evaluation.inputs import needs_extractor
+    from fid_med.utils import files
 
     if not all(count.isdecimal() and int(count) for count in _PLAN.value):
         raise SettingError(f"--plan={','.join(_PLAN.value)}: expected counts, such as 100,200,500")
     if _JSON.value:
-        artifacts.check_writable(_JSON.value)
+        files.check_writable(_JSON.value)
     if needs_extractor([real], None):
         cli.load_tensorflow()
     counts = [int(count) for count in _PLAN.value]
     found = plan(real, _EXTRACTOR.value, counts=counts, **_shared_options())
     if _JSON.value:
-        artifacts.write_json(_JSON.value, found.to_dict())
+        files.write_json(_JSON.value, found.to_dict())
     for row in found.differences:
         print(
             f"{row.count} images a side: a true FID of {row.difference:.4g} is told from 0 with "

@@ -84,9 +84,9 @@ def main(real):
         if folder is not None:
             list_images(folder)  # a wrong path must not cost the loading of networks
     cli.load_tensorflow()
-    from fid_med.report import check_report_dir, write_report
-    from fid_med.report_words import verdict_lines
     from fid_med.study.inputs import load_extractors, named_folders
+    from fid_med.study.report.wording import verdict_lines
+    from fid_med.study.report.write import check_report_dir, write_report
     from fid_med.study.run import StudyConfig, run_study
 
     output_dir = _OUTPUT_DIR.value

@@ -62,10 +62,11 @@ flags.register_validator("only", _check_names)
 
 
 def main():
-    from fid_med import artifacts, validation
+    from fid_med import validation
+    from fid_med.utils import files
 
     if _JSON.value:
-        artifacts.check_writable(_JSON.value)
+        files.check_writable(_JSON.value)
     inputs = validation.Inputs(
         graph=_GRAPH.value,
         ttur_stats_dir=_TTUR_STATS_DIR.value,
@@ -84,7 +85,7 @@ def main():
         rows.append(row)
         print("\n".join(validation.to_lines(row)), flush=True)
     if _JSON.value:
-        artifacts.write_json(_JSON.value, validation.to_dict(rows))
+        files.write_json(_JSON.value, validation.to_dict(rows))
     print(", ".join(f"{status} {n}" for status, n in validation.count(rows).items()))
     validation.check_success(rows, _REQUIRE.value)
 

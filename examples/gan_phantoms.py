@@ -141,10 +141,11 @@ def train(output_dir, extractor, *, phantoms, compared, epochs, every, seed) -> 
     import numpy as np
     import tensorflow as tf
 
-    from fid_med import FIDCallback, plots
-    from fid_med.artifacts import write_json
-    from fid_med.data.phantom import phantom_set
-    from fid_med.progress import say
+    from fid_med import FIDCallback
+    from fid_med.phantoms.radiograph import phantom_set
+    from fid_med.utils import plots
+    from fid_med.utils.files import write_json
+    from fid_med.utils.progress import say
 
     keras.utils.set_random_seed(seed)
     output_dir = pathlib.Path(output_dir)
@@ -198,7 +199,7 @@ def train(output_dir, extractor, *, phantoms, compared, epochs, every, seed) -> 
 
 
 def main():
-    from fid_med.artifacts import check_writable
+    from fid_med.utils.files import check_writable
 
     check_writable(pathlib.Path(_OUTPUT_DIR.value) / "history.csv")
     cli.load_tensorflow()

@@ -9,18 +9,18 @@ import importlib
 from fid_med.version import __version__
 
 _HOMES = {
-    "compute_fid": "fid_med.evaluation",
-    "compute_statistics": "fid_med.evaluation",
+    "compute_fid": "fid_med.evaluation.compute",
+    "compute_statistics": "fid_med.evaluation.compute",
     "FIDCallback": "fid_med.callbacks",
-    "FIDResult": "fid_med.evaluation",
-    "load_extractor": "fid_med.models.extractors",
-    "FeatureExtractor": "fid_med.models.extractors",
+    "FIDResult": "fid_med.evaluation.compute",
+    "load_extractor": "fid_med.extractors.extractor",
+    "FeatureExtractor": "fid_med.extractors.extractor",
     "Preprocessing": "fid_med.data.preprocessing",
     "FeatureStatistics": "fid_med.metrics.statistics",
     "calculate_frechet_distance": "fid_med.metrics.frechet",
     "frechet_distance": "fid_med.metrics.frechet",
-    "phantom_radiograph": "fid_med.data.phantom",
-    "phantom_set": "fid_med.data.phantom",
+    "phantom_radiograph": "fid_med.phantoms.radiograph",
+    "phantom_set": "fid_med.phantoms.radiograph",
     "FidMedError": "fid_med.errors",
 }
 

@@ -14,13 +14,13 @@ import tensorflow as tf
 
 from fid_med.data.images import check_pixels
 from fid_med.errors import DataError
-from fid_med.evaluation import SMALL_SAMPLE, compute_statistics
-from fid_med.extraction import empty_statistics
+from fid_med.evaluation.compute import SMALL_SAMPLE, compute_statistics
+from fid_med.evaluation.extraction import empty_statistics
+from fid_med.evaluation.inputs import is_statistics
 from fid_med.metrics.frechet import factored, frechet_distance
 from fid_med.metrics.statistics import FeatureStatistics, check_comparable
-from fid_med.models.epochs import write_scalar
-from fid_med.progress import warn
-from fid_med.sides import is_statistics
+from fid_med.training.epochs import write_scalar
+from fid_med.utils.progress import warn
 
 
 class FIDCallback(keras.callbacks.Callback):
@@ -196,7 +196,7 @@ def _undisturbed(seed: int | None = None) -> Iterator[None]:
 def _loaded(extractor):
     if not isinstance(extractor, (str, os.PathLike)):
         return extractor
-    from fid_med.models.extractors import load_extractor
+    from fid_med.extractors.extractor import load_extractor
 
     return load_extractor(extractor)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from absl import app, flags
 
 from fid_med.errors import FidMedError, SettingError
-from fid_med.progress import sifted_stderr
+from fid_med.utils.progress import sifted_stderr
 
 _HELP = {"--help", "-help", "-h", "--helpshort", "--helpfull", "-?"}
 
@@ -107,6 +107,6 @@ def load_tensorflow() -> None:
         # Devices are looked for on first use; better now, while stderr is held.
         tensorflow.config.list_physical_devices()
 
-        from fid_med.models.keras_settings import set_plain
+        from fid_med.extractors.keras_settings import set_plain
 
         set_plain()

@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from fid_med import cli
 from fid_med.errors import FidMedError
-from fid_med.progress import say
+from fid_med.utils.progress import say
 
 USAGE = """usage: python -m fid_med.demo [flags]
 
@@ -58,23 +58,23 @@ def run_demo(output_dir, scale: Scale = Scale(), weights: str | None = None) -> 
       FidMedError: the classifier is not clearly above chance, or a spoiled set scores no worse
         than the clean held-out one.
     """
-    from fid_med import plots
-    from fid_med.artifacts import write_json
-    from fid_med.data.layouts import phantom
-    from fid_med.data.phantom import phantom_set
-    from fid_med.evaluation import compute_statistics
+    from fid_med.data.datasets import phantom
+    from fid_med.evaluation.compute import compute_statistics
     from fid_med.metrics.frechet import frechet_distance
-    from fid_med.models import training
-    from fid_med.training_output import summary, write_training
+    from fid_med.phantoms.radiograph import phantom_set
+    from fid_med.training import train
+    from fid_med.training.output import summary, write_training
+    from fid_med.utils import plots
+    from fid_med.utils.files import write_json
 
     output_dir = pathlib.Path(output_dir)
     size = scale.image_size
     weights = weights or _available_weights()
     images = phantom.load(scale.phantoms, size, seed=0)
-    config = training.TrainingConfig(
+    config = train.TrainingConfig(
         weights=weights, image_size=size, epochs=scale.epochs, validation_fraction=0.2
     )
-    result = training.train(images, config, output_dir)
+    result = train.train(images, config, output_dir)
     write_training(output_dir, result, images, config, {"dataset": "phantom"})
     for line in summary(result):
         say(line)
@@ -135,9 +135,9 @@ def spoiled(images: np.ndarray) -> dict[str, np.ndarray]:
 
 def _study(output_dir, images, foreign, extractor, weights):
     """Spoils phantoms step by step; returns each extractor's verdict and what it rests on."""
-    from fid_med.models.extractors import load_extractor
-    from fid_med.report import write_report
-    from fid_med.report_words import verdict_lines
+    from fid_med.extractors.extractor import load_extractor
+    from fid_med.study.report.wording import verdict_lines
+    from fid_med.study.report.write import write_report
     from fid_med.study.run import StudyConfig, run_study
 
     untrained = load_extractor(weights, image_size=extractor.preprocessing.height)
@@ -157,7 +157,7 @@ def _study(output_dir, images, foreign, extractor, weights):
 
 
 def _available_weights():
-    from fid_med.models.extractors import load_extractor
+    from fid_med.extractors.extractor import load_extractor
 
     try:
         load_extractor("imagenet")

@@ -12,7 +12,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 @pytest.fixture(scope="session")
 def small_extractor():
     """InceptionV3 at 75 pixels with seeded random weights: real topology, little work."""
-    from fid_med.models.extractors import load_extractor
+    from fid_med.extractors.extractor import load_extractor
 
     return load_extractor("random", image_size=75)
 
@@ -20,7 +20,7 @@ def small_extractor():
 @pytest.fixture(scope="session")
 def phantoms():
     """Forty phantoms of 80 pixels, uint8 [40, 80, 80], and their labels."""
-    from fid_med.data.phantom import phantom_set
+    from fid_med.phantoms.radiograph import phantom_set
 
     return phantom_set(40, size=80, seed=3)
 

@@ -15,7 +15,7 @@ import tensorflow as tf
 import fid_med
 from fid_med import callbacks
 from fid_med.errors import DataError, StatisticsError
-from fid_med.evaluation import compute_fid, compute_statistics
+from fid_med.evaluation.compute import compute_fid, compute_statistics
 from fid_med.metrics.statistics import FeatureStatistics
 
 COUNT = 12
@@ -109,7 +109,7 @@ def test_extractor_and_reference_are_loaded_once(
 ):
     loaded, opened = [], []
     monkeypatch.setattr(
-        "fid_med.models.extractors.load_extractor", lambda x: loaded.append(x) or small_extractor
+        "fid_med.extractors.extractor.load_extractor", lambda x: loaded.append(x) or small_extractor
     )
     compute = callbacks.compute_statistics
     monkeypatch.setattr(
@@ -156,7 +156,7 @@ def test_a_callable_gives_the_same_images_in_every_epoch(function, callback):
 def test_under_mixed_precision_the_features_stay_float32(
     callback, generator, reference, monkeypatch
 ):
-    from fid_med.models import extractors
+    from fid_med.extractors import extractor as extractors
 
     expected = callback().measure()
     load = extractors.load_extractor

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fid_med import demo, plots
+from fid_med import demo
 from fid_med.errors import FidMedError
+from fid_med.utils import plots
 
 
 def test_spoiled_sets_differ_from_the_clean_one_as_their_names_say(phantoms):

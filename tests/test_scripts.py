@@ -7,9 +7,9 @@ import sys
 
 import numpy as np
 import pytest
+from helpers.script_runs import ROOT
+from helpers.script_runs import run_script as run
 from PIL import Image
-from script_runs import ROOT
-from script_runs import run_script as run
 
 from fid_med.metrics.statistics import FeatureStatistics
 

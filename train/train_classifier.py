@@ -186,8 +186,8 @@ def _known(name):
 
 def main():
     cli.load_tensorflow()
-    from fid_med.models.training import TrainingConfig, train
-    from fid_med.training_output import check_output_dir, summary, write_training
+    from fid_med.training.output import check_output_dir, summary, write_training
+    from fid_med.training.train import TrainingConfig, train
 
     fields = [field.name for field in dataclasses.fields(TrainingConfig)]
     config = TrainingConfig(**{n: flags.FLAGS[n].value for n in fields if n in flags.FLAGS})

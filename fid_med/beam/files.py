@@ -14,9 +14,9 @@ import numpy as np
 from apache_beam.io.filesystem import BeamIOError, CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
-from fid_med.artifacts import check_writable
 from fid_med.data.images import IMAGE_SUFFIXES, list_images, read_image
 from fid_med.errors import DataError, UnreadableImageError, reason_of
+from fid_med.utils.files import check_writable
 
 
 def is_remote(path: str) -> bool:

@@ -18,7 +18,7 @@ from fid_med.beam import files
 from fid_med.beam.statistics import ImageStatistics, WriteStatistics, account_path
 from fid_med.data.sources import open_source
 from fid_med.errors import DataError, FidMedError, reason_of
-from fid_med.progress import say, sifted_stderr, warn
+from fid_med.utils.progress import say, sifted_stderr, warn
 
 
 def load_extractor_quietly(spec: str, threads: int | None = None, **options):
@@ -35,7 +35,7 @@ def load_extractor_quietly(spec: str, threads: int | None = None, **options):
         with contextlib.suppress(RuntimeError):  # already at work in this process
             tf.config.threading.set_intra_op_parallelism_threads(threads or 0)
         tf.config.list_physical_devices()
-        from fid_med.models.extractors import load_extractor
+        from fid_med.extractors.extractor import load_extractor
 
     with files.local_copy(spec) as path:
         return load_extractor(path, **options)

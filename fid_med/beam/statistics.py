@@ -16,13 +16,13 @@ from collections.abc import Callable, Iterator
 import apache_beam as beam
 from apache_beam.utils import shared
 
-from fid_med.artifacts import write_json
 from fid_med.beam import files
 from fid_med.data.preprocessing import as_rgb_batch
 from fid_med.data.sources import ImageSource, prepared_images
 from fid_med.errors import DataError
-from fid_med.extraction import SideResult, empty_statistics
+from fid_med.evaluation.extraction import SideResult, empty_statistics
 from fid_med.metrics.statistics import FeatureStatistics
+from fid_med.utils.files import write_json
 
 # A shard has up to this many batches: enough for decoding to overlap the network, few enough for
 # a runner to balance its workers, and to lose little with one that dies.

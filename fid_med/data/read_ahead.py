@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 
 from fid_med.data.sources import ImageSource
-from fid_med.data.threads import default_workers
+from fid_med.utils.threads import default_workers
 
 _IMAGES, _BYTES = 256, 64 << 20
 

@@ -17,10 +17,10 @@ import numpy as np
 
 from fid_med.data.images import check_pixels, is_dark_sixteen_bit, list_images, read_image
 from fid_med.data.preprocessing import Preprocessing
-from fid_med.data.threads import default_workers, ordered_map
 from fid_med.errors import DataError, UnreadableImageError
-from fid_med.fingerprints import ImageHasher
-from fid_med.progress import Progress
+from fid_med.utils.hashing import ImageHasher
+from fid_med.utils.progress import Progress
+from fid_med.utils.threads import default_workers, ordered_map
 
 
 @dataclasses.dataclass

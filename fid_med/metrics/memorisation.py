@@ -13,7 +13,6 @@ from typing import NamedTuple
 import numpy as np
 
 from fid_med.errors import StatisticsError
-from fid_med.metrics.attraction import Attraction, attraction, pooled_groups
 from fid_med.metrics.distances import (
     TIE,
     Neighbours,
@@ -26,6 +25,7 @@ from fid_med.metrics.distances import (
     squared_norms,
 )
 from fid_med.metrics.pixel_copies import COPY_SIMILARITY, PixelMatches
+from fid_med.metrics.training_proximity import Attraction, attraction, pooled_groups
 
 # A copy's distance ratio is at most this; see `Memorisation.ratios`. On ChestX-ray14 features no
 # image of another patient came below 0.60; with one pixel changed, none above 0.10.

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fid_med.artifacts import atomic_path
 from fid_med.errors import StatisticsError
+from fid_med.utils.files import atomic_path
 
 
 def read_npz(path: Path, known: Collection[str], expected: str) -> dict[str, np.ndarray | None]:

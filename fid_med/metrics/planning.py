@@ -10,7 +10,7 @@ import numpy as np
 from scipy import special
 
 from fid_med.errors import StatisticsError
-from fid_med.metrics.half_splits import ring_variance, skewness
+from fid_med.metrics.debiased_fid import skewed_quantile
 from fid_med.metrics.resampling import (
     BlockDistances,
     check_share,
@@ -18,7 +18,7 @@ from fid_med.metrics.resampling import (
     draw_blocks,
     image_set,
 )
-from fid_med.metrics.uncertainty import skewed_quantile
+from fid_med.metrics.variance_decomposition import ring_variance, skewness
 
 LEAST = 16  # two in every eighth
 FEWEST_PLANNED = 8

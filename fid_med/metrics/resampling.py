@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fid_med.errors import StatisticsError
-from fid_med.metrics.side_by_side import map_side_by_side
+from fid_med.metrics.blas_threads import map_side_by_side
 
 # Images of all sets together whose Gram matrix is kept (0.13 GB); beyond, products are made anew.
 GRAM_LIMIT = 4000

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from fid_med import judgement
-from fid_med.data.image_quality import MEASURES
+from fid_med.study import judgement
+from fid_med.study.image_quality import MEASURES
 from fid_med.study.images import Halves
 
 _PERFECT = {"psnr": np.inf, "ssim": 1.0, "ms_ssim": 1.0}

@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from fid_med import judgement
-from fid_med.study import repeats
+from fid_med.study import judgement, repeats
 from fid_med.study.images import Halves
 
 

@@ -13,15 +13,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fid_med.artifacts import versions
-from fid_med.data.disturbances import DISTURBANCES, absolute_settings, disturb
-from fid_med.data.image_quality import MEASURES, image_quality
 from fid_med.data.preprocessing import as_rgb_batch
-from fid_med.data.threads import ordered_map
+from fid_med.disturbances.registry import DISTURBANCES, absolute_settings, disturb
 from fid_med.errors import StatisticsError
 from fid_med.metrics.npz import read_npz, write_npz
-from fid_med.progress import Progress
+from fid_med.study.image_quality import MEASURES, image_quality
 from fid_med.study.images import StudyImages
+from fid_med.utils.files import versions
+from fid_med.utils.progress import Progress
+from fid_med.utils.threads import ordered_map
 
 UNTOUCHED = ("none", 0.0)
 # Whose versions may decide a row.

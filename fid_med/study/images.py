@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from fid_med.data.disturbances import content_digest
 from fid_med.data.patients import linked_groups, patients_of
 from fid_med.data.sources import open_source
-from fid_med.data.threads import ordered_map
+from fid_med.disturbances.registry import content_digest
 from fid_med.errors import DataError
-from fid_med.progress import Progress
+from fid_med.utils.progress import Progress
+from fid_med.utils.threads import ordered_map
 
 
 @dataclasses.dataclass

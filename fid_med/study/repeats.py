@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from fid_med.data.disturbances import contaminate
+from fid_med.disturbances.registry import contaminate
 from fid_med.metrics.frechet import frechet_distance
 from fid_med.metrics.resampling import BlockDistances
 from fid_med.metrics.statistics import FeatureStatistics

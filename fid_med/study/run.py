@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from fid_med import judgement
-from fid_med.artifacts import versions
-from fid_med.data.disturbances import (
+from fid_med.data.images import read_image
+from fid_med.data.sources import open_source
+from fid_med.disturbances.registry import (
     DISTURBANCES,
     HEUSEL,
     RADIOGRAPH,
@@ -16,16 +16,15 @@ from fid_med.data.disturbances import (
     absolute_settings,
     settings_lines,
 )
-from fid_med.data.images import read_image
-from fid_med.data.sources import open_source
 from fid_med.errors import DataError, SettingError
-from fid_med.progress import say
-from fid_med.study import agreement, repeats
+from fid_med.study import agreement, judgement, repeats
 from fid_med.study.conclusions import concluded, fewest
+from fid_med.study.example_images import example_pictures
 from fid_med.study.features import UNTOUCHED, Cache, Disturber, cell_rows
 from fid_med.study.images import StudyImages, open_generated, open_images, random_halves
-from fid_med.study.pictures import example_pictures
 from fid_med.study.ratings import read_ratings
+from fid_med.utils.files import versions
+from fid_med.utils.progress import say
 
 CACHE = "cache"
 _REPEATS_OF_COUNTS = 100

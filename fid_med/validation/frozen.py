@@ -2,7 +2,8 @@
 
 The numbers come from a bit generator's raw integers, whose stream NumPy guarantees, times powers
 of two: no rounding and no version of NumPy can change a bit. `reference_values.json` holds their
-sha256 beside the values; `tests/freeze_reference_values.py` writes it with the peers installed.
+sha256 next to the values; `tests/helpers/freeze_reference_values.py` writes it where the peers are
+installed.
 """
 
 import functools
@@ -58,6 +59,6 @@ def checked(name: str) -> np.ndarray:
     if sha256(name) != table()["numbers"][name]:
         raise StatisticsError(
             f"the fixed numbers {name!r} are not those of {PATH.name}; make it anew by "
-            "tests/freeze_reference_values.py"
+            "tests/helpers/freeze_reference_values.py"
         )
     return numbers(name)

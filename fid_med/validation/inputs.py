@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fid_med.artifacts import atomic_path
-from fid_med.data import cifar10
 from fid_med.errors import DataError, FidMedError, reason_of
 from fid_med.metrics.statistics import FeatureStatistics
-from fid_med.progress import Progress, say
+from fid_med.utils.files import atomic_path
+from fid_med.utils.progress import Progress, say
+from fid_med.validation import cifar10
 
 GRAPH = "graph"
 CIFAR10 = "cifar10"
@@ -94,17 +94,17 @@ class Inputs:
 
     def graph_path(self) -> pathlib.Path:
         """Where the graph lies; FidMedError where it does not and must not be downloaded."""
-        from fid_med.models import ttur_files
+        from fid_med.extractors.inception_2015 import download as graph_download
 
         if self.graph is not None:
             return pathlib.Path(self.graph)
-        cache = ttur_files.cache_folder()
-        names = (ttur_files.GRAPH_NAME, ttur_files.ARCHIVE_NAME)
+        cache = graph_download.cache_folder()
+        names = (graph_download.GRAPH_NAME, graph_download.ARCHIVE_NAME)
         if self.download or any((cache / name).exists() for name in names):
-            return ttur_files.ensure_graph()
+            return graph_download.ensure_graph()
         raise DataError(
-            f"no {ttur_files.ARCHIVE_NAME} in {cache}; give --graph=PATH or --download "
-            f"({ttur_files.URL})"
+            f"no {graph_download.ARCHIVE_NAME} in {cache}; give --graph=PATH or --download "
+            f"({graph_download.URL})"
         )
 
     def features(self, split: str) -> Features:
@@ -129,7 +129,7 @@ class Inputs:
         return Features(statistics, logits)
 
     def _extractor(self):
-        from fid_med.models.extractors import load_extractor
+        from fid_med.extractors.extractor import load_extractor
 
         return load_extractor(self.graph_path())
 
@@ -152,7 +152,7 @@ class Inputs:
         return self.get(CIFAR10)
 
     def _statistics(self, name):
-        from fid_med.models.ttur_files import cache_folder
+        from fid_med.extractors.inception_2015.download import cache_folder
 
         folder = pathlib.Path(self.ttur_stats_dir or cache_folder() / "ttur_stats")
         path = folder / name

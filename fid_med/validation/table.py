@@ -5,8 +5,8 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 
-from fid_med.artifacts import versions
 from fid_med.errors import FidMedError
+from fid_med.utils.files import versions
 from fid_med.validation.inputs import Inputs
 
 STATUSES = ("PASS", "FAIL", "UNAVAILABLE", "INFO")

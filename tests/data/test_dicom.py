@@ -16,7 +16,7 @@ from fid_med.data.dicom import read_dicom
 from fid_med.data.images import list_images, read_image
 from fid_med.data.sources import open_source, prepared_images
 from fid_med.errors import DataError, UnreadableImageError
-from fid_med.fingerprints import ImageHasher
+from fid_med.utils.hashing import ImageHasher
 
 pydicom = pytest.importorskip("pydicom", "3.0", reason="needs the extra dicom")
 from pydicom import uid  # noqa: E402
@@ -660,7 +660,7 @@ def test_without_a_decoder_the_coding_and_the_mend_are_told(tmp_path, monkeypatc
 
 def test_compute_fid_and_labelled_folder_take_dicom(phantoms, write_images, small_extractor):
     from fid_med.data.datasets import load_dataset
-    from fid_med.evaluation import compute_fid
+    from fid_med.evaluation.compute import compute_fid
 
     images = phantoms[0][:8]
     png = write_images("png", images)

@@ -10,7 +10,7 @@ import pytest
 from fid_med.data.preprocessing import Preprocessing
 from fid_med.data.sources import ImageSource, content_key, open_source, prepared_images
 from fid_med.errors import DataError, UnreadableImageError
-from fid_med.fingerprints import ImageHasher
+from fid_med.utils.hashing import ImageHasher
 
 TINY = Preprocessing(8, 8)
 NUMBERED = np.arange(100, dtype=np.uint8)[:, None, None] * np.ones((1, 8, 8), np.uint8)

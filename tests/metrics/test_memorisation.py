@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from fid_med.data.phantom import phantom_set
 from fid_med.errors import StatisticsError
 from fid_med.metrics import distances
-from fid_med.metrics.attraction import _all_missed, attraction, pooled_groups
 from fid_med.metrics.distances import nearest_neighbours
 from fid_med.metrics.memorisation import COPY_RATIO, memorisation
 from fid_med.metrics.pixel_copies import PixelMatches, pixel_matches, pixel_signatures
+from fid_med.metrics.training_proximity import _all_missed, attraction, pooled_groups
+from fid_med.phantoms.radiograph import phantom_set
 
 
 def patients(count, seed, d=20, each=3):

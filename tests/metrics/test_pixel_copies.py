@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fid_med.data.phantom import phantom_set
 from fid_med.errors import StatisticsError
 from fid_med.metrics import distances
 from fid_med.metrics.pixel_copies import (
@@ -16,6 +15,7 @@ from fid_med.metrics.pixel_copies import (
     pixel_matches,
     pixel_signatures,
 )
+from fid_med.phantoms.radiograph import phantom_set
 
 COUNT = 24
 CHESTS = Path(__file__).parents[3] / "shared/data/nih_chest"

@@ -5,8 +5,8 @@ import pytest
 from scipy import special
 
 from fid_med.errors import StatisticsError
+from fid_med.metrics.debiased_fid import debiased_fid
 from fid_med.metrics.planning import detectable_difference
-from fid_med.metrics.uncertainty import debiased_fid
 
 
 def _gaussian(seed, count, dim=30, mean=0.0):

@@ -1,7 +1,7 @@
-"""The data sets to train on, by name; and a TFDS builder for each, registered on its import.
+"""The data sets to train on, by name: how each lies on disk, from its files to `LabelledImages`.
 
-`load_dataset` serves the training, straight from the files. The builders are for those who want
-the same images through `tfds.load`: `import fid_med.data.datasets.mura`, or `register()` for all.
+`load_dataset` reads them for the training, straight from the files. `fid_med.data.tfds_builders`
+gives the same images through `tfds.load`.
 """
 
 import importlib
@@ -12,16 +12,10 @@ from fid_med.errors import DataError
 NAMES = ("labelled_folder", "lera", "medmnist", "mura", "mura_lera", "phantom")
 
 
-def register() -> None:
-    """Registers the builders of all data sets with TensorFlow Datasets."""
-    for name in NAMES:
-        importlib.import_module(f"{__name__}.{name}")
-
-
 def check_name(name: str) -> None:
     """Raises a DataError for a name that `load_dataset` does not know."""
     if name.startswith("medmnist/"):
-        from fid_med.data.layouts import medmnist
+        from fid_med.data.datasets import medmnist
 
         medmnist.parse(name.removeprefix("medmnist/"))
     elif name not in NAMES:
@@ -66,18 +60,18 @@ def load_dataset(
     if name == "phantom":
         if data_dir:
             raise DataError("phantom: is drawn, not read from --data_dir; leave it out")
-        from fid_med.data.layouts import phantom
+        from fid_med.data.datasets import phantom
 
         return phantom.load(phantoms, image_size or 299, seed, label or "body_part")
     if not data_dir:
         raise DataError(f"{name}: give its folder or file by --data_dir")
     if name == "labelled_folder":
-        from fid_med.data.layouts import labelled_folder
+        from fid_med.data.datasets import labelled_folder
 
         return labelled_folder.load(data_dir, patient_regex, labels_csv, label, multi_frame)
     if name.startswith("medmnist"):
-        from fid_med.data.layouts import medmnist
+        from fid_med.data.datasets import medmnist
 
         return medmnist.load(data_dir, name.removeprefix("medmnist").lstrip("/") or None, label)
-    layout = importlib.import_module(f"fid_med.data.layouts.{name}")
+    layout = importlib.import_module(f"fid_med.data.datasets.{name}")
     return layout.load(data_dir, label or "body_part")

@@ -1,59 +1,163 @@
-"""TFDS builder `labelled_folder`."""
+"""A folder with one folder a label, or with a csv file: such as a hospital's radiographs."""
 
-import dataclasses
+import functools
+import pathlib
+import posixpath
 
-import tensorflow_datasets as tfds
+import numpy as np
 
-from fid_med.data.datasets.builder import LabelledBuilder
-from fid_med.data.layouts import labelled_folder
+from fid_med.data import dicom
+from fid_med.data.datasets.csv_tables import read_rows, refuse
+from fid_med.data.images import list_images, read_image
+from fid_med.data.labelled import LabelledImages, number_labels, single_out
+from fid_med.data.patients import patients_of
 from fid_med.errors import DataError
+from fid_med.utils.progress import warn
 
-load = labelled_folder.load  # the same images, without TFDS
+_SEVERAL = "|"
 
 
-@dataclasses.dataclass(eq=False)
-class LabelledFolderConfig(tfds.core.BuilderConfig):
-    """One folder; the name tells it from others.
+def load(
+    folder,
+    patient_regex: str | None = None,
+    labels_csv=None,
+    label: str | None = None,
+    multi_frame: str = "refuse",
+) -> LabelledImages:
+    """Lists `<folder>/<label>/**/*`, or what a csv file names.
 
-    Attributes:
-      labels_csv, patient_regex, label, multi_frame: as for
-        `fid_med.data.layouts.labelled_folder.load`.
-      several_labels: whether the csv file gives some images several labels.
+    The first line of the csv file names its columns: `path` (inside the folder, with forward or
+    backward slashes), `label`, and, where they are known, `patient` and `study`; others are
+    passed over. A cell may hold several labels, as `effusion|nodule`: then every image may carry
+    any number of them, and an empty cell is an image without any. Images that the csv file does
+    not name are left out with a warning.
+
+    Args:
+      folder: path; without a csv file, images directly in it are an error.
+      patient_regex: finds the patient in a file's name, as for `patients_of`.
+      labels_csv: path of the csv file.
+      label: the column to learn, by default `label`; or, where that column gives images several
+        labels, one of them, to be learned alone.
+      multi_frame: of DICOM files, as for `list_images`; the frames of a file stay on one side.
+
+    Raises:
+      DataError: no label folders, one label only, a name that the expression does not match, a
+        csv file that lacks a column, names unknown images, or names one twice.
     """
-
-    labels_csv: str | None = None
-    patient_regex: str | None = None
-    label: str | None = None
-    multi_frame: str = "refuse"
-    several_labels: bool = False
-
-
-class LabelledFolder(LabelledBuilder):
-    """A folder of radiographs of one's own, by label folders or a csv file."""
-
-    BUILDER_CONFIGS = (LabelledFolderConfig(name="folders", description="A folder a label."),)
-    MANUAL_DOWNLOAD_INSTRUCTIONS = (
-        "Give the folder as manual_dir: <manual_dir>/<label>/**/*, or any layout with a csv file "
-        "named by LabelledFolderConfig(name=..., labels_csv=...)."
+    folder = pathlib.Path(folder)
+    names = list_images(folder, multi_frame)
+    if labels_csv is None:
+        if label is not None:
+            raise DataError(
+                f"label {label!r}: {folder} is labelled by its folders; name a column of a csv "
+                "file given by --labels_csv, or leave --label out"
+            )
+        cells, patients, studies = _folders(folder, names), None, None
+        labels, classes = number_labels(cells)
+    else:
+        names, labels, classes, patients, studies = _columns(
+            pathlib.Path(labels_csv), folder, names, label
+        )
+    if patient_regex and patients:
+        raise DataError(f"{labels_csv}: has a column patient; leave --patient_regex out")
+    files = [_file(folder, name) for name in names]
+    if studies is None and files != names:
+        studies = files
+    return LabelledImages(
+        name=folder.absolute().name,
+        names=names,
+        loaders=[functools.partial(read_image, folder / name) for name in names],
+        labels=labels,
+        classes=classes,
+        patients=patients_of(names, patient_regex) if patient_regex else patients,
+        studies=studies,
     )
 
-    def _label_feature(self):
-        label = tfds.features.ClassLabel()  # its names are known once the folder is read
-        return tfds.features.Sequence(label) if self.builder_config.several_labels else label
 
-    def _images(self, dl_manager):
-        config = self.builder_config
-        images = labelled_folder.load(
-            dl_manager.manual_dir,
-            config.patient_regex,
-            config.labels_csv,
-            config.label,
-            config.multi_frame,
+def _file(folder, name):
+    """The file of an image: its name, but for a frame of several."""
+    path, frame = dicom.split_frame(folder / name)
+    return name if frame is None else pathlib.Path(path).relative_to(folder).as_posix()
+
+
+def _folders(folder, names):
+    stray = [name for name in names if "/" not in name]
+    if stray:
+        raise DataError(
+            f"{folder}: {len(stray)} images (such as {stray[0]}) lie outside the label folders; "
+            "expected <folder>/<label>/<image>, or a csv file by --labels_csv"
         )
-        if images.multi_label != config.several_labels:
-            raise DataError(
-                f"{images.name}: set LabelledFolderConfig(several_labels={images.multi_label})"
-            )
-        label = self.info.features["label"]
-        (label.feature if config.several_labels else label).names = list(images.classes)
-        return images
+    return [name.split("/", 1)[0] for name in names]
+
+
+def _labels(cells):
+    if not any(_SEVERAL in cell for cell in cells):
+        return number_labels(cells)
+    several = [{name.strip() for name in cell.split(_SEVERAL)} - {""} for cell in cells]
+    classes = tuple(sorted(set().union(*several)))
+    return np.array([[name in found for name in classes] for found in several]), classes
+
+
+def _columns(table, folder, images, label):
+    rows = read_rows(table)
+    header = rows[0][1] if rows else []
+    column = label if label in header else "label"
+    if "path" not in header or column not in header:
+        raise _lacks_column(table, label or column, header)
+    refuse(
+        table,
+        f"have not the {len(header)} cells of the first line",
+        [(line, ",".join(row)) for line, row in rows[1:] if len(row) != len(header)],
+    )
+    rows = [(line, dict(zip(header, row, strict=True))) for line, row in rows[1:]]
+    files = {name: _file(folder, name) for name in images}
+    of_path = _by_path(table, folder, files.values(), rows, column)
+    unnamed = [name for name in images if files[name] not in of_path]
+    if unnamed:
+        warn(
+            f"{folder}: {len(unnamed)} of {len(images)} images are not in {table.name}, such as "
+            f"{unnamed[0]}; left out"
+        )
+    names = [name for name in images if files[name] in of_path]
+    rows = [of_path[files[name]] for name in names]
+    labels, classes = _labels([row[column] for row in rows])
+    if label not in (None, column):
+        if labels.ndim == 1:
+            raise _lacks_column(table, label, header)
+        labels, classes = single_out(labels, classes, label, table)
+    patients, studies = (
+        [row[column] for row in rows] if column in header else None
+        for column in ("patient", "study")
+    )
+    if studies and patients:  # a study's name may be unique for its patient alone
+        studies = [f"{patient}/{study}" for patient, study in zip(patients, studies, strict=True)]
+    return names, labels, classes, patients, studies
+
+
+def _lacks_column(table, column, header):
+    return DataError(
+        f"{table}: the first line must name the columns, path and {column} among them; it reads "
+        f"{','.join(header)!r}"
+    )
+
+
+def _by_path(table, folder, files, rows, label):
+    """Maps an image's name to its row, in which all that must be there is there."""
+    known, of_path = set(files), {}
+    unknown, twice, empty = [], [], []
+    several = any(_SEVERAL in row[label] for _, row in rows)
+    for line, row in rows:
+        path = posixpath.normpath(row["path"].replace("\\", "/"))
+        if path not in known:
+            unknown.append((line, row["path"]))
+        elif path in of_path and of_path[path] != row:
+            twice.append((line, row["path"]))
+        if any(row.get(column) == "" for column in ("patient", "study")) or not (
+            row[label] or several
+        ):
+            empty.append((line, row["path"]))
+        of_path.setdefault(path, row)
+    refuse(table, f"name no image in {folder}", unknown)
+    refuse(table, f"name an image again (several labels are written a{_SEVERAL}b)", twice)
+    refuse(table, f"lack the {label}, the patient or the study", empty)
+    return of_path

@@ -1,25 +1,93 @@
-"""TFDS builder `lera`."""
+"""LERA (Varma et al. 2019, Nature Machine Intelligence 1): radiographs of the lower extremity."""
 
-from fid_med.data.datasets.builder import FindingsBuilder
-from fid_med.data.layouts import lera
+import functools
+import pathlib
+import re
 
-load = lera.load  # the same images, without TFDS
+from fid_med.data.datasets.csv_tables import read_rows, refuse
+from fid_med.data.datasets.label_kinds import check_kind, label_name
+from fid_med.data.images import list_images, read_image
+from fid_med.data.labelled import LabelledImages, number_labels
+from fid_med.errors import DataError
+from fid_med.utils.progress import warn
+
+FOLDER = "LERA Dataset"
+BODY_PARTS = ("ankle", "foot", "hip", "knee")
+WHERE_FROM = (
+    "register at https://aimi.stanford.edu/datasets/lera-lower-extremity-radiographs, unpack the "
+    f"archive and give the folder '{FOLDER}', or the one it lies in"
+)
+# Copies in circulation add sides and views: XR FOOT RIGHT, XR KNEE UNI, XR HIPS BILAT.
+_BODY_PART = re.compile(r"\b(ANKLE|FOOT|HIP|KNEE)S?\b", re.IGNORECASE)
 
 
-class Lera(FindingsBuilder):
-    """LERA, radiographs of the lower extremity."""
+def load(data_dir, label: str = "body_part") -> LabelledImages:
+    """Indexes LERA by its labels.csv; images are read when their loaders are called.
 
-    BODY_PARTS = lera.BODY_PARTS
-    MANUAL_DOWNLOAD_INSTRUCTIONS = f"{lera.WHERE_FROM} as manual_dir."
-    HOMEPAGE = "https://aimi.stanford.edu/datasets/lera-lower-extremity-radiographs"
-    CITATION = """@article{varma2019automated,
-      title={Automated abnormality detection in lower extremity radiographs using deep learning},
-      author={Varma, Maya and Lu, Mandy and others},
-      journal={Nature Machine Intelligence},
-      volume={1},
-      pages={578--583},
-      year={2019}
-    }"""
+    Args:
+      data_dir: `LERA Dataset`, or the folder it lies in.
+      label: `body_part` (4 classes), `abnormality` (2), or `both` (8).
 
-    def _images(self, dl_manager):
-        return lera.load(dl_manager.manual_dir, self.builder_config.name)
+    Returns:
+      The images, named by their path inside `LERA Dataset`, with patients and studies; undivided.
+
+    Raises:
+      DataError: not LERA, an unknown label, lines that cannot be understood or contradict each
+        other, patients without images.
+    """
+    root = find_root(data_dir)
+    check_kind(label)
+    table = root / "labels.csv"
+    of_patient = _patients(table, label)
+    names, unknown = [], []
+    for name in list_images(root):
+        (names if name.split("/")[0] in of_patient else unknown).append(name)
+    patients = [name.split("/")[0] for name in names]
+    without = sorted(set(of_patient) - set(patients))
+    if without:
+        raise DataError(
+            f"{table}: {len(without)} of {len(of_patient)} patients have no image, such as "
+            f"{without[0]} (expected {without[0]}/ST-1/*.png); unpack the archive again"
+        )
+    if unknown:
+        warn(
+            f"{table}: lacks the patients of {len(unknown)} images, such as {unknown[0]}; left out"
+        )
+    labels, classes = number_labels([of_patient[patient] for patient in patients])
+    return LabelledImages(
+        name=f"lera/{label}",
+        names=names,
+        loaders=[functools.partial(read_image, root / name) for name in names],
+        labels=labels,
+        classes=classes,
+        patients=patients,
+        studies=["/".join(name.split("/")[:2]) for name in names],
+    )
+
+
+def find_root(data_dir) -> pathlib.Path:
+    """The folder that holds labels.csv.
+
+    Raises:
+      DataError: it is neither `data_dir` nor `LERA Dataset` in it.
+    """
+    for root in (pathlib.Path(data_dir), pathlib.Path(data_dir) / FOLDER):
+        if (root / "labels.csv").is_file():
+            return root
+    raise DataError(f"{data_dir}: holds no LERA (labels.csv is missing); {WHERE_FROM}")
+
+
+def _patients(table, label):
+    """Maps a patient's id to the label's name."""
+    of_patient, wrong, contrary = {}, [], []
+    for line, row in read_rows(table):
+        parts = {part.lower() for part in _BODY_PART.findall(row[1])} if len(row) == 3 else ()
+        if len(parts) != 1 or row[2] not in ("0", "1") or not row[0]:
+            wrong.append((line, ",".join(row)))
+            continue
+        name = label_name(label, parts.pop(), "abnormal" if row[2] == "1" else "normal")
+        if of_patient.setdefault(row[0], name) != name:
+            contrary.append((line, ",".join(row)))
+    refuse(table, f"are no patient, examination ({', '.join(BODY_PARTS)}), 0 or 1", wrong)
+    refuse(table, "give a patient another label than a line above", contrary)
+    return of_patient

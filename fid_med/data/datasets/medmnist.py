@@ -1,70 +1,155 @@
-"""TFDS builder `medmnist`: `medmnist/pathmnist`, `medmnist/pathmnist_64` and so on."""
+"""MedMNIST's npz layout (Yang et al. 2023): the official files, or any file laid out like them."""
 
-import dataclasses
+import functools
+import pathlib
+import re
+import shutil
+import tempfile
 
-import tensorflow_datasets as tfds
+import numpy as np
 
-from fid_med.data.datasets.builder import LabelledBuilder
-from fid_med.data.layouts import medmnist
-from fid_med.data.layouts.medmnist_facts import SETS, SIZES, set_name
+from fid_med.data.datasets.medmnist_facts import SETS, SIZES, md5, url
+from fid_med.data.images import check_pixels
+from fid_med.data.labelled import LabelledImages, single_out
+from fid_med.errors import DataError, reason_of
+from fid_med.utils.download import fetch
 
-load = medmnist.load  # the same images, without TFDS
+_SPLITS = (("train", "train"), ("val", "validation"), ("test", "test"))
+MEMORY_LIMIT = 1 << 30
+_KEYS = tuple(f"{theirs}_{what}" for theirs, _ in _SPLITS for what in ("images", "labels"))
 
 
-@dataclasses.dataclass(eq=False)
-class MedMNISTConfig(tfds.core.BuilderConfig):
-    """One set in one size.
+def load(data_dir, set_name: str | None = None, label: str | None = None) -> LabelledImages:
+    """Reads `{train,val,test}_{images,labels}`, with MedMNIST's own division.
 
-    Attributes:
-      flag: name of the set.
-      size: height and width in pixels.
-      npz: a file on disk, to be read instead of a download.
+    Args:
+      data_dir: npz file: images uint8 [N, H, W] or [N, H, W, 3], labels integer [N] or [N, 1], or
+        0 and 1 [N, L] where an image may carry several; or, with `set_name`, a folder that holds
+        the set's file, which is downloaded to it where it does not.
+      set_name: such as `chestmnist` or `chestmnist_64`; by default the file's own name. Where it
+        is one of the twelve, labels have their names, elsewhere their numbers.
+      label: of a set with several labels an image, the one to learn alone.
+
+    Raises:
+      DataError: missing or damaged file, missing keys, unknown set or label, a failed download.
     """
+    path = pathlib.Path(data_dir)
+    if set_name is not None:
+        flag, size = parse(set_name)
+        if path.suffix != ".npz":
+            path = path / f"{set_name}.npz"
+            if not path.is_file():
+                fetch(url(flag, size), path, md5(flag, size))
+    elif path.is_dir():
+        raise DataError(
+            f"{path}: is a folder; name the set as --dataset=medmnist/<flag>, or give its npz file"
+        )
+    else:
+        flag = re.sub(r"_(64|128|224)$", "", path.stem)
+    return _read(path, SETS[flag].labels if flag in SETS else (), label)
 
-    flag: str = "pathmnist"
-    size: int = SIZES[0]
-    npz: str | None = None
+
+def parse(set_name: str) -> tuple[str, int]:
+    """Flag and size of a name such as `pathmnist` (28 pixels) or `pathmnist_64`.
+
+    Raises:
+      DataError: another name.
+    """
+    flag, _, size = set_name.partition("_")
+    if flag not in SETS or size not in ("", *map(str, SIZES[1:])):
+        raise DataError(
+            f"medmnist/{set_name}: no such set; known: {', '.join(SETS)}, each also with "
+            f"{', '.join(f'_{size}' for size in SIZES[1:])}"
+        )
+    return flag, int(size or SIZES[0])
 
 
-def _config(flag, size):
-    return MedMNISTConfig(
-        name=set_name(flag, size),
-        description=f"{flag} in {size} x {size} pixels.",
-        flag=flag,
-        size=size,
+def _read(path, names, label):
+    arrays = _arrays(path)
+    image_names, loaders, labels, splits = [], [], [], []
+    for theirs, ours in _SPLITS:
+        images = arrays[f"{theirs}_images"]
+        values = _label_values(arrays[f"{theirs}_labels"], path, theirs)
+        if images.ndim not in (3, 4):
+            raise DataError(
+                f"{path}: {theirs} images of shape {images.shape}, expected [N, H, W] or "
+                "[N, H, W, 3]"
+            )
+        if len(images) != len(values):
+            raise DataError(f"{path}: {len(images)} {theirs} images, {len(values)} labels")
+        for i, image in enumerate(images):
+            image_names.append(f"{theirs}/{i:06d}")
+            loaders.append(functools.partial(check_pixels, image, f"{path.name} {theirs}/{i}"))
+        labels.append(values)
+        splits += [ours] * len(images)
+    if len({values.shape[1:] for values in labels}) > 1:
+        raise DataError(f"{path}: not all splits have the same number of labels an image")
+    labels, classes = _classes(np.concatenate(labels), names, path, label)
+    return LabelledImages(
+        name=path.stem,
+        names=image_names,
+        loaders=loaders,
+        labels=labels,
+        classes=classes,
+        splits=np.array(splits),
     )
 
 
-class MedMNIST(LabelledBuilder):
-    """MedMNIST v2's twelve 2-D sets, with their own splits.
+def _arrays(path):
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; expected MedMNIST's npz, such as breastmnist.npz")
+    try:
+        with path.open("rb") as file:
+            if file.read(2) != b"PK":  # else np.load advises to unpickle it
+                raise ValueError("it is no zip file")
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as archive:
+                arrays = {key: _array(archive, key) for key in _KEYS if key in archive.files}
+    except Exception as error:  # a damaged zip or array header raises nearly anything
+        raise DataError(f"{path}: cannot be read as npz ({reason_of(error)})") from None
+    missing = [key for key in _KEYS if key not in arrays]
+    if missing:
+        raise DataError(f"{path}: lacks {', '.join(missing)}; expected MedMNIST's keys")
+    return arrays
 
-    All are under CC BY 4.0 but DermaMNIST, which is under CC BY-NC 4.0.
-    """
 
-    name = "medmnist"
-    BUILDER_CONFIGS = tuple(_config(flag, size) for flag in SETS for size in SIZES)
-    HOMEPAGE = "https://medmnist.com"
-    CITATION = """@article{medmnistv2,
-      title={MedMNIST v2 - A large-scale lightweight benchmark for 2D and 3D biomedical image
-        classification},
-      author={Yang, Jiancheng and Shi, Rui and others},
-      journal={Scientific Data},
-      volume={10},
-      number={41},
-      year={2023}
-    }"""
+def _array(archive, key):
+    """One array; beyond `MEMORY_LIMIT` bytes from a temporary file that goes with the process."""
+    member = f"{key}.npy"
+    if archive.zip.getinfo(member).file_size <= MEMORY_LIMIT:
+        return archive[key]
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / member
+        with archive.zip.open(member) as packed, path.open("wb") as file:
+            shutil.copyfileobj(packed, file, 1 << 20)
+        return np.lib.format.open_memmap(path, mode="r")
 
-    @property
-    def channels(self):
-        return SETS[self.builder_config.flag].channels
 
-    def _label_feature(self):
-        facts = SETS[self.builder_config.flag]
-        label = tfds.features.ClassLabel(names=facts.labels)
-        return tfds.features.Sequence(label) if facts.multi_label else label
+def _label_values(labels, path, split):
+    """Integers [N] or, of several labels an image, bool [N, L]."""
+    if labels.ndim not in (1, 2):
+        raise DataError(f"{path}: {split} labels of shape {labels.shape}, expected [N] or [N, L]")
+    if labels.dtype.kind not in "iub":
+        raise DataError(f"{path}: {split} labels are {labels.dtype}, expected whole numbers")
+    if labels.ndim == 1 or labels.shape[1] == 1:
+        return labels.reshape(-1).astype(np.int64)
+    if not np.isin(labels, (0, 1)).all():
+        raise DataError(f"{path}: of {labels.shape[1]} labels an image each must be 0 or 1")
+    return labels.astype(bool)
 
-    def _images(self, dl_manager):
-        config = self.builder_config
-        # TFDS's own download knows sha256 alone, and MD5 is what was published.
-        folder = config.npz or dl_manager.download_dir
-        return medmnist.load(folder, set_name(config.flag, config.size))
+
+def _classes(labels, names, path, label):
+    if labels.ndim == 1:
+        if label is not None:
+            raise DataError(
+                f"label {label!r}: {path.name} has one label an image; leave --label out"
+            )
+        numbers, indices = np.unique(labels, return_inverse=True)
+        fit = all(0 <= number < len(names) for number in numbers)
+        classes = tuple(names[number] if fit else str(number) for number in numbers)
+        return indices.reshape(-1).astype(np.int64), classes
+    columns = labels.shape[1]
+    classes = tuple(names) if len(names) == columns else tuple(str(i) for i in range(columns))
+    if label is None:
+        return labels, classes
+    return single_out(labels, classes, label, path.name)

@@ -1,16 +1,54 @@
-"""TFDS builder `mura_lera`."""
+"""MURA and LERA as one: upper and lower extremities, eleven body parts."""
 
-from fid_med.data.datasets.builder import FindingsBuilder
-from fid_med.data.layouts import mura_lera
+import pathlib
 
-load = mura_lera.load  # the same images, without TFDS
+import numpy as np
+
+from fid_med.data.datasets import lera, mura
+from fid_med.data.labelled import UNDIVIDED, LabelledImages, number_labels
+from fid_med.errors import DataError
+
+BODY_PARTS = (*mura.BODY_PARTS, *lera.BODY_PARTS)
+WHERE_FROM = (
+    f"expected a folder that holds '{mura.FOLDER}' and '{lera.FOLDER}', copies or links. MURA: "
+    f"{mura.WHERE_FROM}. LERA: {lera.WHERE_FROM}"
+)
 
 
-class MuraLera(FindingsBuilder):
-    """MURA and LERA together, upper and lower extremities, in one label space."""
+def load(data_dir, label: str = "body_part") -> LabelledImages:
+    """Indexes both data sets.
 
-    BODY_PARTS = mura_lera.BODY_PARTS
-    MANUAL_DOWNLOAD_INSTRUCTIONS = f"manual_dir: {mura_lera.WHERE_FROM}."
+    Args:
+      data_dir: folder that holds `MURA-v1.1` and `LERA Dataset`.
+      label: `body_part` (11 classes), `abnormality` (2), or `both` (22).
 
-    def _images(self, dl_manager):
-        return mura_lera.load(dl_manager.manual_dir, self.builder_config.name)
+    Returns:
+      The images; names, patients and studies begin with `mura/` or `lera/`. MURA's images keep
+      its division, LERA's are undivided.
+
+    Raises:
+      DataError: one of the two is not there, or what either complains about.
+    """
+    root = pathlib.Path(data_dir)
+    lacking = [folder for folder in (mura.FOLDER, lera.FOLDER) if not (root / folder).is_dir()]
+    if lacking:
+        raise DataError(f"{root}: lacks {' and '.join(lacking)}; {WHERE_FROM}")
+    upper, lower = mura.load(root / mura.FOLDER, label), lera.load(root / lera.FOLDER, label)
+    both = (("mura", upper), ("lera", lower))
+
+    def joined(attribute):
+        return [f"{name}/{value}" for name, images in both for value in getattr(images, attribute)]
+
+    labels, classes = number_labels(
+        [images.classes[i] for _, images in both for i in images.labels]
+    )
+    return LabelledImages(
+        name=f"mura_lera/{label}",
+        names=joined("names"),
+        loaders=[*upper.loaders, *lower.loaders],
+        labels=labels,
+        classes=classes,
+        patients=joined("patients"),
+        studies=joined("studies"),
+        splits=np.concatenate([upper.splits, np.full(len(lower), UNDIVIDED)]),
+    )

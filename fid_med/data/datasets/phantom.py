@@ -1,46 +1,36 @@
-"""TFDS builder `phantom`."""
+"""Phantoms as labelled images: the data set that needs no data."""
 
-import dataclasses
+import functools
 
-import tensorflow_datasets as tfds
+import numpy as np
 
-from fid_med.data.datasets.builder import LabelledBuilder
-from fid_med.data.layouts import phantom
-from fid_med.data.layouts.findings import KINDS, class_names
-from fid_med.data.phantom import BODY_PARTS
-
-load = phantom.load  # the same images, without TFDS
+from fid_med.data.datasets.label_kinds import check_kind, label_name
+from fid_med.data.labelled import LabelledImages, number_labels
+from fid_med.phantoms.radiograph import phantom_set
 
 
-@dataclasses.dataclass(eq=False)
-class PhantomConfig(tfds.core.BuilderConfig):
-    """How many phantoms, of which size, labelled by what.
+def load(count: int, size: int, seed: int = 0, label: str = "body_part") -> LabelledImages:
+    """Draws phantoms, each its own patient.
 
-    Attributes:
-      count, size, seed, label: as for `fid_med.data.layouts.phantom.load`.
+    Args:
+      count: how many.
+      size: height and width in pixels.
+      seed: of the phantoms.
+      label: `body_part`, `abnormality` or `both`.
+
+    Raises:
+      DataError: an unknown label, or what cannot be drawn.
     """
-
-    count: int = 120
-    size: int = 64
-    seed: int = 0
-    label: str = "body_part"
-
-
-class Phantom(LabelledBuilder):
-    """Procedural radiographs of nobody."""
-
-    BUILDER_CONFIGS = tuple(
-        PhantomConfig(name=kind, description=f"Labelled by {kind.replace('_', ' ')}.", label=kind)
-        for kind in KINDS
+    check_kind(label)
+    images, facts = phantom_set(count, size=size, seed=seed)
+    labels, classes = number_labels(
+        [label_name(label, fact.body_part, fact.abnormality) for fact in facts]
     )
-
-    @property
-    def channels(self):
-        return 1
-
-    def _label_feature(self):
-        return tfds.features.ClassLabel(names=class_names(self.builder_config.label, BODY_PARTS))
-
-    def _images(self, dl_manager):
-        config = self.builder_config
-        return phantom.load(config.count, config.size, config.seed, config.label)
+    return LabelledImages(
+        name="phantom",
+        names=[f"phantom_{i:05d}" for i in range(count)],
+        loaders=[functools.partial(np.asarray, image) for image in images],
+        labels=labels,
+        classes=classes,
+        patients=[fact.patient for fact in facts],
+    )

@@ -1,0 +1,102 @@
+#!/usr/bin/env python3
+"""Times every part of fid_med against the obvious code and against other programs."""
+
+import pathlib
+import tempfile
+
+from absl import flags
+
+from benchmarks import CASES
+from fid_med import cli
+
+USAGE = """usage: python -m benchmarks [flags]
+
+Times fid_med alternately with the obvious code, and with pytorch-fid, torch-fidelity and ONNX
+Runtime where the interpreter of --peer_python has them, and prints a table for each case: seconds
+of the median round, rate, how many times as long as ours (median and range over the rounds), and
+how far results are apart. All run one network: the graph of --graph, or a stand-in of its form
+with random weights. Keep the machine idle; the whole run takes about half an hour on 2 cores."""
+
+_CASES = flags.DEFINE_list("cases", list(CASES), "What to time, separated by commas.")
+_PEER_PYTHON = flags.DEFINE_string(
+    "peer_python", None, "Python interpreter with the other programs; by default this one."
+)
+_GRAPH = flags.DEFINE_string(
+    "graph", None, "The 2015-12-05 graph (.pb, .tgz); by default a stand-in with random weights."
+)
+_IMAGES = flags.DEFINE_string(
+    "images", None, "Folder of images to scale to --sizes; by default phantoms are drawn."
+)
+_NUM_IMAGES = flags.DEFINE_integer("num_images", 120, "Images on each side.", lower_bound=2)
+_SIZES = flags.DEFINE_list(
+    "sizes", ["512", "1024"], "Heights and widths of the images; the last one for command."
+)
+_BATCH_SIZE = flags.DEFINE_integer(
+    "batch_size", 32, "Images that go through a network at once.", lower_bound=2
+)
+_ROUNDS = flags.DEFINE_integer("rounds", 3, "How often each contender is timed.", lower_bound=1)
+_COUNTS = flags.DEFINE_list(
+    "counts",
+    ["500", "2048", "3000"],
+    "Images on each side, for frechet; bootstrap takes the first, startup the largest.",
+)
+_DIMENSION = flags.DEFINE_integer(
+    "dimension", 2048, "Of the features, for frechet, bootstrap and growth.", lower_bound=2
+)
+_REPLICATES = flags.DEFINE_integer("replicates", 400, "Of the bootstrap.", lower_bound=2)
+_GROWTH = flags.DEFINE_list(
+    "growth", ["250", "500", "1000", "2000", "4000"], "Images on each side, for growth."
+)
+_JSON = flags.DEFINE_string("json", None, "File to write the whole run to, as JSON.")
+
+
+@flags.validator("cases", f"expected some of {', '.join(CASES)}")
+def _known_cases(cases):
+    return bool(cases) and set(cases) <= set(CASES)
+
+
+def _counts(given):
+    return bool(given) and all(x.isdecimal() and int(x) >= 8 for x in given)
+
+
+for _name in ("sizes", "counts", "growth"):
+    flags.register_validator(_name, _counts, "expected whole numbers of 8 or more: 512,1024")
+
+
+def main():
+    from benchmarks import running
+    from benchmarks.inputs import Settings
+    from benchmarks.peers import Peers
+    from benchmarks.table import machine, machine_lines, to_dict, to_lines
+    from fid_med.utils import files
+
+    if _JSON.value:
+        files.check_writable(_JSON.value)
+    found = machine()
+    settings = Settings(
+        script=str(pathlib.Path(__file__).parents[1] / "eval" / "compute_fid.py"),
+        graph=_GRAPH.value,
+        images=_IMAGES.value,
+        num_images=_NUM_IMAGES.value,
+        sizes=tuple(map(int, _SIZES.value)),
+        batch_size=_BATCH_SIZE.value,
+        rounds=_ROUNDS.value,
+        counts=tuple(map(int, _COUNTS.value)),
+        dimension=_DIMENSION.value,
+        replicates=_REPLICATES.value,
+        growth=tuple(map(int, _GROWTH.value)),
+    )
+    measurements = []
+    with tempfile.TemporaryDirectory() as folder, Peers(_PEER_PYTHON.value, folder) as peers:
+        print("\n".join(machine_lines(found, peers.versions)), flush=True)
+        for measurement in running.run(_CASES.value, settings, folder, peers):
+            measurements.append(measurement)
+            print("\n" + "\n".join(to_lines(measurement)), flush=True)
+            if _JSON.value:
+                files.write_json(
+                    _JSON.value, to_dict(found, peers.versions, settings.to_dict(), measurements)
+                )
+
+
+if __name__ == "__main__":
+    cli.run(main, USAGE)

@@ -1,0 +1,28 @@
+"""The FID as anybody would write it with Keras, NumPy and SciPy, for the benchmark.
+
+python -m benchmarks.baseline GRAPH REAL GENERATED
+"""
+
+import os
+import sys
+
+import numpy as np
+
+from fid_med.data.images import list_images, read_image
+from fid_med.metrics.frechet import calculate_frechet_distance
+
+
+def main(graph, *folders):
+    from fid_med.extractors.inception_2015 import network as inception_2015
+
+    network, moments = inception_2015.load_network(graph).model, []
+    for folder in folders:
+        images = [read_image(os.path.join(folder, name)) for name in list_images(folder)]
+        pixels = np.stack([inception_2015.PREPROCESSING.apply(image) for image in images])
+        features = network.predict(pixels, verbose=0)
+        moments += [features.mean(axis=0), np.cov(features, rowvar=False)]
+    print(calculate_frechet_distance(*moments))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

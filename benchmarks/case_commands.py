@@ -1,0 +1,114 @@
+"""Whole processes by the wall clock: how long they take to start, and to do the whole job."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import subprocess
+import sys
+from collections.abc import Iterator
+
+from benchmarks.inputs import Inputs
+from benchmarks.table import Measurement
+from benchmarks.timing import Contender, UnavailableError, compare
+from fid_med.errors import FidMedError
+from fid_med.metrics.statistics import FeatureStatistics
+
+_HELP = {
+    "pytorch-fid": "from pytorch_fid.fid_score import main; main()",
+    "torch-fidelity": "from torch_fidelity.fidelity import main; main()",
+}
+
+
+def startup(inputs: Inputs) -> Iterator[Measurement]:
+    """Importing, `--help`, and a distance between two files of statistics."""
+    settings, peers = inputs.settings, inputs.peers
+
+    def of(program, *arguments):
+        def prepare():
+            peers.require(program)
+            return _process([peers.python, *arguments])
+
+        return Contender(program, prepare)
+
+    ours = [sys.executable, settings.script]
+    imports = [
+        Contender("import fid_med", lambda: _process([sys.executable, "-c", "import fid_med"])),
+        Contender("python alone", lambda: _process([sys.executable, "-c", "pass"])),
+        Contender(
+            "import tensorflow", lambda: _process([sys.executable, "-c", "import tensorflow"])
+        ),
+        of("pytorch-fid", "-c", "import pytorch_fid.fid_score"),
+        of("torch-fidelity", "-c", "import torch_fidelity"),
+    ]
+    yield Measurement("startup", "importing", compare(imports, settings.rounds))
+    helps = [
+        Contender("compute_fid.py --help", lambda: _process([*ours, "--help"])),
+        *(of(program, "-c", code, "--help") for program, code in _HELP.items()),
+    ]
+    yield Measurement("startup", "--help", compare(helps, settings.rounds))
+    count = max(settings.counts)
+    files = []
+    for name, features in zip(("a.npz", "b.npz"), inputs.features(count), strict=True):
+        files.append(str(inputs.folder / name))
+        FeatureStatistics.from_features(features).save(files[-1])
+    npz = [
+        Contender("compute_fid.py", lambda: _process([*ours, *files])),
+        Contender("pytorch-fid", lambda: _program(inputs, "pytorch-fid", *files)),
+    ]
+    yield Measurement(
+        "startup",
+        f"npz against npz, d = {settings.dimension}, N = {count}",
+        compare(npz, settings.rounds),
+    )
+
+
+def command(inputs: Inputs) -> Iterator[Measurement]:
+    """Two folders of PNG files to the FID, start-up included."""
+    settings = inputs.settings
+    for size in settings.sizes[-1:]:
+        folders = [inputs.image_folders(size)[side] for side in ("real", "generated")]
+        ours = [sys.executable, settings.script, *folders, f"--extractor={inputs.graph}"]
+        obvious = [sys.executable, "-m", "benchmarks.baseline", inputs.graph, *folders]
+        contenders = [
+            Contender("compute_fid.py", lambda command=ours: _process(command)),
+            Contender("Pillow, Keras predict, np.cov, sqrtm", lambda c=obvious: _process(c)),
+            *(
+                Contender(name, lambda name=name, f=folders: _program(inputs, name, *f))
+                for name in ("pytorch-fid", "torch-fidelity")
+            ),
+        ]
+        yield Measurement(
+            "command",
+            f"whole command, {settings.num_images} + {settings.num_images} PNG files of {size} x "
+            f"{size}, graph of 2015-12-05",
+            # The files were written just now, so that no program has to warm them up.
+            compare(contenders, settings.rounds, warm_up=False),
+            note="ours adds the debiased FID; pytorch-fid resizes otherwise, so its FID differs",
+        )
+
+
+def _program(inputs, program, *folders):
+    inputs.peers.require(program)
+    return _process(inputs.peers.command(program, inputs.torch_weights, *folders), peer=True)
+
+
+def _process(command, peer=False):
+    """Runs a command to its end; its last line is the value, where that is a number."""
+    root = str(pathlib.Path(__file__).parents[1])
+    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONPATH": root}
+
+    def run():
+        done = subprocess.run(
+            list(map(str, command)), capture_output=True, text=True, check=False, env=environment
+        )
+        if done.returncode:
+            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            error = UnavailableError if peer else FidMedError
+            raise error(f"{os.path.basename(str(command[1]))} ended with {done.returncode}: {last}")
+        try:
+            return float(done.stdout.split()[-1])
+        except (IndexError, ValueError):
+            return None
+
+    return run

@@ -1,0 +1,194 @@
+"""Features kept: of the images of a run, and of image files from one run to the next."""
+
+import collections
+import hashlib
+import json
+import pathlib
+import secrets
+import tempfile
+import threading
+from typing import NamedTuple
+
+import numpy as np
+
+from fid_med.errors import StatisticsError
+from fid_med.metrics.npz import read_npz, write_npz
+from fid_med.utils.files import check_writable, versions
+
+MEMORY_LIMIT = 256 << 20
+_FORMAT = 1
+_SHARD_ROWS = 256
+_SHARDS_IN_MEMORY = 4
+# What has no say in a feature: a new version of these must not cost a new run.
+_INDIFFERENT = ("python", "numpy", "scipy")
+
+
+class FeatureStore:
+    """Rows of float32 gathered one batch after another, on disk beyond a stated size.
+
+    The file has no name and goes with the process.
+
+    Args:
+      dim: d, the length of a row.
+      memory_limit: bytes kept in memory before all go to a file; 256 MB are 32,768 rows of 2,048.
+      folder: where that file lies; by default the system's folder for temporary files.
+    """
+
+    def __init__(self, dim: int, memory_limit: int = MEMORY_LIMIT, folder=None):
+        self._dim, self._limit, self._folder = dim, memory_limit, folder
+        self._blocks: list[np.ndarray] = []
+        self._bytes = 0
+        self._file = None
+        self.count = 0
+
+    def append(self, rows: np.ndarray) -> None:
+        """Adds float32 [n, d]; the array may be reused afterwards."""
+        self.count += len(rows)
+        if self._file is not None:
+            self._file.write(np.ascontiguousarray(rows, np.float32))
+            return
+        self._blocks.append(np.array(rows, np.float32))
+        self._bytes += self._blocks[-1].nbytes
+        if self._bytes > self._limit:
+            self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115
+            for block in self._blocks:
+                self._file.write(block)
+            self._blocks = []
+
+    def array(self) -> np.ndarray:
+        """All rows, float32 [N, d]; mapped from the file, read-only, where they went to one."""
+        if self._file is None:
+            self._blocks = [np.concatenate([np.empty((0, self._dim), np.float32), *self._blocks])]
+            return self._blocks[0]
+        self._file.flush()
+        return np.memmap(self._file, np.float32, "r", shape=(self.count, self._dim))
+
+
+class CachedImage(NamedTuple):
+    """What the cache knows of a file: features float32 [d], and digests of its pixels in hex."""
+
+    features: np.ndarray
+    digests: tuple[str, ...]
+
+
+class FeatureCache:
+    """Features by the content of image files, so that a killed run goes on where it was.
+
+    One folder below `folder` for all that decides a feature: the extractor's fingerprint, the
+    hashers, the versions of fid_med, TensorFlow, Keras and Pillow. In it shards, npz files of up to
+    256 images under names drawn at random: two processes never write the same file, and what both
+    computed is merely there twice. Keys are hashes; no path or name of a file is written. A damaged
+    shard is left out with a warning, and its images are computed again.
+
+    The keys of all shards are held in memory (200 bytes an image), features of four shards.
+
+    Args:
+      folder: the cache, made where it is missing.
+      fingerprint: the extractor's.
+      dim: d.
+      hasher_keys: keys of the hashers whose digests are kept with the features.
+
+    Raises:
+      OSError: the folder cannot be written to.
+    """
+
+    def __init__(self, folder, fingerprint: str, dim: int, hasher_keys: tuple[str, ...] = ()):
+        decisive = {k: v for k, v in versions().items() if k not in _INDIFFERENT}
+        identity = json.dumps([_FORMAT, fingerprint, dim, hasher_keys, decisive], sort_keys=True)
+        self._folder = pathlib.Path(folder) / hashlib.sha256(identity.encode()).hexdigest()[:32]
+        self._dim, self._digests = dim, len(hasher_keys)
+        self.warnings: list[str] = []
+        self._lock = threading.Lock()
+        self._index: dict[bytes, tuple[str, int]] = {}
+        self._loaded: collections.OrderedDict[str, dict] = collections.OrderedDict()
+        self._new: dict[bytes, CachedImage] = {}
+        check_writable(self._folder / "shard.npz")
+        for path in sorted(self._folder.glob("*.npz")):
+            if not path.name.startswith("."):
+                self._add_keys(path.name)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.flush()
+
+    def __len__(self):
+        return len(self._index)
+
+    def get(self, key: bytes) -> CachedImage | None:
+        """What is known of a file by the sha256 of its content; may be called from any thread."""
+        with self._lock:
+            place = self._index.get(key)
+            shard = place and self._shard(place[0])
+            if not shard:
+                return None
+            row = place[1]
+            digests = tuple(bytes(x).hex() for x in shard["digests"][row])
+            return CachedImage(shard["features"][row], digests)
+
+    def put(self, key: bytes, features: np.ndarray, digests: tuple[str, ...]) -> None:
+        """Keeps the features [d] of a file; on disk once 256 are there, or when flushed."""
+        if np.isfinite(features).all():
+            self._new[key] = CachedImage(np.array(features, np.float32), digests)
+        if len(self._new) >= _SHARD_ROWS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Writes what is not yet on disk. A full disk is a warning: the run itself needs none."""
+        if not self._new:
+            return
+        entries = self._new.values()
+        digests = [bytes.fromhex("".join(x.digests)) for x in entries]
+        arrays = {
+            "keys": np.frombuffer(b"".join(self._new), np.uint8).reshape(-1, 32),
+            "features": np.stack([x.features for x in entries]),
+            "digests": np.frombuffer(b"".join(digests), np.uint8).reshape(
+                len(entries), self._digests, 16
+            ),
+        }
+        try:
+            write_npz(self._folder / f"{secrets.token_hex(16)}.npz", arrays)
+        except StatisticsError as error:
+            self._warn(f"features are not kept: {error}")
+        self._new = {}
+
+    def _warn(self, line):
+        if line not in self.warnings:
+            self.warnings.append(line)
+
+    def _add_keys(self, name):
+        arrays = self._read(name, ("keys",))
+        if arrays:
+            for row, key in enumerate(arrays["keys"]):
+                self._index[key.tobytes()] = (name, row)
+
+    def _shard(self, name):
+        if name not in self._loaded:
+            shard = self._read(name, ("keys", "features", "digests"))
+            if shard is None:
+                self._index = {k: v for k, v in self._index.items() if v[0] != name}
+                return None
+            self._loaded[name] = shard
+            while len(self._loaded) > _SHARDS_IN_MEMORY:
+                self._loaded.popitem(last=False)
+        self._loaded.move_to_end(name)
+        return self._loaded[name]
+
+    def _read(self, name, wanted):
+        """The wanted arrays of a shard, its checksums compared; None where it is damaged."""
+        try:
+            arrays = read_npz(self._folder / name, wanted, "a shard of features")
+            rows = len(arrays["keys"])
+            form = {
+                "keys": (np.uint8, (rows, 32)),
+                "features": (np.float32, (rows, self._dim)),
+                "digests": (np.uint8, (rows, self._digests, 16)),
+            }
+            for key in wanted:
+                if (arrays[key].dtype, arrays[key].shape) != form[key]:
+                    raise StatisticsError(f"{name}: not a shard of this cache")
+        except (StatisticsError, KeyError, TypeError):
+            self._warn(f"cache: {name} is damaged; its images are computed again")
+            return None
+        return arrays

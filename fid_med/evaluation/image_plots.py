@@ -1,0 +1,127 @@
+"""Pictures of single images: closest pairs side by side, and both ends of what differs."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from fid_med.errors import DataError
+from fid_med.utils.plots import BLUE, ORANGE, save_figure
+
+
+def draw_closest_pairs(
+    pairs: Sequence, generated_images, training_images, path, title: str = "", names=None
+) -> None:
+    """Draws each generated image beside the training image it may be a copy of.
+
+    Args:
+      pairs: of `fid_med.metrics.memorisation.ClosePair`; copies are framed.
+      generated_images, training_images: what gives an image, uint8 [H, W] or [H, W, 3], by its
+        index: an array, a list, or a dict that holds those the pairs name.
+      path: PNG to write.
+      title: above the pairs.
+      names: what gives the names of a generated image and of a training image by their indices;
+        by default the indices themselves.
+
+    Raises:
+      DataError: no pairs.
+    """
+    if not pairs:
+        raise DataError("no pairs to draw: ask for at least one")
+    columns = min(len(pairs), 3)
+    rows = -(-len(pairs) // columns)
+    figure = Figure(figsize=(4.2 * columns, 2.45 * rows + 0.5), layout="constrained")
+    cells = np.reshape(figure.subfigures(rows, columns, squeeze=False), -1)
+    for pair, cell in zip(pairs, cells, strict=False):
+        left, right = cell.subplots(1, 2)
+        shown = (pair.generated, pair.training)
+        if names is not None:
+            shown = [side[i] for side, i in zip(names, shown, strict=True)]
+        _show(left, generated_images[pair.generated], f"generated {_short(shown[0])}")
+        _show(right, training_images[pair.training], f"training {_short(shown[1])}")
+        cell.suptitle(_pair_title(pair), fontsize=9)
+        for spine in (*left.spines.values(), *right.spines.values()):
+            spine.set(edgecolor=ORANGE, linewidth=3) if pair.copy else spine.set(linewidth=0.5)
+    if title:
+        figure.suptitle(title)
+    save_figure(figure, path)
+
+
+def draw_directions(
+    directions: Sequence, real_images, generated_images, path, *, ends: int = 3, title: str = ""
+) -> None:
+    """Draws a row for each direction: real and generated images at its lower and upper end.
+
+    Args:
+      directions: of `fid_med.metrics.difference.Direction`.
+      real_images, generated_images: what gives an image by its index, as for
+        `draw_closest_pairs`.
+      path: PNG to write.
+      ends: images at each end, the farthest out outermost; no more than the directions name.
+      title: above the rows.
+
+    Raises:
+      DataError: no directions, or none that name images.
+    """
+    ends = min([ends, *(len(x) for d in directions for x in (d.real_low, d.generated_low))])
+    if not directions or ends < 1:
+        raise DataError("no directions to draw, or no images at their ends")
+    figure = Figure(
+        figsize=(1.25 * 4 * ends + 1.9, 1.42 * len(directions) + 0.8), layout="constrained"
+    )
+    columns = 4 * ends + 1  # a gap in the middle tells the two ends apart
+    widths = [1.0] * (2 * ends) + [0.25] + [1.0] * (2 * ends)
+    grid = figure.subplots(len(directions), columns, squeeze=False, width_ratios=widths)
+    for number, (direction, axes) in enumerate(zip(directions, grid, strict=True)):
+        blocks = (
+            ("real", "low", BLUE, real_images, direction.real_low[:ends]),
+            ("generated", "low", ORANGE, generated_images, direction.generated_low[:ends]),
+            ("real", "high", BLUE, real_images, direction.real_high[:ends][::-1]),
+            ("generated", "high", ORANGE, generated_images, direction.generated_high[:ends][::-1]),
+        )
+        shown = [*axes[: 2 * ends], *axes[2 * ends + 1 :]]
+        axes[2 * ends].set_visible(False)
+        for block, (name, end, color, images, indices) in enumerate(blocks):
+            for axis, index in zip(shown[block * ends :], indices, strict=False):
+                _show(axis, images[int(index)], "")
+                for spine in axis.spines.values():
+                    spine.set(edgecolor=color, linewidth=2)
+            if number == 0:
+                middle = shown[block * ends + (ends - 1) // 2]
+                middle.set_title(f"{name}, {end} end", fontsize=9)
+        shown[0].set_ylabel(_direction_label(number, direction), fontsize=8)
+    if title:
+        figure.suptitle(title)
+    save_figure(figure, path)
+
+
+def _show(axis, image, label):
+    axis.imshow(image, cmap="gray", vmin=0, vmax=255)
+    axis.set_xticks([])
+    axis.set_yticks([])
+    if label:
+        axis.set_xlabel(label, fontsize=8)
+
+
+def _short(name, longest: int = 22) -> str:
+    text = str(name)
+    return text if len(text) <= longest else f"...{text[3 - longest :]}"
+
+
+def _pair_title(pair):
+    parts = ["copy"] if pair.copy else []
+    parts.append(f"distance {pair.distance:.3g}")
+    if np.isfinite(pair.ratio):
+        parts.append(f"ratio {pair.ratio:.2f}")
+    if pair.similarity is not None:
+        parts.append(f"pixels {pair.similarity:.3f}{' mirrored' if pair.flipped else ''}")
+    return ", ".join(parts)
+
+
+def _direction_label(number, direction):
+    shift = direction.generated_mean / direction.real_std if direction.real_std else float("inf")
+    widths = direction.generated_std / direction.real_std if direction.real_std else float("inf")
+    return (
+        f"{number + 1}: {direction.share:.0%} of the FID\n"
+        f"mean +{shift:.2f} sd\nspread x {widths:.2f}"
+    )

@@ -1,0 +1,196 @@
+"""The study's report: every number as CSV and JSON, the plots, and one HTML page.
+
+All of it follows from the study's record (and the example pictures), computes nothing of its own,
+and holds no file's name and no path.
+"""
+
+import csv
+import pathlib
+
+from fid_med.errors import DataError
+from fid_med.study.report.contact_sheet import disturbance_sheet
+from fid_med.study.report.figure import plot_disturbance
+from fid_med.study.report.page import page
+from fid_med.study.report.wording import settings_text
+from fid_med.study.run import StudyResult
+from fid_med.utils.files import atomic_path, check_writable, write_json
+
+PAGE, RECORD = "report.html", "study.json"
+
+
+def check_report_dir(output_dir) -> None:
+    """Makes the folder, before an hour of work depends on it.
+
+    Raises:
+      DataError: it is a file. OSError: it cannot be written to.
+    """
+    output_dir = pathlib.Path(output_dir)
+    if output_dir.exists() and not output_dir.is_dir():
+        raise DataError(f"{output_dir}: is a file; --output_dir must be a folder")
+    check_writable(output_dir / PAGE)
+
+
+def write_report(result: StudyResult, output_dir) -> pathlib.Path:
+    """Writes `study.json`, the CSV tables, the plots and `report.html`; returns the page's path."""
+    output_dir, record = pathlib.Path(output_dir), result.record
+    write_json(output_dir / RECORD, record)
+    for name, rows in tables(record).items():
+        _write_csv(output_dir / f"{name}.csv", rows)
+    plots = {}
+    for role in record["sets"]:
+        for name in record["disturbances"]:
+            plots[role, name] = output_dir / f"{role}-{name}.png"
+            _plot(plots[role, name], record, role, name, result.pictures[role][name])
+        disturbance_sheet(
+            output_dir / f"disturbances-{role}.png",
+            record["disturbances"],
+            result.pictures[role],
+            record["settings"]["scale"],
+        )
+    text = page(record, {key: path.read_bytes() for key, path in plots.items()})
+    with atomic_path(output_dir / PAGE) as temporary:
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+    return output_dir / PAGE
+
+
+def _plot(path, record, role, name, pictures):
+    curves = {
+        extractor: [tuple(x.values()) for x in found["disturbances"][name]["relative"]]
+        for extractor, found in record["sets"][role]["extractors"].items()
+    }
+    about = record["disturbances"][name]
+    curves = {
+        extractor: [tuple(float("nan") if x is None else x for x in point) for point in points]
+        for extractor, points in curves.items()
+    }
+    plot_disturbance(path, about["levels"], about["unit"], pictures, curves)
+
+
+def tables(record: dict) -> dict[str, list[dict]]:
+    """Every number of the record as rows of flat tables, by the name of the CSV file."""
+    return {
+        "levels": list(_level_rows(record)),
+        "judgements": list(_judgement_rows(record)),
+        "repeats": list(_repeat_rows(record)),
+        "counts": list(_count_rows(record)),
+        "agreement": list(_agreement_rows(record)),
+        "generated": list(_generated_rows(record)),
+    }
+
+
+def _judged(record):
+    for role, of_set in record["sets"].items():
+        for extractor, found in of_set["extractors"].items():
+            for name, judged in found["disturbances"].items():
+                yield {"set": role, "extractor": extractor, "disturbance": name}, judged
+
+
+def _level_rows(record):
+    for keys, judged in _judged(record):
+        about = record["disturbances"][keys["disturbance"]]
+        of_set = record["sets"][keys["set"]]
+        for k, level in enumerate(about["levels"]):
+            quality = of_set["quality"].get(f"{keys['disturbance']}:{level:g}", {})
+            fewest = judged["fewest_to_separate"][k - 1] if k else None
+            yield {
+                **keys,
+                "level": level,
+                "absolute": settings_text(about["absolute"][k]),
+                "images_a_side": of_set["images_a_side"],
+                **_estimate("fid", judged["fid"][k]),
+                **_estimate("relative_fid", judged["relative"][k]),
+                **_estimate("sensitivity", judged["sensitivity"][k]),
+                "fewest_images_to_separate": fewest,
+                "carry_over": judged["carry_over"][k - 1] if k and judged["carry_over"] else None,
+                **{name: quality.get(name) for name in ("ssim", "ms_ssim", "psnr")},
+            }
+
+
+def _judgement_rows(record):
+    for keys, judged in _judged(record):
+        found = record["sets"][keys["set"]]["extractors"][keys["extractor"]]
+        against = found.get("against_first", {}).get("disturbances", {})
+        against = against.get(keys["disturbance"], {})
+        empty = {"value": None, "low": None, "high": None}
+        yield {
+            **keys,
+            "verdict": judged["verdict"],
+            "share_rising": judged["share_rising"],
+            **{f"share_step_{k + 1}": share for k, share in enumerate(judged["steps"])},
+            **_estimate("tau", judged["tau"]),
+            "fewest_images_in_order": judged["fewest_in_order"],
+            "order_against_first": against.get("order"),
+            **_estimate("tau_difference", against.get("tau_difference", empty)),
+            "notices_against_first": against.get("notices"),
+            **_estimate("sensitivity_difference", against.get("sensitivity_difference", empty)),
+        }
+
+
+def _repeat_rows(record):
+    for keys, judged in _judged(record):
+        for repeat, fids in enumerate(judged["fids"]):
+            yield {**keys, "repeat": repeat} | {f"fid_{k}": fid for k, fid in enumerate(fids)}
+
+
+def _count_rows(record):
+    for keys, judged in _judged(record):
+        for count, share in zip(judged["counts"], judged["share_in_order"], strict=True):
+            yield {**keys, "images_a_side": count, "share_in_order": share}
+
+
+def _agreement_rows(record):
+    def row(what, extractor, other, found):
+        return {
+            "what": what,
+            "extractor": extractor,
+            "with": other,
+            "count": found["count"],
+            **_estimate("spearman", found["spearman"]),
+            **_estimate("kendall", found["kendall"]),
+            "p_value": found["p_value"],
+        }
+
+    for role, of_set in record["sets"].items():
+        for extractor, found in of_set["extractors"].items():
+            for measure, agreed in found["quality"].items():
+                yield row(f"quality, {role}", extractor, measure, agreed)
+    generated = record["generated"] or {"between_extractors": [], "with_ratings": None}
+    for agreed in generated["between_extractors"]:
+        yield row("generated sets", *agreed["extractors"], agreed)
+    people = {"ratings of disturbed images": record["ratings"]}
+    people["ratings of generated sets"] = generated["with_ratings"]
+    for what, found in people.items():
+        for extractor, agreed in (found or {"agreement": {}})["agreement"].items():
+            yield row(what, extractor, "people", agreed)
+
+
+def _generated_rows(record):
+    generated = record["generated"] or {"fid": {}}
+    for extractor, values in generated["fid"].items():
+        for (name, images), fid in zip(generated["sets"].items(), values, strict=True):
+            yield {
+                "extractor": extractor,
+                "generated_set": name,
+                "images": images,
+                "images_a_side": generated["images_a_side"],
+                **_estimate("fid", fid),
+            }
+
+
+def _estimate(name, found):
+    return {name: found["value"], f"{name}_low": found["low"], f"{name}_high": found["high"]}
+
+
+def _write_csv(path, rows):
+    """A table, or none where there are no rows (and an old one goes)."""
+    if not rows:
+        path.unlink(missing_ok=True)
+        return
+    header = list(dict.fromkeys(key for row in rows for key in row))
+    with (
+        atomic_path(path) as temporary,
+        open(temporary, "w", encoding="utf-8", errors="backslashreplace", newline="") as file,
+    ):
+        writer = csv.DictWriter(file, header)
+        writer.writeheader()
+        writer.writerows(rows)

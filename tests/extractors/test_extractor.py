@@ -1,0 +1,270 @@
+"""Extractors: identity, what they carry, independence of batches."""
+
+import dataclasses
+import json
+import zipfile
+
+import keras
+import numpy as np
+import pytest
+
+from fid_med.errors import ExtractorError
+from fid_med.extractors import inception_v3
+from fid_med.extractors.extractor import TrainingImages, load_extractor, save_extractor
+
+
+@pytest.fixture(scope="module")
+def saved(small_extractor, tmp_path_factory):
+    path = tmp_path_factory.mktemp("extractor") / "extractor.keras"
+    images = TrainingImages("00" * 16, frozenset(["aa"]), frozenset(["bb"]))
+    fingerprint = save_extractor(
+        path,
+        small_extractor.network,
+        small_extractor.preprocessing,
+        labels=("elbow", "neck"),
+        training_images=images,
+        lineage=({"name": "random"},),
+    )
+    return path, fingerprint
+
+
+def test_random_features_are_of_ordinary_size_and_differ(small_extractor, phantoms):
+    features = small_extractor.extract(phantoms[0][:12])
+    assert 0.05 < np.abs(features).mean() < 20
+    assert np.all(features.std(axis=0).mean() > 0.01)
+
+
+def test_random_extractor_is_its_seed():
+    first, again = (load_extractor("random", image_size=75, seed=5) for _ in range(2))
+    other = load_extractor("random", image_size=75, seed=6)
+    assert first.fingerprint == again.fingerprint != other.fingerprint
+    image = np.full((1, 75, 75, 3), 90, np.uint8)
+    np.testing.assert_array_equal(first.extract_batch(image), again.extract_batch(image))
+
+
+@pytest.fixture
+def unlike_keras():
+    """Keras set as for other work, in every way that a layer could take over."""
+    settings = keras.config
+    before = settings.dtype_policy(), settings.floatx(), settings.image_data_format()
+    settings.set_floatx("float16")
+    settings.set_image_data_format("channels_first")
+    settings.set_dtype_policy("mixed_float16")
+    yield lambda: (
+        settings.dtype_policy().name,
+        settings.floatx(),
+        settings.image_data_format(),
+    )
+    settings.set_floatx(before[1])
+    settings.set_image_data_format(before[2])
+    settings.set_dtype_policy(before[0])
+
+
+def test_what_keras_is_set_to_changes_no_feature(saved, phantoms, small_extractor, unlike_keras):
+    loaded = load_extractor(saved[0])
+    features = loaded.extract(phantoms[0][:3])
+    assert unlike_keras() == ("mixed_float16", "float16", "channels_first")
+    np.testing.assert_array_equal(features, small_extractor.extract(phantoms[0][:3]))
+
+
+def test_another_backend_is_refused(monkeypatch):
+    monkeypatch.setattr(keras.config, "backend", lambda: "jax")
+    with pytest.raises(ExtractorError, match="Keras runs on jax: fid_med needs TensorFlow"):
+        load_extractor("random")
+
+
+def test_preprocessing_is_part_of_the_fingerprint(small_extractor):
+    for change in ({"resize": "tf1"}, {"aspect": "pad"}, {"image_size": 80}):
+        options = {"image_size": 75} | change
+        assert load_extractor("random", **options).fingerprint != small_extractor.fingerprint
+
+
+def test_precision_is_part_of_name_and_fingerprint(small_extractor, phantoms):
+    lower = load_extractor("random", image_size=75, precision="bfloat16")
+    assert lower.name == "random in bfloat16"
+    assert lower.fingerprint != small_extractor.fingerprint
+    images = phantoms[0][:3]
+    expected, obtained = small_extractor.extract(images), lower.extract(images)
+    assert obtained.dtype == np.float32
+    assert 1e-4 < np.abs(obtained - expected).max() / expected.max() < 0.2
+    with pytest.raises(ExtractorError, match="precision 'half': expected float32, bfloat16"):
+        load_extractor("random", precision="half")
+
+
+def test_float32_is_what_it_is_without_asking(small_extractor):
+    asked = load_extractor("random", image_size=75, precision="float32")
+    assert (asked.name, asked.fingerprint) == ("random", small_extractor.fingerprint)
+
+
+def test_saved_extractor_comes_back_with_all_it_carries(saved, small_extractor, phantoms):
+    path, fingerprint = saved
+    loaded = load_extractor(path)
+    assert loaded.fingerprint == fingerprint
+    assert loaded.preprocessing == small_extractor.preprocessing
+    assert loaded.labels == ("elbow", "neck")
+    assert loaded.lineage == ({"name": "random"},)
+    assert "aa" in loaded.training_images
+    assert "bb" in loaded.training_images
+    assert "cc" not in loaded.training_images
+    np.testing.assert_array_equal(
+        loaded.extract(phantoms[0][:3]), small_extractor.extract(phantoms[0][:3])
+    )
+
+
+def test_saved_extractor_loads_with_plain_keras(saved, small_extractor, phantoms):
+    model = keras.models.load_model(saved[0])
+    pixels = np.repeat(phantoms[0][:2, :75, :75, None], 3, axis=-1).astype(np.float32)
+    expected = np.asarray(model(pixels, training=False))
+    obtained = small_extractor.extract_batch(pixels)
+    # Random weights blow the rounding of folded and unfolded normalisation up to 1e-5 and more.
+    assert np.abs(obtained - expected).max() <= 5e-5 * np.abs(expected).max()
+
+
+def test_classifier_is_cut_to_the_same_extractor(small_extractor, saved, tmp_path):
+    network = small_extractor.network
+    classifier = keras.Model(network.input, keras.layers.Dense(2)(network.output))
+    path = tmp_path / "classifier.keras"
+    assert save_extractor(path, classifier, small_extractor.preprocessing) == saved[1]
+    assert load_extractor(path).fingerprint == saved[1]
+
+
+def _rewrite(source, target, change):
+    """Copies a .keras file, its members passed through `change(name, content)`."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
+        for name in old.namelist():
+            content = change(name, old.read(name))
+            if content is not None:
+                new.writestr(name, content)
+
+
+def test_altered_preprocessing_is_noticed(saved, tmp_path):
+    def alter(name, content):
+        if name != "fid_med.json":
+            return content
+        metadata = json.loads(content)
+        metadata["preprocessing"]["aspect"] = "pad"
+        return json.dumps(metadata)
+
+    _rewrite(saved[0], tmp_path / "x.keras", alter)
+    with pytest.raises(ExtractorError, match="not those it was saved with"):
+        load_extractor(tmp_path / "x.keras")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("{", "damaged"), ("{}", "damaged"), ('{"format": 99}', "newer fid_med")],
+)
+def test_unreadable_metadata_is_refused(saved, tmp_path, content, message):
+    def alter(name, old):
+        return content if name == "fid_med.json" else old
+
+    _rewrite(saved[0], tmp_path / "x.keras", alter)
+    with pytest.raises(ExtractorError, match=message):
+        load_extractor(tmp_path / "x.keras")
+
+
+def test_truncated_extractor_is_refused(saved, tmp_path):
+    path = tmp_path / "x.keras"
+    path.write_bytes(saved[0].read_bytes()[:5_000_000])
+    with pytest.raises(ExtractorError, match=r"x\.keras"):
+        load_extractor(path)
+
+
+def test_features_hardly_depend_on_the_batch(small_extractor, phantoms):
+    images = phantoms[0][:13]
+    whole = small_extractor.extract(images, batch_size=13)
+    for size in (1, 5):
+        parts = small_extractor.extract(images, batch_size=size)
+        assert np.abs(parts - whole).max() <= 1e-5 * np.abs(whole).max()
+
+
+def test_features_of_one_image_are_those_in_a_batch(small_extractor, phantoms):
+    whole = small_extractor.extract(phantoms[0][:3], batch_size=3)
+    alone = small_extractor.extract(phantoms[0][:1])
+    assert alone.shape == (1, 2048)
+    # To the bit where this was written; a batch of one summed in another order, 6e-7 away.
+    assert np.abs(alone - whole[:1]).max() <= 1e-7 * np.abs(whole).max()
+
+
+def test_padded_batches_have_one_shape_and_the_same_features(saved, phantoms):
+    extractor = load_extractor(saved[0])
+    images = phantoms[0][:13]
+    extractor.pads_batches = False
+    plain = extractor.extract(images, batch_size=5)
+    extractor.pads_batches, shapes = True, []
+    compiled = extractor.compiled("uint8")
+
+    def watched(dtype):
+        return lambda pixels: shapes.append(tuple(pixels.shape)) or compiled(pixels)
+
+    extractor.compiled = watched
+    padded = extractor.extract(images, batch_size=5)
+    assert shapes == [(5, 75, 75, 3)] * 3
+    assert padded.shape == plain.shape
+    assert np.abs(padded - plain).max() <= 1e-7 * np.abs(plain).max()
+
+
+def test_bytes_and_floats_give_the_same_features(small_extractor):
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 75, 75, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(
+        small_extractor.extract_batch(pixels),
+        small_extractor.extract_batch(pixels.astype(np.float32)),
+    )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"preprocessing": None},
+        {"preprocessing": [1]},
+        {"preprocessing": {"height": 75}},
+        {"labels": 3},
+        {"lineage": None},
+        {"fingerprint": None},
+        {"training_images": []},
+        {"training_images": {"key": "00", "train": [], "validation": []}},
+        {"training_images": {"key": "xy" * 16, "train": [], "validation": []}},
+        {"training_images": {"key": "00" * 16, "train": 3, "validation": []}},
+    ],
+    ids=str,
+)
+def test_damaged_metadata_is_told_in_one_line(saved, tmp_path, change):
+    def alter(name, content):
+        return json.dumps(json.loads(content) | change) if name == "fid_med.json" else content
+
+    _rewrite(saved[0], tmp_path / "x.keras", alter)
+    with pytest.raises(ExtractorError, match=r"x\.keras: its") as refusal:
+        load_extractor(tmp_path / "x.keras")
+    assert "\n" not in str(refusal.value)
+
+
+def test_grey_and_grey_repeated_to_rgb_are_one(small_extractor, phantoms):
+    grey = phantoms[0][:2]
+    rgb = np.repeat(grey[..., None], 3, axis=-1)
+    np.testing.assert_array_equal(small_extractor.extract(grey), small_extractor.extract(rgb))
+
+
+def test_calibration_sets_the_moments_and_leaves_the_momentum(small_extractor):
+    network = inception_v3.build_network(small_extractor.preprocessing)
+    inception_v3.initialise_randomly(network, 0)
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 75, 75, 3))
+    inception_v3.calibrate_batch_norm(network, pixels)
+    first = next(x for x in inception_v3.weighted_layers(network) if hasattr(x, "moving_mean"))
+    assert first.momentum == keras.layers.BatchNormalization().momentum
+    conv = inception_v3.weighted_layers(network)[0]
+    part = keras.Model(network.input, conv.output)
+    expected = np.asarray(part(pixels.astype(np.float32))).mean(axis=(0, 1, 2))
+    np.testing.assert_allclose(np.asarray(first.moving_mean), expected, atol=1e-4)
+
+
+def test_unknown_preprocessing_field_is_refused(saved, tmp_path):
+    fields = dataclasses.asdict(load_extractor(saved[0]).preprocessing) | {"colour": "sepia"}
+
+    def alter(name, content):
+        if name != "fid_med.json":
+            return content
+        return json.dumps(json.loads(content) | {"preprocessing": fields})
+
+    _rewrite(saved[0], tmp_path / "x.keras", alter)
+    with pytest.raises(ExtractorError, match="colour"):
+        load_extractor(tmp_path / "x.keras")

@@ -1,0 +1,180 @@
+"""The network, and the many files that its weights come in."""
+
+import keras
+import numpy as np
+import pytest
+
+from fid_med.data.preprocessing import Preprocessing
+from fid_med.errors import ExtractorError
+from fid_med.extractors import inception_v3
+from fid_med.extractors.extractor import load_extractor
+
+SMALL = Preprocessing(75, 75)
+
+
+@pytest.fixture(scope="module")
+def pixels():
+    return np.random.default_rng(1).integers(0, 256, (2, 75, 75, 3)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def keras_model(small_extractor):
+    """A plain Keras InceptionV3 as others save it, with the small extractor's weights."""
+    model = keras.applications.InceptionV3(include_top=False, weights=None, input_shape=(75, 75, 3))
+    for theirs, ours in zip(
+        inception_v3.weighted_layers(model),
+        inception_v3.weighted_layers(small_extractor.network),
+        strict=True,
+    ):
+        theirs.set_weights(ours.get_weights())
+    return model
+
+
+def test_network_is_keras_applications_with_scaling_and_pool(keras_model, small_extractor, pixels):
+    expected = np.asarray(keras_model(pixels / 127.5 - 1, training=False)).mean(axis=(1, 2))
+    obtained = small_extractor.extract_batch(pixels)
+    assert obtained.shape == (2, inception_v3.NUM_FEATURES)
+    np.testing.assert_allclose(obtained, expected, atol=1e-5 * expected.max())
+
+
+def _whole(keras_model, path):
+    keras_model.save(path)
+
+
+def _with_head(keras_model, path):
+    pooled = keras.layers.GlobalAveragePooling2D()(keras_model.output)
+    keras.Model(keras_model.inputs, keras.layers.Dense(3)(pooled)).save(path)
+
+
+def _nested(keras_model, path):
+    layers = [keras_model, keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(2)]
+    keras.Sequential(layers).save(path)
+
+
+def _weights(keras_model, path):
+    keras_model.save_weights(path)
+
+
+def _legacy_weights(keras_model, path):
+    """Weights alone as Keras 2 wrote them: layers in order, names in attributes."""
+    import h5py
+
+    with h5py.File(path, "w") as file:
+        _write_legacy_layers(file, keras_model)
+
+
+def _legacy_model_weights(keras_model, path):
+    """A whole model's file of Keras 2 whose configuration this Keras cannot read."""
+    import h5py
+
+    with h5py.File(path, "w") as file:
+        file.attrs["model_config"] = b'{"class_name": "Functional", "config": {"gone": 1}}'
+        _write_legacy_layers(file.create_group("model_weights"), keras_model)
+
+
+def _write_legacy_layers(group, model):
+    group.attrs["layer_names"] = [layer.name.encode() for layer in model.layers]
+    group.attrs["backend"], group.attrs["keras_version"] = b"tensorflow", b"2.4.0"
+    for layer in model.layers:
+        of_layer = group.create_group(layer.name)
+        names = [f"{layer.name}/w{i}:0" for i in range(len(layer.weights))]
+        of_layer.attrs["weight_names"] = [name.encode() for name in names]
+        for name, value in zip(names, layer.get_weights(), strict=True):
+            of_layer.create_dataset(name, data=value)
+
+
+@pytest.mark.parametrize(
+    ("write", "file"),
+    [
+        (_weights, "x.weights.h5"),
+        (_legacy_weights, "x.h5"),
+        (_legacy_model_weights, "x.h5"),
+        (_whole, "x.keras"),
+        (_whole, "x.h5"),
+        (_with_head, "x.keras"),
+        (_with_head, "x.h5"),
+        (_nested, "x.keras"),
+    ],
+)
+def test_every_form_of_file_gives_the_same_extractor(
+    write, file, keras_model, small_extractor, pixels, tmp_path
+):
+    write(keras_model, str(tmp_path / file))
+    loaded = load_extractor(str(tmp_path / file), image_size=75)
+    np.testing.assert_array_equal(
+        loaded.extract_batch(pixels), small_extractor.extract_batch(pixels)
+    )
+    assert loaded.fingerprint == inception_v3.fingerprint(small_extractor.network, SMALL)
+
+
+def test_whole_model_brings_its_input_size_and_scaling(keras_model, tmp_path):
+    image = keras.Input((96, 96, 3))
+    scaled = keras.layers.Rescaling(1 / 255)(image)
+    features = keras.applications.InceptionV3(
+        include_top=False, weights=None, input_tensor=scaled, pooling="avg"
+    )
+    features.save(tmp_path / "x.keras")
+    loaded = load_extractor(str(tmp_path / "x.keras"))
+    assert loaded.preprocessing == Preprocessing(96, 96, scale=1 / 255, offset=0.0)
+    resized = load_extractor(str(tmp_path / "x.keras"), image_size=75)
+    assert resized.preprocessing == Preprocessing(75, 75, scale=1 / 255, offset=0.0)
+
+
+def test_another_network_is_refused(tmp_path):
+    image = keras.Input((75, 75, 3))
+    output = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(2048, 3)(image))
+    keras.Model(image, output).save(tmp_path / "x.keras")
+    with pytest.raises(ExtractorError, match="only Keras's InceptionV3"):
+        load_extractor(str(tmp_path / "x.keras"))
+
+
+def test_inception_that_computes_something_else_is_refused(keras_model, tmp_path):
+    rewired = keras.models.clone_model(
+        keras_model,
+        clone_function=lambda layer: (
+            keras.layers.Activation("tanh", name=layer.name)
+            if isinstance(layer, keras.layers.Activation)
+            else layer.__class__.from_config(layer.get_config())
+        ),
+    )
+    rewired.save(tmp_path / "x.keras")
+    with pytest.raises(ExtractorError, match="computes other features"):
+        load_extractor(str(tmp_path / "x.keras"))
+
+
+@pytest.mark.parametrize("file", ["x.keras", "x.h5", "x.weights.h5"])
+@pytest.mark.parametrize("content", [b"", b"not a network", b"PK\x03\x04 cut short"])
+def test_damaged_files_are_refused_by_name(file, content, tmp_path):
+    (tmp_path / file).write_bytes(content)
+    with pytest.raises(ExtractorError, match=file) as error:
+        load_extractor(str(tmp_path / file))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("imagenett", "no such extractor"),
+        (".", "is a folder"),
+        (__file__, "expected a .keras"),
+    ],
+)
+def test_what_is_no_extractor_is_refused(spec, message):
+    with pytest.raises(ExtractorError, match=message):
+        load_extractor(spec)
+
+
+def test_too_small_an_input_is_refused():
+    with pytest.raises(ExtractorError, match="at least 75"):
+        load_extractor("random", image_size=74)
+
+
+def test_imagenet_weights_offline_end_in_one_line(monkeypatch):
+    def offline(*_, **__):
+        raise OSError("URL fetch failure\non https://somewhere")
+
+    monkeypatch.setattr(keras.applications, "InceptionV3", offline)
+    network = keras.Sequential([keras.Input((75, 75, 3))])
+    with pytest.raises(ExtractorError, match=r"could not be downloaded.*~/\.keras/models") as error:
+        inception_v3.load_imagenet_weights(network)
+    assert "\n" not in str(error.value)

@@ -1,0 +1,54 @@
+"""The contact sheet: each example at its level, beside what the level stands for."""
+
+import matplotlib.axes
+import numpy as np
+import pytest
+from PIL import Image
+
+from fid_med.disturbances.registry import DISTURBANCES, absolute_settings, disturb
+from fid_med.study.report.contact_sheet import disturbance_sheet
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """What imshow was given, and the texts beside it."""
+    seen = {"images": [], "texts": []}
+    imshow, text = matplotlib.axes.Axes.imshow, matplotlib.axes.Axes.text
+
+    def spy_imshow(self, image, **kwargs):
+        seen["images"].append(np.array(image))
+        return imshow(self, image, **kwargs)
+
+    def spy_text(self, x, y, s, *args, **kwargs):
+        seen["texts"].append(s)
+        return text(self, x, y, s, *args, **kwargs)
+
+    monkeypatch.setattr(matplotlib.axes.Axes, "imshow", spy_imshow)
+    monkeypatch.setattr(matplotlib.axes.Axes, "text", spy_text)
+    return seen
+
+
+def test_a_row_shows_the_definition_the_levels_and_absolute_values(tmp_path, phantoms, drawn):
+    image, options = phantoms[0][0], {"scale": "pixel", "input_size": 40}
+    names = ["gaussian_blur", "low_dose"]
+    about, pictures = {}, {}
+    for name in names:
+        one = DISTURBANCES[name]
+        about[name] = {
+            "description": one.description,
+            "unit": one.unit,
+            "levels": list(one.levels),
+            "absolute": [absolute_settings(name, a, image.shape, **options) for a in one.levels],
+        }
+        pictures[name] = [disturb(image, name, level, seed=0, **options) for level in one.levels]
+    disturbance_sheet(tmp_path / "s.png", about, pictures, "pixel")
+    given = [picture for name in names for picture in pictures[name]]
+    for shown, picture in zip(drawn["images"], given, strict=True):
+        np.testing.assert_array_equal(shown, picture)
+    text = "\n".join(drawn["texts"])
+    assert "a = 4\nsigma pixels 8" in text  # 80 pixels high, 40 of input: 2 pixels a unit
+    assert text.count("untouched") == 2
+    for name in names:
+        assert f"{name}\na: {DISTURBANCES[name].unit}" in text
+    with Image.open(tmp_path / "s.png") as sheet:
+        assert sheet.size[0] > 1000

@@ -1,0 +1,302 @@
+"""The report: words that follow the numbers either way, a page that stands alone, every number."""
+
+import csv
+import html.parser
+import json
+import re
+import struct
+
+import numpy as np
+import pytest
+
+from fid_med.disturbances.registry import DISTURBANCES, absolute_settings
+from fid_med.errors import DataError
+from fid_med.study.conclusions import concluded
+from fid_med.study.judgement import rank_agreement
+from fid_med.study.report import wording
+from fid_med.study.report.page import page
+from fid_med.study.report.write import check_report_dir, tables, write_report
+from fid_med.study.run import StudyResult
+
+NAMES = ("gaussian_blur", "swirl", "salt_and_pepper")
+UP, DOWN = (1, 2, 3, 4), (1, 5.6, 9.5, 8.7)
+
+
+def fids(means, seed=0):
+    return np.asarray(means, float) + 0.02 * np.random.default_rng(seed).normal(size=(40, 4))
+
+
+def made(means, transfer=None, **settings):
+    """A study's result whose mean FIDs are given: {extractor: one tuple for each of NAMES}."""
+
+    def role(means):
+        values = {
+            extractor: {name: fids(m) for name, m in zip(NAMES, of, strict=True)}
+            for extractor, of in means.items()
+        }
+        more = {
+            "counts": [5, 10, 20],
+            "share_in_order": [0.5, 0.96, 1.0],
+            "fewest_to_separate": [20, 10, None],
+            "carry_over": [0.9, -0.5, None],
+        }
+        needed = dict(zip(means, (10, 20, None), strict=False))
+        more = {
+            extractor: {name: {**more, "fewest_in_order": needed[extractor]} for name in NAMES}
+            for extractor in means
+        }
+        found = concluded(values, more)
+        agreed = rank_agreement(fids(UP), np.arange(4.0), test=False).to_dict()
+        for extractor in found.values():
+            extractor["quality"] = {"ssim": agreed}
+        account = {"found": 50, "repeated": 1, "training": 6, "patients": 3, "not_drawn": 0}
+        return {
+            "images": 40,
+            "patients": 20,
+            "account": account,
+            "shapes": [[64, 96, 40]],
+            "images_a_side": 20,
+            "extractors": found,
+            "quality": {"swirl:1": {"ssim": 0.9, "psnr": 20.5}},
+        }
+
+    sets = {"in-domain": role(means)} | ({"transfer": role(transfer)} if transfer else {})
+    rated = {
+        "ratings": {"a": 3.0, "b & c": 2.0, "d": 1.0},
+        "numbers": {"a": 1, "b & c": 2, "d": 1},
+        "agreement": {x: rank_agreement(fids(UP), np.arange(4.0)).to_dict() for x in means},
+    }
+    first = next(iter(means))
+    estimate = {"value": 3.0, "low": 2.0, "high": None}
+    record = {
+        "settings": {
+            "scale": "paper", "repeats": 40, "confidence": 0.95, "note": "", "num_images": None,
+            "disturbances": list(NAMES), **settings,
+        },
+        "versions": {"fid_med": "1"},
+        "extractors": {
+            name: {
+                "file": "extractor.keras", "fingerprint": "ab" * 32, "architecture": "inception_v3",
+                "preprocessing": {"height": 299, "width": 299, "resize": "antialias",
+                                  "aspect": "stretch"},
+                "labels": ["<elbow>", "neck"], "lineage": [], "training_images": None,
+                "random": name == "random",
+            }
+            for name in means
+        },
+        "disturbances": {
+            name: {
+                "description": DISTURBANCES[name].description,
+                "unit": DISTURBANCES[name].unit,
+                "source": DISTURBANCES[name].reference,
+                "levels": list(DISTURBANCES[name].levels),
+                "image_shape": [64, 96],
+                "absolute": [absolute_settings(name, x, (64, 96))
+                             for x in DISTURBANCES[name].levels],
+            }
+            for name in NAMES
+        },
+        "sets": sets,
+        "generated": {
+            "sets": {"a": 30, "b & c": 40},
+            "images_a_side": 15,
+            "fid": {name: [estimate, estimate] for name in means},
+            "between_extractors": [
+                {"extractors": [first, first], **rank_agreement(fids(UP), fids(UP)).to_dict()}
+            ],
+            "with_ratings": rated,
+        },
+        "ratings": None,
+    }  # fmt: skip
+    picture = np.random.default_rng(0).integers(0, 256, (64, 96), np.uint8)
+    return StudyResult(record, {role: {name: [picture] * 4 for name in NAMES} for role in sets})
+
+
+class Page(html.parser.HTMLParser):
+    """Checks that tags close in order, and gathers images, links and text."""
+
+    VOID = frozenset({"meta", "img", "br", "link", "input", "hr"})
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.images, self.links, self.tags, self.text = [], [], [], set(), ""
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.tags.add(tag)
+        if tag == "img":
+            self.images.append(attributes)
+        self.links += [attributes[key] for key in ("src", "href") if key in attributes]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] not in ("style", "title"):
+            self.text += data + " "
+
+
+def page_of(result):
+    keys = [(role, name) for role in result.record["sets"] for name in NAMES]
+    text = page(result.record, dict.fromkeys(keys, b"a plot"))
+    return Page(text), text
+
+
+@pytest.mark.parametrize(
+    ("trained", "verdict", "first_words"),
+    [
+        ([UP, UP, UP], "yes", "rises with every step of damage, under all 3 disturbances"),
+        ([DOWN, UP, UP], "in part", "under 2 of 3 disturbances"),
+        ([DOWN, DOWN, UP], "no", "under 1 of 3 disturbances"),
+        (
+            [(1, 1, 2, 3), UP, UP],
+            "undecided",
+            "Under gaussian blur these images show neither a rise at every step nor a fall",
+        ),
+    ],
+)
+def test_the_first_lines_say_what_the_numbers_say(trained, verdict, first_words):
+    result = made({"natural": [DOWN, UP, UP], "chest": trained})
+    found, _ = page_of(result)
+    start = re.sub(r"\s+", " ", found.text)[:900]
+    assert f"chest: {verdict}." in start
+    assert "natural: in part." in start
+    assert "Under gaussian blur it does not rise: 9.5 at level 2, but 8.7 at the worse" in start
+    assert first_words in start[start.index("chest:") :]
+
+
+def test_the_comparison_can_turn_against_the_trained_extractor():
+    ahead = wording.comparison_lines(made({"a": [DOWN, UP, UP], "b": [UP, UP, UP]}).record)
+    behind = wording.comparison_lines(made({"a": [UP, UP, UP], "b": [DOWN, UP, UP]}).record)
+    assert "Order of the levels: better under 1 of 3 (gaussian blur)." in ahead[0]
+    assert "Order of the levels: worse under 1 of 3 (gaussian blur)." in behind[0]
+    assert "more under 3 of 3" in ahead[0]
+    same = wording.comparison_lines(made({"a": [UP] * 3, "b": [UP] * 3}).record)
+    assert "Order of the levels: no difference shown." in same[0]
+
+
+def test_transfer_stands_beside_the_home_domain():
+    result = made({"a": [UP] * 3}, transfer={"a": [UP, DOWN, DOWN]})
+    found, _ = page_of(result)
+    text = re.sub(r"\s+", " ", found.text)
+    assert "a: no (1 of 3 rise, mean tau 0.778), against yes (3 of 3, 1)" in text
+    assert "On radiographs of another kind" in text
+    assert len(found.images) == 6
+
+
+def test_the_page_stands_alone_and_is_well_formed(tmp_path):
+    result = made({"natural": [DOWN, UP, UP], "random": [UP] * 3})
+    text = write_report(result, tmp_path).read_text(encoding="utf-8")
+    found = Page(text)
+    assert not found.tags & {"script", "link", "iframe", "object", "video"}
+    assert "http" not in text
+    assert "@import" not in text
+    assert "url(" not in text
+    assert all(link.startswith("data:image/png;base64,") for link in found.links)
+    assert len(found.images) == 3
+    for image, name in zip(found.images, NAMES, strict=True):
+        assert name.replace("_", " ") in image["alt"]
+        assert "natural: 1" in image["alt"]
+    assert "random" in found.text
+    assert "weights are random" in found.text
+    assert 'name="viewport"' in text
+    assert "ab" * 32 in found.text
+    assert len(text) < 3e6
+
+
+def test_names_and_notes_are_text_and_no_markup():
+    nasty = '<img src="http://x/y" onerror="alert(1)">'
+    result = made({nasty: [UP] * 3, "b&b": [UP] * 3}, note="stand-in <b>weights</b> & more")
+    found, text = page_of(result)
+    assert nasty not in text
+    assert all(image["src"].startswith("data:") for image in found.images)
+    assert nasty in found.text
+    assert "stand-in <b>weights</b> & more" in found.text
+    assert "<elbow>" in found.text
+    assert "b & c" in found.text
+
+
+def test_care_lines_tell_what_was_left_out_and_what_is_doubtful():
+    lines = " ".join(wording.care_lines(made({"a": [UP] * 3}).record))
+    assert "9 left out because an extractor was trained on them" in lines
+    assert "Intervals may be too narrow" in lines
+    assert "a: no memory of its training images" in lines
+    assert "trained from an extractor" not in lines
+
+
+def test_a_parent_whose_images_nobody_left_out_is_told():
+    record = made({"a": [UP] * 3}).record
+    parent = {"name": "extractor.keras", "fingerprint": "cd" * 32, "labels": ["hand", "knee"]}
+    record["extractors"]["a"]["lineage"] = [{"fingerprint": "0", "labels": []}, parent]
+    assert "an extractor that had learnt hand, knee;" in " ".join(wording.care_lines(record))
+    record["extractors"]["b"] = record["extractors"]["a"] | {
+        "lineage": [],
+        "fingerprint": "cd" * 32,
+    }
+    assert "had learnt" not in " ".join(wording.care_lines(record))
+
+
+def test_every_number_is_in_json_and_tables(tmp_path):
+    result = made({"natural": [DOWN, UP, UP], "chest": [UP] * 3})
+    write_report(result, tmp_path)
+    assert json.loads((tmp_path / "study.json").read_text(encoding="utf-8")) == result.record
+    with open(tmp_path / "levels.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 * 3 * 4
+    row = next(r for r in rows if (r["extractor"], r["disturbance"], r["level"])
+               == ("natural", "gaussian_blur", "4.0"))  # fmt: skip
+    judged = result.record["sets"]["in-domain"]["extractors"]["natural"]["disturbances"]
+    assert float(row["fid"]) == judged["gaussian_blur"]["fid"][3]["value"]
+    assert row["absolute"] == "sigma pixels 4"
+    with open(tmp_path / "repeats.csv", newline="", encoding="utf-8") as file:
+        repeats = list(csv.DictReader(file))
+    assert len(repeats) == 2 * 3 * 40
+    assert float(repeats[0]["fid_3"]) == judged["gaussian_blur"]["fids"][0][3]
+    found = {name: len(rows) for name, rows in tables(result.record).items()}
+    assert found == {
+        "levels": 24, "judgements": 6, "repeats": 240, "counts": 18, "agreement": 5, "generated": 4
+    }  # fmt: skip
+
+
+def test_a_table_without_rows_is_no_file(tmp_path):
+    result = made({"a": [UP] * 3})
+    write_report(result, tmp_path)
+    assert (tmp_path / "generated.csv").exists()
+    result.record["generated"] = None
+    write_report(result, tmp_path)
+    assert not (tmp_path / "generated.csv").exists()
+
+
+def test_plots_are_pictures_of_one_size(tmp_path):
+    write_report(made({"a": [UP] * 3}), tmp_path)
+    sizes = {
+        struct.unpack(">II", path.read_bytes()[16:24]) for path in tmp_path.glob("in-domain-*.png")
+    }
+    assert len(sizes) == 1
+    assert min(min(size) for size in sizes) > 400
+
+
+def test_a_contact_sheet_shows_every_disturbance_of_a_set(tmp_path):
+    write_report(made({"a": [UP] * 3}), tmp_path)
+    (sheet,) = tmp_path.glob("disturbances-*.png")
+    width, height = struct.unpack(">II", sheet.read_bytes()[16:24])
+    assert min(width, height) > 400
+
+
+def test_fids_of_zero_at_level_0_still_make_a_report(tmp_path):
+    result = made({"a": [UP] * 3})
+    for judged in result.record["sets"]["in-domain"]["extractors"]["a"]["disturbances"].values():
+        for key in ("relative", "sensitivity"):
+            judged[key] = [{"value": None, "low": None, "high": None}] * 4
+    write_report(result, tmp_path)
+
+
+def test_a_file_is_no_output_folder(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="is a file"):
+        check_report_dir(tmp_path / "file")

@@ -1,0 +1,341 @@
+"""The study: who enters it, how halves are drawn, the cache, and a small one from end to end."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from fid_med.disturbances.registry import DISTURBANCES, content_digest, disturb
+from fid_med.errors import DataError, SettingError
+from fid_med.evaluation.compute import compute_fid
+from fid_med.extractors.extractor import FeatureExtractor, TrainingImages
+from fid_med.metrics.frechet import frechet_distance
+from fid_med.metrics.statistics import FeatureStatistics
+from fid_med.study import repeats
+from fid_med.study.features import Cache, Disturber
+from fid_med.study.images import Halves, open_images, random_halves
+from fid_med.study.ratings import read_ratings
+from fid_med.study.run import StudyConfig, disturbance_names, run_study
+
+
+@pytest.fixture(scope="module")
+def images(phantoms):
+    return phantoms[0]
+
+
+@pytest.fixture
+def folder(images, write_images):
+    """Twenty-four images of twelve patients."""
+    names = [f"P{i // 2:02d}_{i % 2}.png" for i in range(24)]
+    return write_images("real", images[:24], names)
+
+
+def counting(extractor, stop_after=None, **changes):
+    """The extractor, its batches counted in `.calls`, interrupted after some of them."""
+    copy = FeatureExtractor(
+        changes.get("name", extractor.name),
+        extractor.network,
+        extractor.preprocessing,
+        changes.get("fingerprint", extractor.fingerprint),
+        training_images=changes.get("training_images"),
+    )
+    copy.calls = 0
+
+    def extract_batch(pixels, pad_to=0):
+        if copy.calls == stop_after:
+            raise KeyboardInterrupt
+        copy.calls += 1
+        return changes.get("scale", 1) * extractor.extract_batch(pixels)
+
+    copy.extract_batch = extract_batch
+    return copy
+
+
+def test_no_patient_stands_on_both_sides(folder):
+    images = open_images(folder, "real", patient_regex="^P[0-9]+")
+    assert len(images.groups) == 12
+    halves, count = random_halves(images, 30, seed=1)
+    owner = {i: k for k, group in enumerate(images.groups) for i in group}
+    for half in halves:
+        sides = [{owner[i] for i in side} for side in (half.reference, half.disturbed)]
+        assert not sides[0] & sides[1]
+        assert min(len(half.reference), len(half.disturbed)) >= count == 12
+    assert len({tuple(sorted(half.reference)) for half in halves}) > 20
+    again, _ = random_halves(images, 30, seed=1)
+    assert all((a.reference == b.reference).all() for a, b in zip(halves, again, strict=True))
+
+
+def test_file_order_and_names_decide_nothing(images, write_images):
+    order = np.random.default_rng(0).permutation(12)
+    one = open_images(write_images("one", images[:12]), "real", num_images=8)
+    two = open_images(write_images("two", images[order]), "real", num_images=8)
+    assert one.digests == two.digests
+    assert one.groups == two.groups
+    assert len(one) == 8
+    assert one.account["not_drawn"] == 4
+
+
+def test_training_images_leave_with_their_patient_and_repeats_once(images, write_images):
+    trained = TrainingImages("ab" * 16)
+    trained.train = frozenset([trained.hasher().digest(images[0])])
+    trained.validation = frozenset([trained.hasher().digest(images[5])])
+    names = [f"P{i // 2}_{i % 2}.png" for i in range(12)] + ["P9_0.png"]
+    folder = write_images("real", [*images[:12], images[11]], names)
+    opened = open_images(folder, "real", patient_regex="^P[0-9]", trained=[trained])
+    assert opened.account == {
+        "found": 13, "repeated": 1, "training": 2, "patients": 2, "not_drawn": 0
+    }  # fmt: skip
+    kept = {content_digest(image) for image in [*images[2:4], *images[6:12]]}
+    assert set(opened.digests) == kept
+    # The repeated image makes one patient of P5 and P9.
+    assert len(opened.groups) == 4
+    with pytest.raises(DataError, match=r"4 left out as training images.*halves of at least 4"):
+        random_halves(dataclasses.replace(opened, groups=opened.groups[:1]), 20, 0)
+
+
+def test_fewer_coordinates_change_no_distance():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(20, 300)), rng.normal(size=(30, 300)) + 0.3
+    statistics = FeatureStatistics.from_features
+    short_a, short_b = repeats.shortened([a, b])
+    assert short_a.shape == (20, 50)
+    direct = frechet_distance(statistics(a), statistics(b))
+    short = frechet_distance(statistics(short_a), statistics(short_b))
+    assert short == pytest.approx(direct, rel=1e-12)
+    many = rng.normal(size=(400, 30))
+    assert repeats.shortened([many])[0].shape == (400, 30)
+
+
+def test_repeated_fids_are_the_published_distance():
+    rng = np.random.default_rng(1)
+    untouched, disturbed = rng.normal(size=(2, 16, 6))
+    half = Halves(np.arange(8), np.arange(8, 16))
+    fids = repeats.repeated_fids(repeats.image_levels(untouched, [disturbed]), [half], 8)
+    statistics = FeatureStatistics.from_features
+    for fid, side in zip(fids[0], (untouched, disturbed), strict=True):
+        expected = frechet_distance(statistics(untouched[:8]), statistics(side[8:]), method="sqrtm")
+        assert fid == pytest.approx(expected, rel=1e-5)
+
+
+def test_contamination_replaces_that_share_of_each_half():
+    real, foreign = np.random.default_rng(0).normal(size=(2, 50, 3))
+    digests = [f"{i:02d}" for i in range(40)]
+    levels = repeats.contamination_levels(real[:40], foreign, (0.25, 0.75), digests, seed=0)
+    members = np.arange(7, 27)
+    sides = [places(members) for places in levels.places]
+    replaced = [side != members for side in sides]
+    assert [side.sum() for side in replaced] == [5, 15]
+    assert (replaced[1] >= replaced[0]).all()
+    moved = [levels.points[side] - levels.points[0] + real[0] for side in sides]  # as they were
+    is_foreign = [np.isclose(x[:, None], foreign).all(axis=2).any(axis=1) for x in moved]
+    np.testing.assert_array_equal(is_foreign, replaced)
+
+
+@pytest.mark.parametrize("dimensions", [4, 40])
+def test_levels_of_equal_features_have_equal_fids(dimensions):
+    """With fewer dimensions than images a side, and with more."""
+    untouched, worse = np.random.default_rng(2).normal(size=(2, 40, dimensions))
+    halves = [Halves(*np.split(np.random.default_rng(r).permutation(40), 2)) for r in range(30)]
+    levels = repeats.image_levels(untouched, [worse, worse, worse + 1e-14, 2 * worse])
+    fids = repeats.repeated_fids(levels, halves, 18)
+    assert (fids[:, 1] == fids[:, 2]).all()
+    assert (fids[:, 2] == fids[:, 3]).all()
+    assert (fids[:, 4] > fids[:, 3]).all()
+    statistics = FeatureStatistics.from_features
+    for fid, half in zip(fids[:, 4], halves, strict=True):
+        sides = untouched[half.reference[:18]], 2 * worse[half.disturbed[:18]]
+        assert fid == pytest.approx(frechet_distance(*map(statistics, sides)), rel=1e-9)
+
+
+def test_cache_forgets_what_cannot_be_read(tmp_path):
+    cache = Cache(tmp_path)
+    cache.save("maker", "cell", ["a", "b"], np.array([[1.0], [2.0]]))
+    cache.save("maker", "cell", ["c"], np.array([[3.0]]))
+    assert {k: v.item() for k, v in cache.load("maker", "cell").items()} == {"a": 1, "b": 2, "c": 3}
+    assert cache.load("maker", "other") == {}
+    for path in (tmp_path / "maker" / "cell").iterdir():
+        path.write_bytes(path.read_bytes()[:100])
+    assert cache.load("maker", "cell") == {}
+
+
+def test_the_cache_tells_scales_apart_where_they_matter():
+    scales = [Disturber("paper", 299, 0), Disturber("pixel", 299, 0), Disturber("pixel", 96, 0)]
+    image = np.random.default_rng(0).integers(0, 256, (96, 80), dtype=np.uint8)
+    for name in DISTURBANCES:
+        if name == "contamination":
+            continue
+        cell = (name, DISTURBANCES[name].levels[1])
+        keys = {scale.key(cell) for scale in scales}
+        pictures = {scale.apply(image, cell).tobytes() for scale in scales}
+        assert len(keys) == len(pictures) == (3 if "blur" in name or name == "swirl" else 1)
+        assert Disturber("paper", 299, 1).key(cell) not in keys
+
+
+def test_names_of_disturbances():
+    assert len(disturbance_names(["six"])) == 6
+    assert len(disturbance_names(["all"])) == 12
+    assert disturbance_names(["swirl", "six"])[0] == "swirl"
+    with pytest.raises(SettingError, match=r"blurr.*gaussian_blur"):
+        disturbance_names(["blurr"])
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "header nothing"),
+        ("set,score\na,1\n", "header set,score"),
+        ("set,rating\n", "no rating"),
+        ("set,rating\na,1\nc,2\n", "line 3: set 'c'.*known are a, b"),
+        ("set,rating\na,good\n", "line 2: rating 'good'"),
+        ("set,rating\na,nan\n", "line 2"),
+        ("image,rating\nelsewhere/x.png,1\n", "line 2: image 'elsewhere/x.png'"),
+    ],
+)
+def test_ratings_that_cannot_serve_are_refused(text, words, tmp_path):
+    (tmp_path / "ratings.csv").write_text(text)
+    with pytest.raises(DataError, match=words):
+        read_ratings(tmp_path / "ratings.csv", ["b", "a"])
+
+
+def test_ratings_are_gathered_by_set(tmp_path):
+    path = tmp_path / "ratings.csv"
+    path.write_text("\ufeffrater,set,rating\n1,a,4\n2,a,5\n1,b,2\n", encoding="utf-8")
+    assert read_ratings(path, ["a", "b", "c"]) == {"a": [4, 5], "b": [2]}
+    path.write_text("image,rating\na/1.png,4\na/below/2.png,5\nb/1.png,2\n")
+    assert read_ratings(path, ["a", "b"]) == {"a": [4, 5], "b": [2]}
+    with pytest.raises(DataError, match="no such file"):
+        read_ratings(tmp_path / "missing.csv", ["a"])
+
+
+CONFIG = StudyConfig(
+    disturbances=("gaussian_blur", "contamination"),
+    repeats=20,
+    batch_size=5,
+    patient_regex="^P[0-9]+",
+)
+
+
+def test_study_from_end_to_end_interrupted_and_resumed(
+    folder, images, small_extractor, write_images, tmp_path
+):
+    contamination = write_images("foreign", 255 - images[:24])
+    sets = {name: write_images(name, disturbed) for name, disturbed in (
+        ("good", images[24:40]),
+        ("noisy", [disturb(x, "gaussian_noise", 0.5) for x in images[24:40]]),
+        ("worst", [disturb(x, "gaussian_noise", 0.9) for x in images[24:40]]),
+    )}  # fmt: skip
+    (tmp_path / "ratings.csv").write_text("set,rating\ngood,5\nnoisy,2\nworst,1\n")
+    more = {
+        "contamination": contamination,
+        "generated": sets,
+        "ratings": tmp_path / "ratings.csv",
+    }
+
+    def run(extractor, output):
+        # A second extractor, the first one's features doubled.
+        other = counting(small_extractor, fingerprint="0" * 64, scale=2)
+        pair = {"one": extractor, "twice": other}
+        return run_study(folder, pair, tmp_path / output, CONFIG, **more), other
+
+    whole, _ = run(counting(small_extractor), "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(counting(small_extractor, stop_after=9), "broken")
+    rest = counting(small_extractor)
+    resumed, _ = run(rest, "broken")
+    assert resumed.record == whole.record
+    # 24 images untouched, at 3 levels, 24 foreign, 3 x 16 generated, in batches of 5.
+    batches = 5 + 3 * 5 + 5 + 3 * 4
+    assert rest.calls == batches - 9
+    idle = counting(small_extractor)
+    again, other = run(idle, "whole")
+    assert again.record == whole.record
+    assert idle.calls == other.calls == 0
+    json.dumps(whole.record, allow_nan=False)
+
+    found = whole.record["sets"]["in-domain"]
+    assert (found["images"], found["patients"], found["images_a_side"]) == (24, 12, 12)
+    one, twice = found["extractors"].values()
+    for name in CONFIG.disturbances:
+        fids = [np.array(x["disturbances"][name]["fids"]) for x in (one, twice)]
+        assert fids[0].shape == (20, 4)
+        np.testing.assert_allclose(fids[1], 4 * fids[0], rtol=1e-9)
+        # Another unit of features changes no verdict.
+        assert one["disturbances"][name]["tau"] == twice["disturbances"][name]["tau"]
+    assert twice["against_first"]["order"] == "no difference shown"
+    blur = one["disturbances"]["gaussian_blur"]
+    assert blur["relative"][3]["value"] > 1
+    np.testing.assert_allclose(
+        np.array(blur["fids"])[:, 0], np.array(one["disturbances"]["contamination"]["fids"])[:, 0]
+    )
+    assert found["quality"]["gaussian_blur:1"]["ssim"] > found["quality"]["gaussian_blur:4"]["ssim"]
+    assert set(one["quality"]) == {"psnr", "ssim"}  # 80 pixels are too few for MS-SSIM
+    assert one["quality"]["psnr"]["count"] == 4
+    ranked = whole.record["generated"]
+    assert ranked["images_a_side"] == 8
+    assert ranked["between_extractors"][0]["kendall"]["value"] == 1
+    assert ranked["with_ratings"]["agreement"]["one"]["kendall"]["value"] == 1
+    pictures = whole.pictures["in-domain"]
+    assert [len(x) for x in pictures.values()] == [4, 4]
+    assert (pictures["gaussian_blur"][0] != pictures["gaussian_blur"][3]).any()
+
+
+def test_level_0_and_level_3_are_what_compute_fid_says(images, small_extractor, tmp_path):
+    config = StudyConfig(disturbances=("black_rectangles",), repeats=20, seed=5)
+    study = run_study(images[:12], {"random": small_extractor}, tmp_path, config)
+    opened = open_images(images[:12], "real")
+    halves, count = random_halves(opened, 20, seed=5)
+    fids = study.record["sets"]["in-domain"]["extractors"]["random"]["disturbances"]
+    pixels = np.stack([load() for load in opened.loaders])
+    reference, members = halves[3].reference[:count], halves[3].disturbed[:count]
+    worst = [disturb(image, "black_rectangles", 0.75, seed=5) for image in pixels[members]]
+    for level, side in ((0, pixels[members]), (3, np.stack(worst))):
+        expected = compute_fid(pixels[reference], side, small_extractor).fid
+        assert fids["black_rectangles"]["fids"][3][level] == pytest.approx(expected, rel=1e-5)
+
+
+def test_transfer_runs_the_same_study_on_other_images(
+    images, small_extractor, write_images, tmp_path
+):
+    folder = write_images("real", images[:10])
+    config = StudyConfig(disturbances=("salt_and_pepper",), repeats=20)
+    study = run_study(
+        folder, {"random": small_extractor}, tmp_path, config, transfer=images[10:22],
+        example=next(folder.glob("007.png")),
+    )  # fmt: skip
+    for pictures in study.pictures.values():
+        assert (pictures["salt_and_pepper"][0] == images[7]).all()
+    roles = study.record["sets"]
+    assert [roles[role]["images"] for role in ("in-domain", "transfer")] == [10, 12]
+    fids = [x["extractors"]["random"]["disturbances"]["salt_and_pepper"]["fids"]
+            for x in roles.values()]  # fmt: skip
+    assert np.shape(fids[0]) == np.shape(fids[1])
+    assert fids[0] != fids[1]
+
+
+@pytest.mark.parametrize(
+    ("change", "more", "words"),
+    [
+        ({"disturbances": ("six",)}, {}, "--contamination"),
+        ({"repeats": 5}, {}, "at least 20"),
+        ({"scale": "inch"}, {}, "scale 'inch'"),
+        ({"disturbances": ("contamination",)}, {"contamination": 3}, "3 different images, 10"),
+        ({}, {"generated": {"g": 4}}, "fewer than 8"),
+        ({}, {"transfer": 5}, "halves of at least 4"),
+        ({}, {"transfer": "missing/folder"}, "missing/folder: no such folder"),
+    ],
+)
+def test_what_cannot_be_studied_is_told_before_any_network_runs(
+    change, more, words, images, small_extractor, tmp_path
+):
+    config = dataclasses.replace(CONFIG, disturbances=("swirl",), patient_regex=None)
+    config = dataclasses.replace(config, **change)
+
+    def some(value):
+        return images[20 : 20 + value] if isinstance(value, int) else value
+
+    more = {k: {n: some(x) for n, x in v.items()} if isinstance(v, dict) else some(v)
+            for k, v in more.items()}  # fmt: skip
+    extractor = counting(small_extractor, stop_after=0)
+    with pytest.raises((DataError, SettingError), match=words):
+        run_study(images[:10], {"random": extractor}, tmp_path, config, **more)

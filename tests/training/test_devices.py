@@ -1,0 +1,116 @@
+"""Several devices take the step of one: on logical CPUs, in a process of their own."""
+
+import json
+import subprocess
+import sys
+
+import keras
+import pytest
+
+from fid_med.errors import SettingError
+from fid_med.training import devices
+
+# Run on as many logical CPUs as argv[1] says, in the precisions behind it; prints what a network
+# with and one without batch normalisation make of seven images in batches of 3, 3 and 1.
+CODE = """
+import json, sys
+import keras, numpy as np, tensorflow as tf
+from fid_med.models import auxiliary, devices, recipes
+from fid_med.training.loss import Objective
+from fid_med.training.step import Stepper
+
+number, precisions = int(sys.argv[1]), sys.argv[2:]
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * number)
+devices.visible_gpus = lambda: [x.name for x in tf.config.list_logical_devices("CPU")]
+tf.config.experimental.enable_op_determinism()
+strategy = devices.make_strategy(None if number > 1 else 1)
+rng = np.random.default_rng(0)
+images = rng.uniform(0, 255, (7, 16, 16, 3)).astype(np.float32)
+objective = Objective(np.array([0, 1, 1, 2, 0, 0, 2]), 3, np.arange(7))
+weights = objective.image_weights.astype(np.float32)
+found = {"replicas": strategy.num_replicas_in_sync}
+for precision, norm in [(p, False) for p in precisions] + [("off", True)]:
+    keras.utils.set_random_seed(0)
+    config = recipes.TrainingConfig(
+        recipe="scratch", clip_norm=0.5, mixed_precision=precision
+    ).resolved()
+    with devices.building_on(strategy, precision):
+        pixels = keras.Input((16, 16, 3))
+        x = keras.layers.Rescaling(1 / 127.5, -1)(pixels)
+        x = keras.layers.Conv2D(8, 3, strides=2, name="mixed7")(x)
+        x = keras.layers.BatchNormalization()(x) if norm else x
+        x = keras.layers.GlobalAveragePooling2D()(keras.layers.Activation("relu")(x))
+        network = keras.Model(pixels, x)
+        output = keras.layers.Dense(3, activation="softmax", dtype="float32")(x)
+        classifier = keras.Model(pixels, output)
+        model = classifier
+        if not norm:
+            model = auxiliary.with_auxiliary_head(network, classifier, 3, "softmax", 0)
+            for layer in model.layers:
+                if isinstance(layer, keras.layers.BatchNormalization):
+                    layer.trainable = False
+        optimizer = recipes.make_optimizer(config, strategy.num_replicas_in_sync)
+    stepper = Stepper(model, objective, optimizer, strategy, 0.3, average=0.9, averaged=classifier)
+    losses = []
+    for epoch in range(3):
+        for rows in (slice(0, 3), slice(3, 6), slice(6, 7)):
+            losses.append(stepper.step(images[rows], objective.targets[rows], weights[rows]))
+    state = stepper.state()
+    stepper.restore(state)
+    found["norm" if norm else precision] = {
+        "losses": losses,
+        "weights": [w.numpy().ravel().astype(float).tolist() for w in classifier.weights],
+        "averages": [w.numpy().ravel().astype(float).tolist() for w in stepper.averages],
+        "types": sorted({str(w.dtype) for w in classifier.weights}),
+    }
+print(json.dumps(found))
+"""
+
+
+def run(number, *precisions):
+    process = subprocess.run(
+        [sys.executable, "-c", CODE, str(number), *precisions], capture_output=True, text=True
+    )
+    assert process.returncode == 0, process.stderr[-3000:]
+    return json.loads(process.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def one():
+    return run(1, "off", "bfloat16")
+
+
+def test_two_devices_take_the_steps_of_one(one):
+    two = run(2, "off")
+    assert (one["replicas"], two["replicas"]) == (1, 2)
+    # Clipped gradients, the remainder of one image, and the averages included.
+    for key in ("losses", "weights", "averages"):
+        for a, b in zip(one["off"][key], two["off"][key], strict=True):
+            assert a == pytest.approx(b, rel=1e-4, abs=1e-5)
+    assert one["off"]["losses"][0][1] > 0  # of the auxiliary head
+    # Each device normalises its own share, so the same is not expected: only that it trains.
+    apart = [row[0] for row in two["norm"]["losses"]]
+    assert all(0 < loss < 10 for loss in apart)
+    assert apart != [row[0] for row in one["norm"]["losses"]]
+
+
+def test_mixed_precision_computes_nearly_the_same_and_keeps_float32(one):
+    for a, b in zip(one["off"]["losses"], one["bfloat16"]["losses"], strict=True):
+        assert a[:2] == pytest.approx(b[:2], rel=0.05)
+    assert one["off"]["losses"] != one["bfloat16"]["losses"]
+    assert one["bfloat16"]["types"] == ["float32"]
+
+
+def test_more_gpus_than_there_are_is_an_error(monkeypatch):
+    monkeypatch.setattr(devices, "visible_gpus", lambda: [])
+    with pytest.raises(SettingError, match="num_gpus 2: 0 GPUs are visible"):
+        devices.make_strategy(2)
+    for number in (None, 0, 1):
+        assert devices.make_strategy(number).num_replicas_in_sync == 1
+
+
+def test_policy_is_put_back():
+    with devices.building_on(devices.make_strategy(1), "float16"):
+        assert keras.layers.Dense(1).compute_dtype == "float16"
+    assert keras.layers.Dense(1).compute_dtype == "float32"

@@ -1,0 +1,432 @@
+"""Training end to end on a few phantoms at 75 pixels, and what a run leaves behind."""
+
+import csv
+import dataclasses
+import json
+import os
+import re
+import signal
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from fid_med.data.datasets import phantom
+from fid_med.errors import DataError, SettingError, UnreadableImageError
+from fid_med.evaluation.compute import compute_fid
+from fid_med.extractors import inception_v3
+from fid_med.extractors.extractor import load_extractor
+from fid_med.phantoms.radiograph import phantom_set
+from fid_med.training import classification_report, epochs, output
+from fid_med.training import train as train_module
+from fid_med.training.checkpoints import Checkpoint, CheckpointStore, Interrupted
+from fid_med.training.config import TrainingConfig
+from fid_med.training.output import check_output_dir, summary, write_training
+from fid_med.training.train import train
+
+CONFIG = TrainingConfig(image_size=75, batch_size=16, epochs=2, train_from="mixed9", seed=1)
+
+
+@pytest.fixture(scope="module")
+def images():
+    """Sorted by label, as a folder of folders comes: what shuffles badly learns nothing."""
+    return subset(phantom.load(60, 80, seed=0), lambda x: np.argsort(x.labels, kind="stable"))
+
+
+def subset(images, choose):
+    """The images that `choose` returns the indices of, in that order."""
+    rows = choose(images)
+
+    def of(values):
+        return values if values is None else [values[i] for i in rows]
+
+    return dataclasses.replace(
+        images,
+        names=of(images.names),
+        loaders=of(images.loaders),
+        labels=images.labels[rows],
+        patients=of(images.patients),
+    )
+
+
+@pytest.fixture(scope="module")
+def start(small_extractor, tmp_path_factory):
+    """Weights to start from, as a file."""
+    path = tmp_path_factory.mktemp("start") / "start.weights.h5"
+    source = keras.applications.InceptionV3(include_top=False, weights=None)
+    inception_v3.copy_weights(small_extractor.network, source, "start")
+    source.save_weights(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(images, start, tmp_path_factory):
+    """A transfer run, written out."""
+    folder = tmp_path_factory.mktemp("run")
+    config = dataclasses.replace(CONFIG, weights=str(start))
+    result = train(images, config, folder)
+    write_training(folder, result, images, config, {"dataset": "phantom"})
+    return folder, result
+
+
+def changed_layers(network, other):
+    return {
+        layer.name
+        for layer, before in zip(
+            inception_v3.weighted_layers(network), inception_v3.weighted_layers(other), strict=True
+        )
+        if any(
+            (a != b).any() for a, b in zip(layer.get_weights(), before.get_weights(), strict=True)
+        )
+    }
+
+
+def test_transfer_trains_the_top_and_freezes_the_rest(run, small_extractor):
+    network = run[1].extractor.network
+    names = [layer.name for layer in network.layers]
+    behind = set(names[names.index("mixed9") + 1 :])
+    changed = changed_layers(network, small_extractor.network)
+    assert changed
+    assert changed <= behind
+    assert not [
+        n for n in changed if isinstance(network.get_layer(n), keras.layers.BatchNormalization)
+    ]
+    assert changed == {n for n in behind if isinstance(network.get_layer(n), keras.layers.Conv2D)}
+
+
+def test_head_comes_first_and_learns(run):
+    history = run[1].history
+    phases = [row["phase"] for row in history]
+    assert phases == sorted(phases)  # head before top
+    assert set(phases) == {"head", "top"}
+    head = [row for row in history if row["phase"] == "head"]
+    assert head[-1]["loss"] < 0.7 * head[0]["loss"]
+
+
+def test_labels_are_told_apart_better_than_by_chance(run):
+    report = run[1].reports["test"]
+    assert report["count"] == sum(run[1].splits == "test")
+    assert report["accuracy"] > 2 / 6
+
+
+def test_reports_are_those_of_the_saved_classifier(run, images):
+    folder, result = run
+    classifier = keras.models.load_model(folder / "classifier.keras")
+    members = np.flatnonzero(result.splits == "test")
+    prepared = [result.extractor.preprocessing.apply(images.loaders[i]()) for i in members]
+    pixels = np.repeat(np.stack(prepared)[..., None], 3, axis=-1).astype(np.float32)
+    predicted = np.asarray(classifier(pixels, training=False)).argmax(axis=1)
+    assert (predicted == images.labels[members]).mean() == result.reports["test"]["accuracy"]
+
+
+def test_files_say_what_happened(run, images):
+    folder, result = run
+    written = json.loads((folder / "training.json").read_text())
+    assert written["fingerprint"] == result.extractor.fingerprint
+    assert written["labels"] == list(images.classes)
+    assert {n: s["count"] for n, s in written["splits"].items()} == {
+        "train": 36, "validation": 12, "test": 12
+    }  # fmt: skip
+    assert written["config"]["weights"] == "start.weights.h5"
+    assert written["config"]["seed"] == 1
+    assert {"precision", "recall", "auc"} <= set(written["reports"]["test"]["by_class"]["elbow"])
+    assert np.sum(written["reports"]["test"]["confusion_matrix"]) == 12
+    rows = list(csv.DictReader((folder / "history.csv").open()))
+    assert len(rows) == len(result.history)
+    assert float(rows[-1]["val_loss"]) == pytest.approx(result.history[-1]["val_loss"])
+    with Image.open(folder / "history.png") as picture:
+        assert picture.size[0] > 400
+    assert list((folder / "tensorboard").iterdir())
+    with Image.open(folder / "augmentation.png") as picture:
+        assert np.asarray(picture.convert("L")).std() > 20
+    rows = list(csv.DictReader((folder / "splits.csv").open()))
+    assert [row["split"] for row in rows] == list(result.splits)
+    assert [row["patient"] for row in rows] == images.patients
+    assert [row["label"] for row in rows] == [images.classes[label] for label in images.labels]
+    assert written["auxiliary_weight"] is None
+    assert str(folder.parent) not in (folder / "training.json").read_text()
+
+
+def test_extractor_knows_its_training_images(run, images):
+    folder, result = run
+    extractor = load_extractor(folder / "extractor.keras")
+    assert extractor.fingerprint == result.extractor.fingerprint
+    assert extractor.labels == images.classes
+    pixels = np.stack([load() for load in images.loaders])
+    held_out, _ = phantom_set(10, size=80, seed=9)
+    fid = compute_fid(pixels, held_out, extractor)
+    assert fid.real.seen_in_training == 48  # training and validation
+    assert fid.generated.seen_in_training == 0
+
+
+def test_a_second_run_starts_from_the_first_and_says_so(run, images, tmp_path, capsys):
+    folder, first = run
+    weights = str(folder / "extractor.keras")
+    config = dataclasses.replace(CONFIG, weights=weights, epochs=1, image_size=None)
+    result = train(phantom.load(60, 80, seed=0, label="abnormality"), config, tmp_path)
+    assert result.extractor.preprocessing == first.extractor.preprocessing  # 75 pixels, not 299
+    assert [step["fingerprint"] for step in result.extractor.lineage] == [
+        first.extractor.lineage[0]["fingerprint"],
+        first.extractor.fingerprint,
+    ]
+    assert result.extractor.lineage[1]["labels"] == list(images.classes)
+    assert result.extractor.labels == ("abnormal", "normal")
+    # The same images: what the first was trained on is held out from the second here and there.
+    held_out = int(np.isin(result.splits, ("validation", "test")).sum())
+    error = capsys.readouterr().err
+    assert re.search(rf"extractor\.keras was trained on \d+ of the {held_out} images held", error)
+    before, after = first.extractor.training_images, result.extractor.training_images
+    assert after.key == before.key
+    assert before.train < after.train
+    assert before.validation < after.validation
+
+
+def test_a_name_that_is_no_utf8_does_not_lose_a_training(run, images, tmp_path):
+    _, result = run
+    names = [*images.names]
+    names[0] = "R\udcf6ntgen.png"
+    output._write_splits(tmp_path / "splits.csv", result, dataclasses.replace(images, names=names))
+    first, second = (tmp_path / "splits.csv").read_text(encoding="utf-8").splitlines()[1:3]
+    assert first.startswith("R\\udcf6ntgen.png,")
+    assert second.startswith(names[1])
+
+
+def test_scratch_trains_every_layer_and_leaves_no_auxiliary_head(images, tmp_path):
+    config = dataclasses.replace(CONFIG, recipe="scratch", epochs=1)
+    result = train(images, config, tmp_path)
+    write_training(tmp_path, result, images, config, {})
+    start = load_extractor("random", image_size=75, seed=1)
+    assert len(changed_layers(result.extractor.network, start.network)) == 2 * 94
+    assert {row["phase"] for row in result.history} == {"all"}
+    assert len(summary(result)) == 2
+    (row,) = csv.DictReader((tmp_path / "history.csv").open())
+    assert float(row["auxiliary_loss"]) == pytest.approx(result.history[0]["auxiliary_loss"])
+    assert 0.5 < float(row["auxiliary_loss"]) < 10
+    assert float(row["learning_rate"]) == 0.045
+    assert json.loads((tmp_path / "training.json").read_text())["auxiliary_weight"] == 0.3
+    for name in ("extractor.keras", "classifier.keras"):
+        model = keras.models.load_model(tmp_path / name)
+        assert not [layer.name for layer in model.layers if layer.name.startswith("auxiliary")]
+        # The identity is that of InceptionV3's own layers, whatever was trained beside them.
+        assert load_extractor(tmp_path / name).fingerprint == result.extractor.fingerprint
+        assert len(inception_v3.network_arrays(model)) == len(start.network.weights)
+
+
+class Stop(Exception):
+    pass
+
+
+def raise_after(monkeypatch, what, number):
+    """Lets `what` happen at the end of training step number `number` of the blocks."""
+    step, seen = epochs.Projection.after_step, []
+
+    def after_step(self, count):
+        step(self, count)
+        seen.append(None)
+        if len(seen) == number:
+            what()
+
+    monkeypatch.setattr(epochs.Projection, "after_step", after_step)
+
+
+def test_a_run_that_is_terminated_goes_on_to_the_same_result(
+    run, images, start, tmp_path, monkeypatch
+):
+    folder, unbroken = run
+    config = dataclasses.replace(CONFIG, weights=str(start))
+    # Three steps an epoch: in the middle of the second.
+    raise_after(monkeypatch, lambda: os.kill(os.getpid(), signal.SIGTERM), 5)
+    with pytest.raises(Interrupted, match="to go on after epoch 1 of top"):
+        train(images, config, tmp_path)
+    check_output_dir(tmp_path, overwrite=False)
+    with pytest.raises(DataError, match=r"crop was 0\.85, now 0\.9"):
+        train(images, dataclasses.replace(config, crop=0.9), tmp_path)
+    with pytest.raises(DataError, match=r"other images: it had 60, now there are 54"):
+        train(subset(images, lambda x: np.flatnonzero(np.arange(60) % 10)), config, tmp_path)
+    result = train(images, config, tmp_path)
+    write_training(tmp_path, result, images, config, {})
+    # Processes of their own agree to the bit (test_training_kill.py). Within one, TensorFlow's
+    # graphs carry other names the second time, and sums come in another order.
+    for a, b in zip(
+        inception_v3.network_arrays(unbroken.extractor.network),
+        inception_v3.network_arrays(result.extractor.network),
+        strict=True,
+    ):
+        np.testing.assert_allclose(a, b, atol=1e-4)
+    rows = [list(csv.DictReader((x / "history.csv").open())) for x in (folder, tmp_path)]
+    assert [(r["phase"], r["epoch"]) for r in rows[0]] == [
+        (r["phase"], r["epoch"]) for r in rows[1]
+    ]
+    assert len(list((tmp_path / "tensorboard").iterdir())) == 1
+    assert not (tmp_path / "checkpoint").exists()
+    with pytest.raises(DataError, match="--overwrite"):
+        check_output_dir(tmp_path, overwrite=False)
+
+
+def test_a_log_that_cannot_be_written_is_told_with_how_to_go_on(
+    images, start, tmp_path, monkeypatch
+):
+    add = epochs.EpochLog.add
+
+    def full(self, row):
+        if row["phase"] == "top":
+            raise OSError(28, "No space left on device")
+        add(self, row)
+
+    config = dataclasses.replace(CONFIG, weights=str(start), epochs=1)
+    monkeypatch.setattr(epochs.EpochLog, "add", full)
+    with pytest.raises(DataError, match=r"No space left.*to go on after epoch 1 of top") as error:
+        train(images, config, tmp_path)
+    assert "\n" not in str(error.value)
+    assert CheckpointStore(tmp_path).load().epoch == 1
+
+
+def test_tensorboards_full_disk_is_one_line(tmp_path, monkeypatch):
+    def full(name, value):
+        message = "{{node x}} y.v2; No space left\n\tFailed to flush"
+        raise tf.errors.ResourceExhaustedError(None, None, message)
+
+    log = epochs.EpochLog(tmp_path)
+    monkeypatch.setattr(epochs, "write_scalar", full)
+    with pytest.raises(OSError, match=r"cannot be written \(y\.v2; No space left\)$"):
+        log.add(dict.fromkeys(epochs.COLUMNS, 1.0))
+    assert (tmp_path / "history.csv").exists()
+
+
+def test_results_that_cannot_be_written_cost_no_training(run, images, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    store = CheckpointStore(tmp_path)
+    store.save(Checkpoint({}, "00" * 16, np.zeros(60, np.uint64), "top", 2, (0, (0, 0)), [], 1))
+    monkeypatch.setattr(output, "save_extractor", full)
+    with pytest.raises(DataError, match=r"No space left .*give the same command again$"):
+        write_training(tmp_path, run[1], images, CONFIG, {})
+    assert store.path.exists()
+    check_output_dir(tmp_path, overwrite=False)
+    monkeypatch.undo()
+    write_training(tmp_path, run[1], images, CONFIG, {})
+    assert not store.path.exists()
+    assert (tmp_path / "training.json").exists()
+
+
+def test_overwrite_starts_over_where_the_settings_differ(images, tmp_path, monkeypatch):
+    store = CheckpointStore(tmp_path)
+    store.save(
+        Checkpoint({"config": {}}, "00" * 16, np.zeros(60, np.uint64), "top", 7, (0, (0, 0)), [], 1)
+    )
+
+    def stop(*_, **__):
+        raise Stop
+
+    monkeypatch.setattr(train_module, "load_extractor", stop)
+    with pytest.raises(DataError, match="interrupted run with other settings"):
+        train(images, CONFIG, tmp_path)
+    assert store.path.exists()
+    with pytest.raises(Stop):
+        train(images, CONFIG, tmp_path, overwrite=True)
+    assert not store.path.exists()
+
+
+def test_divergence_is_told_and_names_the_mend():
+    keep = epochs.KeepBest(keras.Sequential(), None, None, None, None, 1, "all")
+    with pytest.raises(DataError, match=r"all epoch 3: the loss is nan.*--learning_rate"):
+        keep.after_epoch(3, {"loss": float("nan")}, 0.0)
+
+
+def test_projected_time(capsys, monkeypatch):
+    now = 100.0
+    monkeypatch.setattr(epochs.time, "perf_counter", lambda: now)
+    projection = epochs.Projection("all", images=36808, epochs=100)
+    for epoch in [(32, 60), (32, 2), (8, 0.5)], [(32, 2), (24, 1.5)], [(32, 9)] * 20:
+        now += 1000  # validation between epochs
+        projection.begin_epoch()
+        for count, seconds in epoch:
+            now += seconds
+            projection.after_step(count)
+    # The first step, which builds the graph, does not count: 96 images in 6 seconds.
+    assert capsys.readouterr().err == (
+        "all: 16.0 images/s; 100 epochs of 36808 images take 2.7 days at most, validation not "
+        "counted\n"
+    )
+
+
+@pytest.mark.skipif(
+    not hasattr(classification_report, "study_report"),
+    reason="classification has no study report yet",
+)
+def test_several_labels_an_image_and_studies(images, start, tmp_path):
+    facts = phantom_set(60, size=80, seed=0)[1]
+    part = np.argsort(phantom.load(60, 80, seed=0).labels, kind="stable")
+    labels = np.array(
+        [[facts[i].abnormality == "abnormal", images.labels[k] < 3] for k, i in enumerate(part)]
+    )
+    kinds = [2 * a + b for a, b in labels.tolist()]
+    # Three images of equal labels a study.
+    studies = [f"{kind}-{kinds[:k].count(kind) // 3}" for k, kind in enumerate(kinds)]
+    several = dataclasses.replace(
+        images,
+        labels=labels,
+        classes=("abnormal", "first_three"),
+        studies=studies,
+    )
+    config = dataclasses.replace(CONFIG, weights=str(start), epochs=1)
+    result = train(several, config, tmp_path)
+    write_training(tmp_path, result, several, config, {})
+    classifier = keras.models.load_model(tmp_path / "classifier.keras")
+    assert classifier.layers[-1].activation is keras.activations.sigmoid
+    assert result.class_weights is None
+    report = result.reports["validation"]
+    assert report["auc"] > 0.6
+    written = json.loads((tmp_path / "training.json").read_text())
+    assert written["study_reports"]["validation"]["count"] < report["count"]
+    assert len(summary(result)) == 4
+    assert "studies" in summary(result)[1]
+    rows = {row["label"] for row in csv.DictReader((tmp_path / "splits.csv").open())}
+    assert "abnormal|first_three" in rows
+
+
+def test_unreadable_training_image_is_named(images, tmp_path):
+    def fail():
+        raise UnreadableImageError("elbow/7.png: cannot be read")
+
+    broken = dataclasses.replace(images, loaders=[*images.loaders[:-1], fail])
+    config = dataclasses.replace(CONFIG, weights="random")
+    with pytest.raises(UnreadableImageError, match=r"elbow/7\.png"):
+        train(broken, config, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"train_from": "mixed11"}, "mixed11"),
+        ({"epochs": 0}, "epochs"),
+        ({"crop": 0}, "crop"),
+    ],
+)
+def test_senseless_configurations_are_refused(change, message):
+    with pytest.raises(SettingError, match=message):
+        dataclasses.replace(CONFIG, **change)
+
+
+def test_a_run_killed_while_it_wrote_its_results_is_not_finished(tmp_path):
+    (tmp_path / "classifier.keras").touch()
+    with pytest.raises(DataError, match="--overwrite"):
+        check_output_dir(tmp_path, overwrite=False)
+    (tmp_path / "checkpoint").mkdir()
+    (tmp_path / "checkpoint" / "state.npz").touch()
+    check_output_dir(tmp_path, overwrite=False)
+    # training.json comes last: here the checkpoint is that of a run that replaces the finished one.
+    (tmp_path / "training.json").touch()
+    with pytest.raises(DataError, match="--overwrite"):
+        check_output_dir(tmp_path, overwrite=False)
+    check_output_dir(tmp_path, overwrite=True)
+
+
+def test_finished_run_is_protected(run, tmp_path):
+    with pytest.raises(DataError, match="--overwrite"):
+        check_output_dir(run[0], overwrite=False)
+    check_output_dir(run[0], overwrite=True)
+    check_output_dir(tmp_path / "new", overwrite=False)
