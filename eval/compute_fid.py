@@ -2,115 +2,120 @@
 """Computes the Fréchet inception distance between real and generated images."""
 
 from absl import flags
+from fid_med.extractors.registry import extractors_help
 
 from fid_med import cli
+from fid_med.evaluation.metric_registry import metrics_help
 
 USAGE = """usage: compute_fid.py REAL GENERATED [flags]
        compute_fid.py REAL --plan=COUNTS [flags]
 
 Computes the Fréchet inception distance between two sets of images.
-REAL and GENERATED are each a folder of images (searched below too) or a .npz of statistics, ours
-or any with TTUR's keys mu and sigma. The last line on stdout is "FID: <value>"; progress and
-warnings go to stderr."""
+REAL and GENERATED are each a folder of images (with its subfolders) or a .npz of statistics, of
+fid_med or any with TTUR's keys mu and sigma. The last line on stdout is "FID: <value>"; progress
+and warnings go to stderr."""
 
-_EXTRACTOR = flags.DEFINE_string(
-    "extractor",
-    "imagenet",
-    "imagenet (Keras's weights, downloaded once), ttur (the 2015-12-05 graph of published FIDs), "
-    "random, or the path of an extractor.keras, of InceptionV3 weights (.weights.h5, .h5), of a "
-    "whole InceptionV3 model (.keras, .h5) or of the 2015-12-05 graph (.pb, .tgz).",
-)
+_EXTRACTOR = flags.DEFINE_string("extractor", "imagenet", f"Extractor: {extractors_help()}.")
 _BATCH_SIZE = flags.DEFINE_integer(
-    "batch_size", 32, "Images that go through the network at once.", lower_bound=1
+    "batch_size", 32, "Number of images per pass through the network.", lower_bound=1
 )
 _IMAGE_SIZE = flags.DEFINE_integer(
-    "image_size", None, "Input size in pixels, in place of the extractor's own.", lower_bound=75
+    "image_size",
+    None,
+    "Height and width of the network's input in pixels. Default: the extractor's own.",
+    lower_bound=75,
 )
 _RESIZE = flags.DEFINE_enum(
-    "resize", None, ["antialias", "tf1"], "Resize mode, in place of the extractor's own."
+    "resize", None, ["antialias", "tf1"], "Resize mode. Default: the extractor's own."
 )
 _ASPECT = flags.DEFINE_enum(
-    "aspect", None, ["stretch", "pad"], "Aspect mode, in place of the extractor's own."
+    "aspect", None, ["stretch", "pad"], "Aspect mode. Default: the extractor's own."
 )
 _PRECISION = flags.DEFINE_enum(
     "precision",
     None,
     ["float32", "bfloat16", "float16"],
-    "In which the network computes; the result names any but float32, the default.",
+    "Compute precision of the network. Default: float32; the result names any other.",
 )
 _SEED = flags.DEFINE_integer(
     "seed",
     0,
-    "Of the weights of --extractor=random, and of all that metrics draw but the subsets of KID, "
-    "which are torch-fidelity's.",
+    "Seed of the weights of --extractor=random, and for all metric sampling except KID subsets.",
     lower_bound=0,
 )
-_JSON = flags.DEFINE_string("json", None, "File to write the whole result to, as JSON.")
+_JSON = flags.DEFINE_string("json", None, "File for the whole result as JSON. Default: none.")
 _SAVE_STATISTICS = flags.DEFINE_string(
-    "save_statistics", None, "Folder to write real.npz and generated.npz to."
+    "save_statistics", None, "Folder for real.npz and generated.npz. Default: none."
 )
 _SKIP_UNREADABLE = flags.DEFINE_bool(
-    "skip_unreadable", False, "Leave unreadable images out and count them in the result."
+    "skip_unreadable",
+    False,
+    "Leave unreadable images out and count them in the result. Default: an error.",
 )
 _EXCLUDE_TRAINING_IMAGES = flags.DEFINE_bool(
     "exclude_training_images",
     False,
-    "Leave out images that the extractor was trained or validated on.",
+    "Leave out images that the extractor was trained or validated on. Default: warn about them.",
 )
 _MULTI_FRAME = flags.DEFINE_enum(
     "multi_frame",
     "refuse",
     ["refuse", "unroll"],
-    "DICOM files of several frames: refuse, or unroll (each frame an image).",
+    "Handling of DICOM files with several frames: refuse (default), or unroll (each frame is an "
+    "image).",
 )
 _CACHE_DIR = flags.DEFINE_string(
     "cache_dir",
     None,
-    "Folder that keeps features by the content of image files: a killed run goes on, a repeated "
-    "one computes only what changed. Holds hashes, no names.",
+    "Folder that keeps features by the content of image files, so that a killed run continues and "
+    "a repeated run computes only what changed. It holds hashes, no names. Default: none.",
 )
-
 _METRICS = flags.DEFINE_list(
     "metrics",
     None,
-    "What to compute beside the FID, separated by commas: debiased (FID without the bias of few "
-    "images, with an interval), infinity (FID-infinity), permutation (test of one distribution), "
-    "kid, prdc (precision, recall, density, coverage), is (Inception Score), memorisation (with "
-    "--train_images), paired (with --other_generated), difference (what differs most). By default "
-    "debiased, where a side has fewer than 2048 images.",
+    f"Metrics to compute in addition to the FID, separated by commas: {metrics_help()}. Default: "
+    "debiased where a side has fewer than 2048 images.",
 )
 _CONFIDENCE = flags.DEFINE_float("confidence", 0.95, "Nominal coverage of intervals.")
 _PER_CLASS = flags.DEFINE_bool(
-    "per_class", False, "Add the FID of each class, the folder below REAL or GENERATED."
+    "per_class",
+    False,
+    "Add the FID of each class; a class is a folder directly inside REAL and GENERATED.",
 )
 _TRAIN_IMAGES = flags.DEFINE_string(
-    "train_images", None, "Folder of the images that the generator was trained on."
+    "train_images",
+    None,
+    "Folder of the images that the generator was trained on, for --metrics=memorisation.",
 )
 _OTHER_GENERATED = flags.DEFINE_string(
-    "other_generated", None, "A second generated set, for --metrics=paired."
+    "other_generated", None, "Second generated set, for --metrics=paired."
 )
 _PLAN = flags.DEFINE_list(
     "plan",
     None,
-    "Tell from REAL alone (no GENERATED) how small a FID these counts of images can show, such as "
-    "--plan=100,200,500.",
+    "Numbers of images per side, such as --plan=100,200,500: estimate, from REAL alone, the "
+    "smallest FID detectable at each.",
 )
 _PATIENT_REGEX = flags.DEFINE_string(
     "patient_regex",
     None,
-    "Regular expression that finds the patient in the name of a file of REAL or --train_images; "
-    "its first group, or the whole match. Intervals then go by patient.",
+    "Regular expression that finds the patient in the file names of REAL and --train_images: its "
+    "first group, or the whole match. Intervals then resample whole patients. Default: none.",
 )
 _GENERATED_PATIENT_REGEX = flags.DEFINE_string(
-    "generated_patient_regex", None, "The same for GENERATED, where those are patients too."
+    "generated_patient_regex",
+    None,
+    "The same for GENERATED, where those are images of real patients too. Default: none.",
 )
 _SAVE_FEATURES = flags.DEFINE_bool(
     "save_features",
     False,
-    "Add the features of single images, and which are of one patient, to --save_statistics.",
+    "Add to --save_statistics the features of single images, and which images are of one patient.",
 )
 _FIGURES = flags.DEFINE_string(
-    "figures", None, "Folder to draw the metrics difference and memorisation into."
+    "figures",
+    None,
+    "Folder for figures of the metrics difference and memorisation. Default: none.",
 )
 
 
@@ -189,8 +194,8 @@ def _plan(real):
         files.write_json(_JSON.value, found.to_dict())
     for row in found.differences:
         print(
-            f"{row.count} images a side: a true FID of {row.difference:.4g} is told from 0 with "
-            f"{row.power:.0%} chance"
+            f"{row.count} images per side detect a true FID of {row.difference:.4g} with "
+            f"{row.power:.0%} power"
         )
 
 

@@ -14,7 +14,8 @@ import tensorflow as tf
 
 from fid_med.data.images import check_pixels
 from fid_med.errors import DataError
-from fid_med.evaluation.compute import SMALL_SAMPLE, compute_statistics
+from fid_med.evaluation.account import SMALL_SAMPLE, small_sample_warnings
+from fid_med.evaluation.compute import compute_statistics
 from fid_med.evaluation.extraction import empty_statistics
 from fid_med.evaluation.inputs import is_statistics
 from fid_med.metrics.frechet import factored, frechet_distance
@@ -112,12 +113,8 @@ class FIDCallback(keras.callbacks.Callback):
         # Factoring the covariance would cost as much as some hundred images, every time.
         few = num_generated <= self.reference.dim
         self._compared = factored(self.reference) if few else self.reference
-        counts = [n for n in (self.reference.count, num_generated) if n is not None]
-        if min(counts) < SMALL_SAMPLE:
-            warn(
-                f"fewer than {SMALL_SAMPLE} images on a side ({min(counts)}): the FID is biased "
-                "upward; compare it only with FIDs at the same two counts"
-            )
+        for line in small_sample_warnings([self.reference.count, num_generated]):
+            warn(line)
 
     def on_train_begin(self, logs=None):
         """Asks for two images: a generator that cannot serve must not cost an epoch."""

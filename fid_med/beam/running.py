@@ -18,6 +18,7 @@ from fid_med.beam import files
 from fid_med.beam.statistics import ImageStatistics, WriteStatistics, account_path
 from fid_med.data.sources import open_source
 from fid_med.errors import DataError, FidMedError, reason_of
+from fid_med.evaluation.account import ImageAccount
 from fid_med.utils.progress import say, sifted_stderr, warn
 
 
@@ -92,7 +93,7 @@ def run_pipeline(folder, output, load, arguments: Iterable[str] = (), **options)
       **options: of `ImageStatistics`.
 
     Returns:
-      The account, as it lies beside the output: `images` with the counts of a `SideResult`,
+      The account, as it lies beside the output: `images` with the counts of an `ImageAccount`,
       `unreadable`, `extractor`, `fingerprint`, `preprocessing`, `versions`.
 
     Raises:
@@ -107,11 +108,8 @@ def run_pipeline(folder, output, load, arguments: Iterable[str] = (), **options)
     if not files.is_remote(folder):
         source = open_source(folder, "images")
         say(f"{folder}: {source.count} images")
-        if source.dark_sixteen_bit:
-            warn(
-                f"{folder}: 16-bit images that use at most a sixteenth of their range (12-bit "
-                "data?) come out nearly black; scale them to the whole range first"
-            )
+        for line in source.warnings():
+            warn(line)
     arguments = list(arguments)
     local = _is_local(PipelineOptions(arguments).view_as(StandardOptions).runner)
     quiet = contextlib.nullcontext
@@ -144,11 +142,8 @@ def run_pipeline(folder, output, load, arguments: Iterable[str] = (), **options)
     account = _read_account(output)
     for line in account["unreadable"]:
         warn(f"skipped: {line}")
-    if seen := account["images"]["seen_in_training"]:
-        warn(
-            f"the extractor was trained on {seen} of these {account['images']['count']} images; "
-            "their features flatter it, so compare held-out images (--exclude_training_images)"
-        )
+    for line in ImageAccount(**account["images"]).training_warnings("images"):
+        warn(line)
     return account
 
 

@@ -11,7 +11,7 @@ the result once, when its runner commits it: a shard that is tried again counts 
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import apache_beam as beam
 from apache_beam.utils import shared
@@ -19,8 +19,8 @@ from apache_beam.utils import shared
 from fid_med.beam import files
 from fid_med.data.preprocessing import as_rgb_batch
 from fid_med.data.sources import ImageSource, prepared_images
-from fid_med.errors import DataError
-from fid_med.evaluation.extraction import SideResult, empty_statistics
+from fid_med.evaluation.account import ImageAccount, ImageSelection
+from fid_med.evaluation.extraction import empty_statistics
 from fid_med.metrics.statistics import FeatureStatistics
 from fid_med.utils.files import write_json
 
@@ -39,7 +39,7 @@ class Account:
       unreadable: why images were skipped, the first 100 by name.
     """
 
-    side: SideResult = dataclasses.field(default_factory=lambda: SideResult("folder", 0))
+    side: ImageAccount = dataclasses.field(default_factory=lambda: ImageAccount("folder", 0))
     unreadable: list[str] = dataclasses.field(default_factory=list)
 
     def merge(self, other: "Account") -> None:
@@ -134,39 +134,29 @@ class _ExtractFeatures(beam.DoFn):
 
     def process(self, shard):
         folder, names = shard
-        statistics, account = empty_statistics(self._extractor), Account()
-        batch = []
-        for pixels in self._kept(folder, names, account):
-            batch.append(pixels)
+        loaders = [(name, functools.partial(files.read, folder, name)) for name in names]
+        source = ImageSource("folder", os.path.basename(folder), loaders, len(names), folder=folder)
+        selection = ImageSelection(
+            source,
+            self._extractor.training_images,
+            skip_unreadable=self._skip_unreadable,
+            exclude_training_images=self._exclude,
+        )
+        images = prepared_images(source, self._extractor.preprocessing, selection.hashers)
+        statistics, batch = empty_statistics(self._extractor), []
+        for image in selection.kept(images):
+            batch.append(image.pixels)
             if len(batch) == self._batch_size:
                 statistics.update(self._features(batch))
                 batch = []
         if batch:
             statistics.update(self._features(batch))
+        account = Account(selection.account, selection.unreadable)
         account.side.count = statistics.count
         yield statistics, account
 
     def _features(self, batch):
         return self._extractor.extract_batch(as_rgb_batch(batch), self._batch_size)
-
-    def _kept(self, folder, names, account) -> Iterator:
-        trained = self._extractor.training_images
-        loaders = [(name, functools.partial(files.read, folder, name)) for name in names]
-        source = ImageSource("folder", os.path.basename(folder), loaders, len(names), folder=folder)
-        hashers = [trained.hasher()] if trained else []
-        for image in prepared_images(source, self._extractor.preprocessing, hashers):
-            if image.error:
-                if not self._skip_unreadable:
-                    raise image.error
-                account.side.skipped += 1
-                account.unreadable.append(source.told(image))
-                continue
-            if trained and image.digests[0] in trained:
-                if self._exclude:
-                    account.side.excluded += 1
-                    continue
-                account.side.seen_in_training += 1
-            yield image.pixels
 
 
 class WriteStatistics(beam.DoFn):
@@ -178,11 +168,7 @@ class WriteStatistics(beam.DoFn):
     def process(self, element):
         statistics, account = element
         side = account.side
-        if side.count < 2:
-            raise DataError(
-                f"{side.count} images ({side.skipped + side.excluded} left out); a covariance "
-                "needs at least 2, a FID worth reading hundreds"
-            )
+        side.check_enough("images")
         report = {
             "images": dataclasses.asdict(side),
             "unreadable": account.unreadable,

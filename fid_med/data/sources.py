@@ -1,7 +1,8 @@
-"""Where images come from: a folder, an array, a tf.data.Dataset or a generator, read one way.
+"""Where images come from: a folder, an array, a tf.data.Dataset or a callable, read one way.
 
-An `ImageSource` yields loaders, each the work of getting one image; `prepared_images` runs them in
-threads, in order, so that decoding overlaps the network and nothing depends on timing.
+An `ImageSource` yields loaders, functions that each read one image. `prepared_images` calls them in
+threads and yields their images in order, so that decoding overlaps the network and no result
+depends on timing.
 """
 
 import contextlib
@@ -25,16 +26,18 @@ from fid_med.utils.threads import default_workers, ordered_map
 
 @dataclasses.dataclass
 class ImageSource:
-    """Images of one side of a comparison.
+    """One set of images, opened.
 
     Attributes:
       kind: folder, array, dataset or callable.
-      name: what messages call it.
-      loaders: iterable of (image name, function that returns uint8 [H, W] or [H, W, 3]).
-      count: how many there are, or None where only the end tells.
-      dark_sixteen_bit: how many files look like 12-bit data that nobody scaled, out of a sample.
-      names: the files of a folder, None elsewhere.
-      folder: path of a folder, empty elsewhere.
+      name: the set's name in messages.
+      loaders: iterable of (image name, function that returns uint8 [H, W] or [H, W, 3]). Those of a
+        folder or an array are a sequence, which may be read again.
+      count: number of images, or None where only the end tells.
+      dark_sixteen_bit: number of files, among the first 20, that look like 12-bit data without
+        scaling.
+      names: file names of a folder, None for other sources.
+      folder: path of a folder, empty for other sources.
     """
 
     kind: str
@@ -45,13 +48,42 @@ class ImageSource:
     names: Sequence[str] | None = None
     folder: str = ""
 
-    def told(self, image: "Prepared") -> str:
-        """Why an image cannot be read, for a result: without the path of its folder."""
+    @property
+    def repeatable(self) -> bool:
+        """Whether the images can be read again."""
+        return self.kind in ("folder", "array")
+
+    def warnings(self) -> list[str]:
+        """Warnings that are known before the images are read."""
+        if not self.dark_sixteen_bit:
+            return []
+        return [
+            f"{self.name}: 16-bit images that use at most a sixteenth of their range (12-bit data?) "
+            "come out nearly black; scale them to the whole range first, or give DICOM a window"
+        ]
+
+    def error_of(self, image: "Prepared") -> str:
+        """Why an image cannot be read, without the path of its folder."""
         return str(image.error).replace(os.path.join(self.folder, ""), "")
 
 
+class _Loaders(Sequence):
+    """Items (image name, loader) of images 0 to count - 1, each made when it is asked for."""
+
+    def __init__(self, count: int, item: Callable[[int], tuple[str, Callable[[], np.ndarray]]]):
+        self._count, self._item = count, item
+
+    def __len__(self):
+        return self._count
+
+    def __getitem__(self, index):
+        if not 0 <= index < self._count:
+            raise IndexError(index)
+        return self._item(index)
+
+
 def is_generator(source) -> bool:
-    """Whether `open_source` takes this for a callable that must be told how many images to make."""
+    """Whether a source is a callable that makes as many images as it is asked for."""
     return (
         callable(source)
         and not hasattr(source, "__array__")
@@ -62,19 +94,19 @@ def is_generator(source) -> bool:
 def open_source(
     source, name: str, num_images: int | None = None, multi_frame: str = "refuse"
 ) -> ImageSource:
-    """Opens whatever holds images.
+    """Opens a set of images.
 
     Args:
       source: path of a folder; uint8 array [N, H, W], [N, H, W, 1] or [N, H, W, 3]; a
         `tf.data.Dataset` whose elements are images or batches of them, alone, first in a tuple or
         under the key `image`; or a callable that takes a count and returns that many images or
-        fewer (at least one) as such an array, called until `num_images` are there.
-      name: what messages call it, such as "real".
-      num_images: how many images to ask a callable for.
-      multi_frame: for the DICOM files of a folder, as for `list_images`.
+        fewer (at least one) as such an array. It is called until `num_images` are there.
+      name: the set's name in messages, such as "real".
+      num_images: number of images to ask a callable for.
+      multi_frame: handling of DICOM files of several frames, as for `list_images`.
 
     Raises:
-      DataError: what cannot be a source, or a callable without `num_images`.
+      DataError: not a source of images, or a callable without `num_images`.
     """
     if isinstance(source, (str, os.PathLike)):
         return _folder_source(pathlib.Path(source), name, multi_frame)
@@ -96,7 +128,9 @@ def _folder_source(folder, name, multi_frame):
     paths = list_images(folder, multi_frame)
     eight_bit = (".jpg", ".jpeg", ".jpe", ".bmp", ".webp")
     sample = [folder / p for p in paths if not p.lower().endswith(eight_bit)][:20]
-    loaders = ((path, functools.partial(read_image, folder / path)) for path in paths)
+    loaders = _Loaders(
+        len(paths), lambda i: (paths[i], functools.partial(read_image, folder / paths[i]))
+    )
     dark = sum(is_dark_sixteen_bit(path) for path in sample)
     return ImageSource("folder", name, loaders, len(paths), dark, paths, os.fspath(folder))
 
@@ -104,14 +138,14 @@ def _folder_source(folder, name, multi_frame):
 def _array_source(array, name):
     if not _is_batch(array):
         raise DataError(f"{name}: array of shape {array.shape}, expected [N, H, W] or [N, H, W, 3]")
-    loaders = (
-        (f"{name}[{i}]", functools.partial(_item, array, i, name)) for i in range(len(array))
+    loaders = _Loaders(
+        len(array), lambda i: (f"{name}[{i}]", functools.partial(_item, array, i, name))
     )
     return ImageSource("array", name, loaders, len(array))
 
 
 def _is_batch(array):
-    # [n, H, 3] is one image in colour that lacks its first axis, not n images 3 pixels wide.
+    # [n, H, 3] is one colour image without its first axis, not n images that are 3 pixels wide.
     return array.ndim == 4 or (array.ndim == 3 and array.shape[-1] not in (1, 3))
 
 
@@ -169,8 +203,8 @@ class Prepared:
       pixels: as `Preprocessing.apply` makes them.
       digests: one of each hasher.
       error: why the image cannot be read.
-      key: hash of its file's content, where there was something to look up.
-      found: what was looked up under that key, in place of pixels and digests.
+      key: hash of its file's content, where a `look_up` was given.
+      found: what `look_up` returned for that key, in place of pixels and digests.
     """
 
     name: str
@@ -182,9 +216,9 @@ class Prepared:
 
 
 def content_key(load: Callable[[], np.ndarray]) -> bytes | None:
-    """sha256 of the file that a folder's loader reads; None where there is no file to read.
+    """sha256 of the whole file that a folder's loader reads; None where there is no file.
 
-    Of the whole content, because size and time of a file can stay while its pixels change.
+    The content is hashed because a file's size and time can stay while its pixels change.
     """
     path = next(iter(getattr(load, "args", ())), None)
     if not isinstance(path, pathlib.Path):
@@ -198,7 +232,7 @@ def content_key(load: Callable[[], np.ndarray]) -> bytes | None:
             while piece := file.read(1 << 20):
                 digest.update(piece)
     except OSError:
-        return None  # loading it will say why
+        return None  # loading it will give the reason
     return digest.digest()
 
 
@@ -211,15 +245,14 @@ def prepared_images(
 ) -> Iterator[Prepared]:
     """Loads, hashes and resizes the images of a source in threads, in the source's order.
 
-    Unreadable images come out with their error set; the caller decides what that means.
+    An unreadable image is yielded with its error set; the caller decides what follows.
 
     Args:
-      source: what `open_source` returned.
+      source: as `open_source` returns it.
       preprocessing: how pixels are resized.
       hashers: each adds one digest of the image's own pixels to `digests`.
-      workers: threads; `default_workers` if None.
-      look_up: asked, from the threads, for what is known of a file by its `content_key`; where it
-        knows something, the image is not decoded.
+      workers: number of threads; `default_workers()` if None.
+      look_up: function from a file's `content_key` to what a cache holds for it, or None. It is called in the threads. An image that is found is not decoded.
     """
     hashers = tuple(hashers)
     workers = workers or default_workers()
@@ -234,7 +267,7 @@ def prepared_images(
         except UnreadableImageError as error:
             return Prepared(name, error=error)
         if key and content_key(load) != key:
-            key = None  # written to meanwhile: nobody knows which content was read
+            key = None  # the file changed meanwhile: which content was read is unknown
         digests = tuple(hasher.digest(image) for hasher in hashers)
         return Prepared(name, preprocessing.apply(image), digests, key=key)
 

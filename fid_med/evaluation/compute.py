@@ -1,36 +1,35 @@
-"""The one place where images, extractor and metric meet: `compute_fid` and its result."""
+"""`compute_fid`, `plan` and `compute_statistics`: where images, extractor and metrics meet."""
 
 import contextlib
+import dataclasses
+import os
 import time
 from collections.abc import Sequence
 
 from fid_med.data.sources import open_source
-from fid_med.errors import SettingError, StatisticsError
-from fid_med.evaluation.extraction import SideResult, empty_statistics, extract
-from fid_med.evaluation.inputs import (
-    check_features,
-    feature_set,
-    is_statistics,
-    known_count,
-    load_for,
-    load_statistics,
-    open_sources,
+from fid_med.errors import DataError, SettingError, StatisticsError
+from fid_med.evaluation.account import (
+    SMALL_SAMPLE,
+    ImageAccount,
+    shared_patient_warnings,
+    small_sample_warnings,
 )
+from fid_med.evaluation.by_class import image_classes, measure_classes
+from fid_med.evaluation.extraction import ExtractionOptions, extract
+from fid_med.evaluation.inputs import Inputs, Role, Side
 from fid_med.evaluation.metric_registry import (
+    METRICS,
     Comparison,
     check_classifier,
+    check_extra_sets,
     check_metrics,
-    image_classes,
-    measure,
-    measure_classes,
 )
 from fid_med.evaluation.result import FIDResult, PlanResult
+from fid_med.extractors.registry import ExtractorSpec
 from fid_med.metrics.planning import FEWEST_PLANNED, detectable_difference
 from fid_med.metrics.statistics import FeatureStatistics, check_comparable
 from fid_med.utils.files import versions
 from fid_med.utils.progress import warn
-
-SMALL_SAMPLE = 2048
 
 
 def compute_fid(
@@ -58,136 +57,171 @@ def compute_fid(
     keep_features: bool = False,
     cache_dir=None,
 ) -> FIDResult:
-    """Computes the Fréchet inception distance between two sets of images, and what else is asked.
+    """Computes the Fréchet inception distance between two sets of images.
+
+    Example:
+
+    ```python
+    import fid_med
+
+    result = fid_med.compute_fid("real_images", "generated_images", "chest/extractor.keras")
+    print(result.fid, result.real.count, result.generated.count)
+    ```
 
     Args:
       real, generated: each a folder of images; a `.npz` of statistics; a uint8 array [N, H, W] or
         [N, H, W, 3]; a `tf.data.Dataset` of uint8 images or batches of them; or a callable that
         takes a count and returns up to that many images as such an array (a generator network).
-      extractor: a `FeatureExtractor`, or what `load_extractor` takes. Not loaded where both sides
-        are statistics.
-      metrics: of `measures.METRICS`; by default `fid`, and `debiased` where a side has fewer than
-        2,048 images. One that is named and can't be computed is an error.
-      per_class: add the FID of each class, which is the folder that an image lies in; with the
-        metric `difference` what differs most within it, too.
+      extractor: a `FeatureExtractor`, or a name or path as for `load_extractor`. It is not loaded
+        where both sides are statistics.
+      metrics: names from `metric_registry.METRICS`. The default is `fid`, and `debiased` where a
+        side has fewer than 2,048 images. A metric that is named and can't be computed is an error.
+      per_class: add the FID of each class, which is the folder that an image is in; with the metric
+        `difference` also what differs most within each class.
       confidence: nominal coverage of intervals, between 0 and 1.
-      train_images: the images that the generator was trained on, for `memorisation`: as `real`,
-        but no `.npz`.
-      other_generated: a second generated set, for `paired`: which of the two is nearer to `real`.
-      patient_regex: finds the patient in the name of a real (or training) image's file, as for
-        `patients_of`; intervals then go by patient.
-      generated_patient_regex: the same for `generated`, where those are real patients too.
-      batch_size: images that go through the network at once.
+      train_images: the images that the generator was trained on, for the metric `memorisation`; as
+        `real`, except that a `.npz` is refused.
+      other_generated: a second generated set, for the metric `paired`: which of the two sets is
+        nearer to `real`.
+      patient_regex: regular expression that finds the patient in the file name of a real (or
+        training) image, as for `patients_of`; intervals then resample whole patients.
+      generated_patient_regex: the same for `generated`, where those are images of real patients.
+      batch_size: number of images per pass through the network.
       image_size, resize, aspect, precision: as for `load_extractor`.
-      seed: of the weights of `random`, and of all that metrics draw, but for the subsets of KID,
-        which are torch-fidelity's.
-      num_generated: images to ask a callable for; by default as many as the other side has.
-      skip_unreadable: leave unreadable images out and count them, in place of an error.
+      seed: seed of the extractor `random` and for all metric sampling except KID subsets, whose
+        seed is torch-fidelity's.
+      num_generated: number of images to ask a callable for; by default as many as the other side
+        has.
+      skip_unreadable: leave unreadable images out and count them; by default one is an error.
       exclude_training_images: leave out images that the extractor was trained or validated on.
       multi_frame: `refuse` DICOM files of several frames, or `unroll` them, each frame an image.
       keep_features: keep the features of single images in the result, whatever the metrics.
       cache_dir: folder that keeps features by the content of image files, so that a killed run
-        goes on and a repeated one computes only what changed. It holds features of single images
-        and hashes, no names. Only for folders; by default nothing is kept.
+        continues and a repeated run computes only what changed. It holds hashes and the features
+        of single images, and no names. It applies to folders; by default there is no cache.
 
     Returns:
-      The result; warnings are printed to stderr as well.
+      A `FIDResult`. Its warnings are printed to stderr as well.
 
     Raises:
-      FidMedError: anything wrong with what was given, in one line.
+      FidMedError: invalid arguments, images or statistics, in one line.
     """
-    wanted = check_metrics(metrics or ())
-    _check_confidence(confidence)
-    _check_third_set("memorisation", wanted, train_images, "train_images")
-    _check_third_set("paired", wanted, other_generated, "other_generated")
-    seconds: dict[str, float] = {}
-    sides = {"real": real, "generated": generated}
-    for name, side in (("training", train_images), ("other generated", other_generated)):
-        if side is not None:
-            sides[name] = side
-    # Everything is opened before anything is computed: a wrong path must not cost an hour.
-    done = {name: load_statistics(x, name) for name, x in sides.items() if is_statistics(x)}
-    check_features(done, [*wanted[1:], *(["per_class"] if per_class else [])])
-    still = {name: side for name, side in sides.items() if name not in done}
-    opened = open_sources(still, done, num_generated, multi_frame)
-    if per_class:
-        for name in ("real", "generated"):
-            image_classes(opened[name].names if name in opened else done[name].names, name)
-    counts = [known_count(name, done, opened) for name in ("real", "generated")]
-    small = any(count is None or count < SMALL_SAMPLE for count in counts)
-    if metrics is None and small:
-        wanted += ("debiased",)
-    loaded = None
-    if opened or "is" in wanted:
-        with _clock(seconds, "extractor"):
-            loaded = load_for(
-                None if cache_dir else next(iter(opened.values()), None),
-                extractor,
-                image_size=image_size,
-                resize=resize,
-                aspect=aspect,
-                precision=precision,
-                seed=seed,
-            )
-        for extraction in done.values():
-            check_comparable(extraction.statistics, empty_statistics(loaded))
-        if "is" in wanted:
-            check_classifier(loaded.logits)
-    for name in opened:
-        with _clock(seconds, name):
-            done[name] = extract(
-                opened[name],
-                loaded,
-                keep_features=keep_features or per_class or len(wanted) > 1,
-                batch_size=batch_size,
-                skip_unreadable=skip_unreadable,
-                # The generator's training images are often the extractor's too.
-                exclude_training_images=exclude_training_images and name != "training",
-                warn_of_training=name != "training",
-                patient_regex=generated_patient_regex if "generated" in name else patient_regex,
-                cache_dir=cache_dir,
-            )
-    statistics = (done["real"].statistics, done["generated"].statistics)
-    warnings = list(loaded.warnings) if loaded else []
-    warnings += [line for name in sides for line in done[name].warnings]
-    warnings += check_comparable(*statistics)
-    warnings += _small_sample_warnings([done["real"].side, done["generated"].side])
-    features = {name: feature_set(done[name], sides[name], name, multi_frame) for name in done}
-    comparison = Comparison(
-        statistics,
-        features["real"],
-        features["generated"],
-        features.get("training"),
-        features.get("other generated"),
-        logits=loaded and loaded.logits,
-        classifier=loaded.name if loaded else "",
-        confidence=confidence,
-        seed=seed,
+    given = {"train_images": train_images, "other_generated": other_generated}
+    request = _Request(metrics, per_class, confidence, seed, keep_features)
+    check_extra_sets(request.wanted, given)
+    sides = [
+        Side(Role.REAL, real, patient_regex, num_generated),
+        Side(Role.GENERATED, generated, generated_patient_regex, num_generated),
+        Side(Role.TRAINING, train_images, patient_regex, num_generated),
+        Side(Role.OTHER_GENERATED, other_generated, generated_patient_regex, num_generated),
+    ]
+    options = ExtractionOptions(
+        batch_size, skip_unreadable, exclude_training_images, multi_frame, cache_dir
     )
-    found, unavailable = _measured(wanted, comparison, metrics is not None, seconds)
-    by_class = measure_classes(comparison, "difference" in wanted) if per_class else None
-    warnings += _metric_warnings(found) + _patient_warnings(features)
+    spec = _extractor_spec(extractor, image_size, resize, aspect, precision, seed)
+    return _compare([x for x in sides if x.source is not None], spec, options, request)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Request:
+    """What is computed of a comparison; the fields are those of `compute_fid`."""
+
+    metrics: Sequence[str] | None
+    per_class: bool
+    confidence: float
+    seed: int
+    keep_features: bool
+
+    def __post_init__(self):
+        _check_confidence(self.confidence)
+        check_metrics(self.metrics or ())
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """Names of the metrics that were asked for, `fid` first."""
+        return check_metrics(self.metrics or ())
+
+
+def _compare(sides, spec, options: ExtractionOptions, request: _Request) -> FIDResult:
+    seconds: dict[str, float] = {}
+    # Everything is opened before anything is computed: a wrong path must not cost an hour.
+    inputs = Inputs(sides, options.multi_frame)
+    wanted = request.wanted
+    needing = [name for name in wanted if METRICS[name].needs_features]
+    inputs.check_features([*needing, *(["per_class"] if request.per_class else [])])
+    both = (Role.REAL, Role.GENERATED)
+    if request.per_class:
+        for role in both:
+            image_classes(inputs.names(role), role.value)
+    counts = [inputs.count(role) for role in both]
+    small = any(count is None or count < SMALL_SAMPLE for count in counts)
+    if request.metrics is None and small:
+        wanted += ("debiased",)
+    with_classifier = any(METRICS[name].needs_classifier for name in wanted)
+    extractor = None
+    if inputs.sources or with_classifier:
+        with _clock(seconds, "extractor"):
+            extractor = _loaded(spec)
+        inputs.check_extractor(extractor)
+        if with_classifier:
+            check_classifier(extractor.logits)
+    keep = request.keep_features or request.per_class or len(wanted) > 1
+    for role in inputs.sources:
+        with _clock(seconds, role.value):
+            inputs.extract(role, extractor, options, keep)
+    sets = {side.role: inputs.sets[side.role] for side in sides}
+    real, generated = sets[Role.REAL], sets[Role.GENERATED]
+    statistics = (real.statistics, generated.statistics)
+    warnings = list(extractor.warnings) if extractor else []
+    warnings += [line for found in sets.values() for line in found.warnings]
+    warnings += check_comparable(*statistics)
+    warnings += small_sample_warnings([real.account.count, generated.account.count])
+    comparison = Comparison(
+        real,
+        generated,
+        sets.get(Role.TRAINING),
+        sets.get(Role.OTHER_GENERATED),
+        logits=extractor and extractor.logits,
+        classifier=extractor.name if extractor else "",
+        confidence=request.confidence,
+        seed=request.seed,
+    )
+    found, unavailable = _measured(wanted, comparison, request.metrics is not None, seconds)
+    by_class = None
+    if request.per_class:
+        by_class = measure_classes(comparison, "difference" in wanted)
+    fields = {name: finding and finding.fields for name, finding in found.items()}
+    for name, of_metric in fields.items():
+        warnings += METRICS[name].warnings(of_metric) if of_metric else []
+    if real.features is not None and generated.features is not None:
+        warnings += shared_patient_warnings(real, generated)
     for line in warnings:
         warn(line)
     origin = next((s for s in statistics if s.fingerprint), statistics[0])
+    drawn = {name: x.drawn for name, x in found.items() if x and x.drawn is not None}
     return FIDResult(
-        fid=found["fid"]["value"],
-        real=done["real"].side,
-        generated=done["generated"].side,
-        training=done["training"].side if "training" in done else None,
-        other_generated=done["other generated"].side if "other generated" in done else None,
+        fid=fields["fid"]["value"],
+        real=real.account,
+        generated=generated.account,
+        training=_account(sets, Role.TRAINING),
+        other_generated=_account(sets, Role.OTHER_GENERATED),
         extractor=origin.extractor,
         fingerprint=origin.fingerprint,
         preprocessing=origin.preprocessing,
-        metrics=found,
+        metrics=fields,
         unavailable=unavailable,
-        by_class=by_class,
+        by_class=by_class and [finding.fields for finding in by_class],
         versions=versions(),
         seconds={stage: round(value, 3) for stage, value in seconds.items()},
         warnings=warnings,
         statistics=statistics,
-        features=features,
+        features={role.value: None if x.features is None else x for role, x in sets.items()},
+        drawn=drawn | ({"by_class": [x.drawn for x in by_class]} if by_class else {}),
     )
+
+
+def _account(sets, role):
+    return sets[role].account if role in sets else None
 
 
 def plan(
@@ -208,140 +242,55 @@ def plan(
     multi_frame: str = "refuse",
     cache_dir=None,
 ) -> PlanResult:
-    """Tells from the real images alone how small a FID a study of theirs could show.
+    """Estimates, from the real images alone, the smallest FID detectable at each sample size.
 
     Args:
       real: images, or statistics saved with features, as for `compute_fid`.
-      counts: images on each side to plan for, 8 or more.
-      Others: as for `compute_fid`.
+      counts: numbers of images per side to plan for, 8 or more each.
+      confidence, patient_regex, batch_size, image_size, resize, aspect, precision, seed,
+      skip_unreadable, exclude_training_images, multi_frame, cache_dir: as for `compute_fid`.
 
     Returns:
-      For each count the smallest true FID that is told from 0 with a chance of 80 %, and what it
-      was told from. Warnings are printed to stderr as well.
+      For each count the smallest true FID that is distinguished from 0 with 80 % power, and the
+      account of the images. Warnings are printed to stderr as well.
 
     Raises:
-      FidMedError: as `compute_fid`, or too few images to tell anything.
+      FidMedError: as `compute_fid`, or too few images for an estimate.
     """
     _check_confidence(confidence)
     if min(counts, default=0) < FEWEST_PLANNED:
         raise SettingError(
             f"plan {', '.join(map(str, counts))}: expected counts of {FEWEST_PLANNED} or more"
         )
-    loaded_warnings = ()
-    if is_statistics(real):
-        done = load_statistics(real, "real")
-        check_features({"real": done}, ["plan"])
-    else:
-        opened = open_source(real, "real", multi_frame=multi_frame)
-        loaded = load_for(
-            None if cache_dir else opened,
-            extractor,
-            image_size=image_size,
-            resize=resize,
-            aspect=aspect,
-            precision=precision,
-            seed=seed,
-        )
-        loaded_warnings = loaded.warnings
-        done = extract(
-            opened,
-            loaded,
-            keep_features=True,
-            batch_size=batch_size,
-            skip_unreadable=skip_unreadable,
-            exclude_training_images=exclude_training_images,
-            patient_regex=patient_regex,
-            cache_dir=cache_dir,
-        )
-    warnings = [*loaded_warnings, *done.warnings]
+    options = ExtractionOptions(
+        batch_size, skip_unreadable, exclude_training_images, multi_frame, cache_dir
+    )
+    spec = _extractor_spec(extractor, image_size, resize, aspect, precision, seed)
+    inputs = Inputs([Side(Role.REAL, real, patient_regex)], multi_frame)
+    inputs.check_features(["plan"])
+    warnings = []
+    if inputs.sources:
+        loaded = _loaded(spec)
+        inputs.extract(Role.REAL, loaded, options, keep_features=True)
+        warnings += loaded.warnings
+    found = inputs.sets[Role.REAL]
+    warnings += found.warnings
     for line in warnings:
         warn(line)
     return PlanResult(
         [
             detectable_difference(
-                done.features, count, done.groups, confidence=confidence, seed=seed
+                found.features, count, found.patients, confidence=confidence, seed=seed
             )
             for count in counts
         ],
-        done.side,
-        done.statistics.extractor,
-        done.statistics.fingerprint,
-        done.statistics.preprocessing,
+        found.account,
+        found.statistics.extractor,
+        found.statistics.fingerprint,
+        found.statistics.preprocessing,
         versions(),
         warnings,
     )
-
-
-def _check_confidence(confidence):
-    if not 0 < confidence < 1:
-        raise SettingError(f"confidence {confidence}: expected between 0 and 1, such as 0.95")
-
-
-def _check_third_set(metric, wanted, given, flag):
-    """A metric and the images that it alone needs come together, or there was a slip."""
-    if metric in wanted and given is None:
-        raise SettingError(f"metrics {metric}: needs --{flag}")
-    if metric not in wanted and given is not None:
-        raise SettingError(f"{flag}: for the metric {metric} alone; add it to --metrics")
-
-
-def _measured(wanted, comparison, named, seconds):
-    found, unavailable = {}, {}
-    for name in wanted:
-        try:
-            with _clock(seconds, "frechet" if name == "fid" else name):
-                found[name] = measure(name, comparison)
-        except StatisticsError as error:
-            if name == "fid" or named:
-                raise StatisticsError(f"{name}: {error}") from error
-            found[name], unavailable[name] = None, str(error)
-    return found, unavailable
-
-
-def _metric_warnings(found):
-    lines = [
-        f"copying is likely: {reason}"
-        for reason in (found.get("memorisation") or {}).get("reasons", ())
-    ]
-    debiased = found.get("debiased")
-    if not debiased:
-        return lines
-    if debiased["shared"]:
-        lines.append(
-            f"{debiased['shared']} generated images have the very features of a real one; the "
-            "debiased FID takes the sides for independent and comes out too low"
-        )
-    for side in ("real", "generated"):
-        repeats = debiased[f"{side}_count"] - debiased[f"{side}_distinct"]
-        # Repeats of one patient stay together where patients are known.
-        if repeats and debiased[f"{side}_patients"] is None:
-            lines.append(
-                f"{repeats} {side} images have the very features of another; the debiased FID "
-                "takes images for independent and comes out too high: leave repeats out"
-            )
-    return lines
-
-
-def _patient_warnings(features):
-    sides = [features["real"], features["generated"]]
-    # Groups from a file of features are numbers: equal ones on the two sides mean nothing.
-    if any(side is None or side.groups is None or side.names is None for side in sides):
-        return []
-    both = len(set(sides[0].groups) & set(sides[1].groups))
-    if not both:
-        return []
-    have = "patient has" if both == 1 else "patients have"
-    return [
-        f"{both} {have} images on both sides; the debiased FID takes the sides for independent "
-        "and comes out too low: leave them out of one"
-    ]
-
-
-@contextlib.contextmanager
-def _clock(seconds, stage):
-    start = time.perf_counter()
-    yield
-    seconds[stage] = time.perf_counter() - start
 
 
 def compute_statistics(
@@ -354,42 +303,77 @@ def compute_statistics(
     skip_unreadable: bool = False,
     exclude_training_images: bool = False,
     cache_dir=None,
-) -> tuple[FeatureStatistics, SideResult, list[str]]:
+) -> tuple[FeatureStatistics, ImageAccount, list[str]]:
     """Computes the statistics of the features of a set of images, in bounded memory.
 
+    Example:
+
+    ```python
+    import fid_med
+
+    extractor = fid_med.load_extractor("chest/extractor.keras")
+    statistics, account, warnings = fid_med.compute_statistics("real_images", extractor)
+    statistics.save("real.npz")
+    ```
+
     Args:
-      source: a folder, array, dataset or callable, as for `compute_fid`, or an `ImageSource`.
+      source: a folder, array, dataset or callable, as for `compute_fid`.
       extractor: a loaded `FeatureExtractor`.
-      name: what messages call the set.
+      name: the set's name in messages.
+      num_images: number of images to ask a callable for.
       batch_size, skip_unreadable, exclude_training_images, cache_dir: as for `compute_fid`.
-      num_images: how many images to ask a callable for.
 
     Returns:
       The statistics, the account of the images, and warnings.
 
     Raises:
-      DataError: no source of images, or fewer than two images in it.
+      DataError: not a source of images, or fewer than two images in it.
       UnreadableImageError: an unreadable image, unless `skip_unreadable`.
     """
-    extraction = extract(
-        source,
-        extractor,
-        name=name,
-        batch_size=batch_size,
-        num_images=num_images,
-        skip_unreadable=skip_unreadable,
-        exclude_training_images=exclude_training_images,
-        cache_dir=cache_dir,
+    options = ExtractionOptions(
+        batch_size, skip_unreadable, exclude_training_images, cache_dir=cache_dir
     )
-    return extraction.statistics, extraction.side, extraction.warnings
+    found = extract(open_source(source, name, num_images), extractor, options)
+    return found.statistics, found.account, found.warnings
 
 
-def _small_sample_warnings(sides):
-    small = [side.count for side in sides if side.count is not None and side.count < SMALL_SAMPLE]
-    if not small:
-        return []
-    return [
-        f"fewer than {SMALL_SAMPLE} images on a side ({min(small)}): the covariance is "
-        "rank-deficient and the FID is biased upward; compare it only with FIDs of the same "
-        "extractor at the same two counts; debiased FIDs of one extractor compare at any counts"
-    ]
+def _extractor_spec(extractor, image_size, resize, aspect, precision, seed):
+    """An `ExtractorSpec`, or the extractor itself where it is loaded already."""
+    if isinstance(extractor, (str, os.PathLike)):
+        return ExtractorSpec(extractor, image_size, resize, aspect, precision, seed)
+    if any(value is not None for value in (image_size, resize, aspect, precision)):
+        raise DataError(
+            "a loaded extractor carries its own preprocessing; give image_size, resize, aspect and "
+            "precision to load_extractor"
+        )
+    return extractor
+
+
+def _loaded(spec):
+    return spec.load() if isinstance(spec, ExtractorSpec) else spec
+
+
+def _check_confidence(confidence):
+    if not 0 < confidence < 1:
+        raise SettingError(f"confidence {confidence}: expected between 0 and 1, such as 0.95")
+
+
+def _measured(wanted, comparison, named, seconds):
+    """Findings by name, None where a metric is unavailable, and the reasons for those."""
+    found, unavailable = {}, {}
+    for name in wanted:
+        try:
+            with _clock(seconds, "frechet" if name == "fid" else name):
+                found[name] = METRICS[name].compute(comparison)
+        except StatisticsError as error:
+            if name == "fid" or named:
+                raise StatisticsError(f"{name}: {error}") from error
+            found[name], unavailable[name] = None, str(error)
+    return found, unavailable
+
+
+@contextlib.contextmanager
+def _clock(seconds, stage):
+    start = time.perf_counter()
+    yield
+    seconds[stage] = time.perf_counter() - start

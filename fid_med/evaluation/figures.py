@@ -1,62 +1,71 @@
-"""Pictures of a comparison: what differs most, and what may be copied."""
+"""Figures of a comparison: what differs most, and what may be copied."""
 
 import os
 
 from fid_med.errors import DataError, SettingError
+from fid_med.evaluation.extraction import FeatureSet
 from fid_med.evaluation.image_plots import draw_closest_pairs, draw_directions
 from fid_med.evaluation.inputs import is_statistics
-from fid_med.evaluation.metric_registry import FeatureSet
+from fid_med.evaluation.metric_registry import METRICS
 from fid_med.evaluation.result import FIDResult
-from fid_med.metrics.difference import Direction
-from fid_med.metrics.memorisation import ClosePair
 
 _UNREAD = "figures need images that can be read again, a folder or an array"
 
 
 def check_figures(metrics, real, generated) -> None:
-    """Refuses figures that cannot be drawn, before any work.
+    """Checks before any work that figures can be drawn.
 
     Args:
-      metrics: that were asked for, or None.
-      real, generated: what is compared.
+      metrics: names of the metrics that were asked for, or None.
+      real, generated: the sets that are compared.
 
     Raises:
-      SettingError: nothing that was asked for has a figure.
-      DataError: the images are not there.
+      SettingError: no metric that was asked for has a figure.
+      DataError: a side holds no images.
     """
-    drawn = {"difference", "memorisation"} & set(metrics or ())
-    if not drawn:
+    with_figure = [name for name, entry in METRICS.items() if entry.draw]
+    wanted = [name for name in with_figure if name in (metrics or ())]
+    if not wanted:
         raise SettingError(
-            "--figures draws the metrics difference and memorisation: name one of them in --metrics"
+            f"--figures draws the metrics {' and '.join(with_figure)}: name one of them in "
+            "--metrics"
         )
-    needed = {"generated": generated} | ({"real": real} if "difference" in drawn else {})
-    for name, side in needed.items():
-        if is_statistics(side):
+    for name, side in (("real", real), ("generated", generated)):
+        if is_statistics(side) and any(name in METRICS[x].drawn_sides for x in wanted):
             raise DataError(f"{name}: {_UNREAD}")
 
 
 def draw_figures(result: FIDResult, folder) -> list[str]:
-    """Draws `directions.png` and `closest_pairs.png`, for the metrics that were computed.
-
-    Where FIDs by class were asked for, `directions_CLASS.png` too.
+    """Draws the figures of the metrics that were computed.
 
     Args:
       result: of `compute_fid` with the metrics `difference` or `memorisation`.
-      folder: where to; made where it is missing.
+      folder: where the PNG files go; made where it is missing.
 
     Returns:
-      The files written.
+      The files written: `directions.png`, `directions_CLASS.png` where FIDs by class were asked
+      for, `closest_pairs.png`.
 
     Raises:
       DataError: images that can't be read again, such as those of a generator.
     """
-    real, generated, training = map(result.features.get, ("real", "generated", "training"))
     os.makedirs(folder, exist_ok=True)
+    drawn = sorted(name for name in result.drawn if name in METRICS)
+    return [path for name in drawn for path in METRICS[name].draw(result, folder)]
+
+
+def draw_difference(result: FIDResult, folder) -> list[str]:
+    """Draws the directions in which the sets differ most, over all images and by class."""
+    real, generated = result.features["real"], result.features["generated"]
+    parts = [("directions.png", "", result.fid, result.drawn["difference"])]
+    for row, rows in zip(result.by_class or (), result.drawn.get("by_class", ()), strict=False):
+        label = row["label"]
+        parts.append((f"directions_{label}.png", f" in {label}", row["fid"], rows))
     written = []
-    for label, fid, rows in _differences(result):
-        name = "directions" if label is None else f"directions_{label}"
-        path = os.path.join(folder, f"{name}.png")
-        of = "" if label is None else f" in {label}"
+    for file, of_class, fid, rows in parts:
+        if not rows:
+            continue
+        path = os.path.join(folder, file)
         draw_directions(
             rows,
             _images(real, "real", (i for r in rows for i in (*r.real_low, *r.real_high))),
@@ -66,42 +75,31 @@ def draw_figures(result: FIDResult, folder) -> list[str]:
                 (i for r in rows for i in (*r.generated_low, *r.generated_high)),
             ),
             path,
-            title=f"Where the sets differ most{of} (FID {fid:.4g}, {result.extractor})",
-        )
-        written.append(path)
-    found = result.metrics.get("memorisation")
-    if found and found["pairs"]:
-        pairs = [ClosePair(*(pair[key] for key in ClosePair._fields)) for pair in found["pairs"]]
-        path = os.path.join(folder, "closest_pairs.png")
-        draw_closest_pairs(
-            pairs,
-            _images(generated, "generated", (pair.generated for pair in pairs)),
-            _images(training, "training", (pair.training for pair in pairs)),
-            path,
-            title="Generated images and the training images nearest to them",
-            names=(_names(generated), _names(training)),
+            title=f"Where the sets differ most{of_class} (FID {fid:.4g}, {result.extractor})",
         )
         written.append(path)
     return written
 
 
-def _differences(result):
-    """What `directions` found of all images (label None), and within each class."""
-    found = result.metrics.get("difference")
-    if not found:
-        return
-    rows = [(None, result.fid, found["directions"])]
-    rows += [(row["label"], row["fid"], row["directions"]) for row in result.by_class or ()]
-    for label, fid, directions in rows:
-        if directions:
-            yield label, fid, [Direction(vector=None, **row) for row in directions]
-
-
-def _names(side: FeatureSet):
-    return side.names or range(len(side.features))
+def draw_memorisation(result: FIDResult, folder) -> list[str]:
+    """Draws the generated images that are closest to training images, next to these."""
+    pairs = result.drawn["memorisation"]
+    if not pairs:
+        return []
+    generated, training = result.features["generated"], result.features["training"]
+    path = os.path.join(folder, "closest_pairs.png")
+    draw_closest_pairs(
+        pairs,
+        _images(generated, "generated", (pair.generated for pair in pairs)),
+        _images(training, "training", (pair.training for pair in pairs)),
+        path,
+        title="Generated images and the training images nearest to them",
+        names=[[x.name(i) for i in range(len(x.features))] for x in (generated, training)],
+    )
+    return [path]
 
 
 def _images(side: FeatureSet, name: str, indices) -> dict:
-    if side.loaders is None:
+    if side.source is None:
         raise DataError(f"{name}: {_UNREAD}")
-    return {i: side.image(i) for i in sorted(set(indices))}
+    return {i: side.image(i) for i in sorted(set(map(int, indices)))}

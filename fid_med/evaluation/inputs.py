@@ -1,139 +1,147 @@
-"""The sides of a comparison before anything is computed: what they are, opened and checked."""
+"""The sides of a comparison: what is given for each, opened and checked before any work."""
 
 from __future__ import annotations
 
-import contextlib
+import dataclasses
+import enum
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fid_med.data.read_ahead import reading_ahead
 from fid_med.data.sources import ImageSource, is_generator, open_source
 from fid_med.errors import DataError, StatisticsError
-from fid_med.evaluation.extraction import Extraction, SideResult
-from fid_med.evaluation.metric_registry import FeatureSet
+from fid_med.evaluation.account import ImageAccount
+from fid_med.evaluation.extraction import (
+    ExtractionOptions,
+    FeatureSet,
+    empty_statistics,
+    extract,
+)
+from fid_med.evaluation.metric_registry import METRICS, check_metrics
 from fid_med.metrics.feature_files import load_features
+from fid_med.metrics.statistics import check_comparable
 
 if TYPE_CHECKING:
     from fid_med.extractors.extractor import FeatureExtractor
 
 
-def is_statistics(side) -> bool:
-    """Whether one side of a comparison is a file of statistics."""
-    return isinstance(side, (str, os.PathLike)) and os.fspath(side).endswith(".npz")
+class Role(str, enum.Enum):
+    """What a set of images is in a comparison; the value is its name in messages."""
+
+    REAL = "real"
+    GENERATED = "generated"
+    TRAINING = "training"
+    OTHER_GENERATED = "other generated"
 
 
-def needs_extractor(sides: Sequence, metrics: Sequence[str] | None) -> bool:
-    """Whether `compute_fid` loads a network for these sides, None where one is not given."""
-    return "is" in (metrics or ()) or any(
-        side is not None and not is_statistics(side) for side in sides
-    )
+@dataclasses.dataclass(frozen=True)
+class Side:
+    """One set of a comparison, as it was given.
+
+    Attributes:
+      role: what the set is.
+      source: images as for `open_source`, or the path of an `.npz` of statistics.
+      patient_regex: regular expression that finds the patient in a file's name, or None.
+      count: number of images to ask a callable for; None for as many as the other side has.
+    """
+
+    role: Role
+    source: Any
+    patient_regex: str | None = None
+    count: int | None = None
 
 
-def load_statistics(path, name: str) -> Extraction:
-    """Reads a file of statistics as what `extract` returns, features and patients if it has them.
+def is_statistics(source) -> bool:
+    """Whether a source is a file of statistics."""
+    return isinstance(source, (str, os.PathLike)) and os.fspath(source).endswith(".npz")
+
+
+def needs_extractor(sources: Sequence, metrics: Sequence[str] | None) -> bool:
+    """Whether `compute_fid` loads a network for these sources, None where one is not given."""
+    if any(METRICS[name].needs_classifier for name in check_metrics(metrics or ())):
+        return True
+    return any(source is not None and not is_statistics(source) for source in sources)
+
+
+class Inputs:
+    """The sides of a comparison, opened: statistics are read, images wait to be extracted.
 
     Args:
-      path: of the `.npz`.
-      name: of the side: real, generated, training or other generated.
+      sides: one for each role, in the order of extraction.
+      multi_frame: handling of DICOM files of several frames, as for `list_images`.
+
+    Attributes:
+      sets: `FeatureSet` of each role; those of images are added by `extract`.
+      sources: `ImageSource` of each role that holds images.
 
     Raises:
+      DataError: as for `open_source`, or statistics in place of training images.
       StatisticsError: as for `load_features`.
-      DataError: it is to stand for training images.
     """
-    if name == "training":
-        raise DataError(f"{path}: training images must be images, their statistics do not serve")
-    statistics, features, groups = load_features(path)
-    return Extraction(
-        statistics, SideResult("statistics", statistics.count), [], features, groups=groups
-    )
 
+    def __init__(self, sides: Sequence[Side], multi_frame: str = "refuse"):
+        self._sides = {side.role: side for side in sides}
+        self.sets = {x.role: _read_statistics(x) for x in sides if is_statistics(x.source)}
+        self.sources: dict[Role, ImageSource] = {}
+        images = [side for side in sides if side.role not in self.sets]
+        # Callables last: how many images to ask for may depend on the other side.
+        for side in sorted(images, key=lambda side: is_generator(side.source)):
+            count = None
+            if is_generator(side.source):
+                count = side.count or self.count(
+                    Role.GENERATED if side.role is Role.REAL else Role.REAL
+                )
+            self.sources[side.role] = open_source(side.source, side.role.value, count, multi_frame)
+        self.sources = {role: self.sources[role] for role in self._sides if role in self.sources}
 
-def check_features(done: Mapping[str, Extraction], wanted: Sequence[str]) -> None:
-    """Raises StatisticsError where a side is bare and something needs features: `wanted`."""
-    bare = [name for name, extraction in done.items() if extraction.features is None]
-    if bare and wanted:
-        raise StatisticsError(
-            f"{', '.join(wanted)}: the {bare[0]} side is bare statistics, without the features of "
-            "single images; give the images, or statistics saved with --save_features"
+    def count(self, role: Role) -> int | None:
+        """Number of images of a side, where it is known before they are read."""
+        if role in self.sets:
+            return self.sets[role].account.count
+        return self.sources[role].count if role in self.sources else None
+
+    def names(self, role: Role) -> Sequence[str] | None:
+        """File names of a side, where it has any."""
+        return (self.sets.get(role) or self.sources[role]).names
+
+    def check_features(self, wanted: Iterable[str]) -> None:
+        """Raises StatisticsError where `wanted` metrics need features and a side has none."""
+        bare = [role.value for role, found in self.sets.items() if found.features is None]
+        if bare and (names := ", ".join(wanted)):
+            raise StatisticsError(
+                f"{names}: the {bare[0]} side is bare statistics, without the features of single "
+                "images; give the images, or statistics saved with --save_features"
+            )
+
+    def check_extractor(self, extractor: FeatureExtractor) -> None:
+        """Raises StatisticsError where statistics are of another extractor."""
+        for found in self.sets.values():
+            check_comparable(found.statistics, empty_statistics(extractor))
+
+    def extract(
+        self,
+        role: Role,
+        extractor: FeatureExtractor,
+        options: ExtractionOptions,
+        keep_features: bool,
+    ) -> None:
+        """Extracts the features of one side's images; raises as the function `extract` does."""
+        self.sets[role] = extract(
+            self.sources[role],
+            extractor,
+            options,
+            keep_features=keep_features,
+            patient_regex=self._sides[role].patient_regex,
+            # A generator's training images are often the extractor's too.
+            is_training_set=role is Role.TRAINING,
         )
 
 
-def feature_set(extraction: Extraction, side, name: str, multi_frame: str) -> FeatureSet | None:
-    """What metrics see of a side, with its images to be read again; None without features.
-
-    Args:
-      extraction: of the side.
-      side, name, multi_frame: as for `open_source`.
-    """
-    if extraction.features is None:
-        return None
-    loaders = None
-    if extraction.side.kind in ("folder", "array"):
-        loaders = dict(open_source(side, name, multi_frame=multi_frame).loaders)
-    return FeatureSet(
-        extraction.features, extraction.names, extraction.digests, extraction.groups, loaders
-    )
-
-
-def open_sources(
-    sides: Mapping[str, Any],
-    done: Mapping[str, Extraction],
-    num_generated: int | None,
-    multi_frame: str,
-) -> dict[str, ImageSource]:
-    """Opens what holds images.
-
-    Args:
-      sides: what holds images, by the side's name.
-      done: sides that are statistics.
-      num_generated: images to ask a callable for; by default as many as there are real ones, or
-        generated ones where the real side is the callable.
-      multi_frame: as for `open_source`.
-
-    Raises:
-      DataError: as for `open_source`.
-    """
-    opened = {
-        name: open_source(side, name, multi_frame=multi_frame)
-        for name, side in sides.items()
-        if not is_generator(side)
-    }
-    for name, side in sides.items():
-        if is_generator(side):
-            reference = "generated" if name == "real" else "real"
-            opened[name] = open_source(
-                side, name, num_generated or known_count(reference, done, opened)
-            )
-    return opened
-
-
-def known_count(
-    name: str, done: Mapping[str, Extraction], opened: Mapping[str, ImageSource]
-) -> int | None:
-    """Images of a side, where that is known before they are read."""
-    if name in done:
-        return done[name].side.count
-    return opened[name].count if name in opened else None
-
-
-def load_for(source: ImageSource | None, extractor, **options) -> FeatureExtractor:
-    """Loads an extractor while the first images that it is for are being read.
-
-    Args:
-      source: the images; None where there are none, or where a cache may know them already.
-      extractor: as for `compute_fid`; a loaded one is handed through.
-      **options: of `load_extractor`.
-
-    Raises:
-      ExtractorError: as for `load_extractor`.
-      DataError: preprocessing for a loaded extractor.
-    """
-    if not isinstance(extractor, (str, os.PathLike)):
-        if any(value is not None for key, value in options.items() if key != "seed"):
-            raise DataError("a loaded extractor carries its own preprocessing; load it with that")
-        return extractor
-    with reading_ahead(source) if source else contextlib.nullcontext():
-        from fid_med.extractors.extractor import load_extractor
-
-        return load_extractor(extractor, **options)
+def _read_statistics(side: Side) -> FeatureSet:
+    if side.role is Role.TRAINING:
+        raise DataError(
+            f"{side.source}: expected a folder of training images; statistics cannot replace them"
+        )
+    statistics, features, patients = load_features(side.source)
+    account = ImageAccount("statistics", statistics.count)
+    return FeatureSet(statistics, account, features=features, patients=patients)

@@ -1,64 +1,26 @@
-"""What `--metrics` names: numbers about two sets of features that are computed once for all."""
+"""The metrics that `--metrics` names: one entry each.
+
+An entry says what a metric is called, what it needs, how it is computed and how a person reads it.
+The flag, its help, the checks before any work, the table of results and the figures follow from the
+entries. Modules that compute load when they are used, so that `--help` needs neither SciPy nor
+TensorFlow.
+"""
+
+from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-
-import numpy as np
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fid_med.errors import SettingError, StatisticsError
-from fid_med.metrics.debiased_fid import debiased_fid, paired_difference
-from fid_med.metrics.difference import contributions, directions, per_class
-from fid_med.metrics.fid_infinity import fid_infinity
-from fid_med.metrics.frechet import frechet_components
-from fid_med.metrics.inception_score import inception_score
-from fid_med.metrics.kid import kid, kid_full
-from fid_med.metrics.memorisation import memorisation
-from fid_med.metrics.permutation import permutation_test
-from fid_med.metrics.pixel_copies import PixelMatches, pixel_matches, pixel_signatures
-from fid_med.metrics.prdc import expected_coverage, manifold_metrics
-from fid_med.metrics.statistics import FeatureStatistics
 
-METRICS = (
-    "fid",
-    "debiased",
-    "infinity",
-    "permutation",
-    "kid",
-    "prdc",
-    "is",
-    "memorisation",
-    "paired",
-    "difference",
-)
+if TYPE_CHECKING:
+    import numpy as np
+
+    from fid_med.evaluation.extraction import FeatureSet
+
 _SPLITS = 10  # of the Inception Score, as in the literature
-_LISTED = 10  # images that the difference names
-
-
-@dataclasses.dataclass
-class FeatureSet:
-    """The features of one side, image by image.
-
-    Attributes:
-      features: float32 [N, d].
-      names: of the images, or None where a file of features keeps none.
-      digests: hashes of the images' pixels, or None likewise.
-      groups: the patient of each image, [N], or None.
-      loaders: functions that read an image again, by its name; None where that can't be done.
-    """
-
-    features: np.ndarray
-    names: list[str] | None = None
-    digests: list[str] | None = None
-    groups: np.ndarray | None = None
-    loaders: Mapping[str, Callable[[], np.ndarray]] | None = None
-
-    def image(self, index: int) -> np.ndarray:
-        """One image, read again: uint8 [H, W] or [H, W, 3]."""
-        return self.loaders[self.names[index]]()
-
-    def signatures(self) -> np.ndarray:
-        """`pixel_signatures` of every image, read again."""
-        return pixel_signatures(self.image(i) for i in range(len(self.features)))
+_LISTED = 10  # images that `difference` names
 
 
 @dataclasses.dataclass
@@ -66,308 +28,496 @@ class Comparison:
     """Everything that a metric may need.
 
     Attributes:
-      statistics: of the real and of the generated images.
-      real, generated: their features, None where only statistics are known.
-      train: features of the images that the generator was trained on, or None.
-      other: features of a second generated set, or None.
+      real, generated: the sets that are compared.
+      training: the images that the generator was trained on, or None.
+      other_generated: a second generated set, or None.
       logits: function from features to a classifier's logits, or None.
-      classifier: what the logits belong to, for messages.
+      classifier: the name of that classifier, for messages.
       confidence: nominal coverage of intervals.
-      seed: of all that is drawn, but for the subsets of KID, which are torch-fidelity's.
+      seed: seed for all metric sampling except KID subsets.
     """
 
-    statistics: tuple[FeatureStatistics, FeatureStatistics]
-    real: FeatureSet | None = None
-    generated: FeatureSet | None = None
-    train: FeatureSet | None = None
-    other: FeatureSet | None = None
+    real: FeatureSet
+    generated: FeatureSet
+    training: FeatureSet | None = None
+    other_generated: FeatureSet | None = None
     logits: Callable[[np.ndarray], np.ndarray] | None = None
     classifier: str = ""
     confidence: float = 0.95
     seed: int = 0
 
+    @property
+    def features(self) -> tuple[np.ndarray, np.ndarray]:
+        """The features of both sides; StatisticsError where one has bare statistics."""
+        for side, name in ((self.real, "real"), (self.generated, "generated")):
+            if side.features is None:
+                raise StatisticsError(
+                    f"{name}: statistics without the features of single images; give the images, "
+                    "or statistics saved with --save_features"
+                )
+        return self.real.features, self.generated.features
+
+    @property
+    def patients(self) -> dict[str, Any]:
+        """The patients of both sides, as the functions of `fid_med.metrics` take them."""
+        return {
+            "real_patients": self.real.patients,
+            "generated_patients": self.generated.patients,
+        }
+
+
+class Finding(NamedTuple):
+    """What a metric found.
+
+    Attributes:
+      fields: JSON types, as they stand in `FIDResult.metrics`.
+      drawn: what the metric's figure is drawn from, or None.
+    """
+
+    fields: dict
+    drawn: Any = None
+
+
+class Row(NamedTuple):
+    """One line of the printed table."""
+
+    name: str
+    value: str
+    spread: str = ""
+    note: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric:
+    """One entry of the registry.
+
+    Attributes:
+      name: the name in `--metrics`.
+      help: what it is, for the flag's help.
+      compute: from a `Comparison` to a `Finding`.
+      rows: from a finding's fields to rows of the table.
+      needs_features: whether it needs the features of single images.
+      needs_classifier: whether it needs a classifier's logits.
+      extra_set: the keyword of `compute_fid` for a third set that it alone needs, or None.
+      warnings: from a finding's fields to warnings.
+      draw: draws its figures: from a `FIDResult` and a folder to the files written; or None.
+      drawn_sides: the sides whose images its figures show.
+    """
+
+    name: str
+    help: str
+    compute: Callable[[Comparison], Finding]
+    rows: Callable[[dict], Iterator[Row]]
+    needs_features: bool = True
+    needs_classifier: bool = False
+    extra_set: str | None = None
+    warnings: Callable[[dict], list[str]] = lambda fields: []
+    draw: Callable[[Any, Any], list[str]] | None = None
+    drawn_sides: tuple[str, ...] = ()
+
+
+def _fid(comparison):
+    from fid_med.metrics.frechet import frechet_components
+
+    components = frechet_components(comparison.real.statistics, comparison.generated.statistics)
+    return Finding(
+        {
+            "value": components.distance,
+            "mean_part": components.mean,
+            "covariance_part": components.covariance,
+            "method": components.method,
+        }
+    )
+
+
+def _no_rows(fields):
+    # The FID itself is the last line of the output.
+    yield from ()
+
+
+def _debiased(comparison):
+    from fid_med.metrics.debiased_fid import debiased_fid
+
+    options = {"confidence": comparison.confidence, "seed": comparison.seed}
+    return Finding(debiased_fid(*comparison.features, **comparison.patients, **options).to_dict())
+
+
+def _debiased_rows(fields):
+    yield Row(
+        "debiased FID", f"{fields['value']:.6g}", _interval(fields), _drawn(fields, "replicates")
+    )
+
+
+def _debiased_warnings(fields):
+    from fid_med.evaluation.account import repeated_image_warnings
+
+    return repeated_image_warnings(fields)
+
+
+def _infinity(comparison):
+    from fid_med.metrics.fid_infinity import fid_infinity
+
+    return Finding(
+        fid_infinity(*comparison.features, **comparison.patients, seed=comparison.seed).to_dict()
+    )
+
+
+def _infinity_rows(fields):
+    error = f"standard error of the fit {fields['standard_error']:.3g}"
+    yield Row("FID-infinity", f"{fields['value']:.6g}", error, f"{len(fields['counts'])} counts")
+
+
+def _permutation(comparison):
+    from fid_med.metrics.permutation import permutation_test
+
+    return Finding(
+        permutation_test(
+            *comparison.features, **comparison.patients, seed=comparison.seed
+        ).to_dict()
+    )
+
+
+def _permutation_rows(fields):
+    spread = f"{fields['permuted_mean']:.4g} +- {fields['permuted_sd']:.2g} if the same"
+    yield Row(
+        "same distribution",
+        f"p = {fields['p_value']:.3g}",
+        spread,
+        _drawn(fields, "permutations"),
+    )
+
+
+def _kid(comparison):
+    from fid_med.metrics.kid import kid, kid_full
+
+    subsets = kid(*comparison.features)
+    whole = kid_full(*comparison.features, **comparison.patients)
+    return Finding(
+        {
+            "value": whole.value,
+            "standard_error": whole.standard_error,
+            "subset_mean": subsets.mean,
+            "subset_std": subsets.std,
+            "subset_size": subsets.subset_size,
+            "subsets": subsets.subsets,
+        }
+    )
+
+
+def _kid_rows(fields):
+    error = fields["standard_error"]
+    spread = "" if error is None else f"standard error {error:.3g}"
+    yield Row("KID", f"{fields['value']:.6g}", spread, "all pairs")
+    yield Row(
+        "KID over subsets",
+        f"{fields['subset_mean']:.6g}",
+        f"std {fields['subset_std']:.3g}",
+        f"{fields['subsets']} subsets of {fields['subset_size']}",
+    )
+
+
+def _prdc(comparison):
+    from fid_med.metrics.prdc import expected_coverage, manifold_metrics
+
+    real, generated = comparison.features
+    return Finding(
+        {
+            **manifold_metrics(real, generated)._asdict(),
+            "k": 3,
+            "density_k": 5,
+            "expected_coverage": expected_coverage(len(real), len(generated)),
+        }
+    )
+
+
+def _prdc_rows(fields):
+    for name in ("precision", "recall"):
+        yield Row(name, f"{fields[name]:.4f}", note=f"k = {fields['k']}")
+    k = f"k = {fields['density_k']}"
+    yield Row("density", f"{fields['density']:.4f}", note=f"{k}; 1 expected at best")
+    expected = f"{fields['expected_coverage']:.3f} expected at best"
+    yield Row("coverage", f"{fields['coverage']:.4f}", note=f"{k}; {expected}")
+
+
+def _inception_score(comparison):
+    from fid_med.metrics.inception_score import inception_score
+
+    check_classifier(comparison.logits)
+    fields = {"classifier": comparison.classifier, "splits": _SPLITS}
+    for features, name in zip(comparison.features, ("real", "generated"), strict=True):
+        # Shuffled: images sorted by class would give splits that differ.
+        score = inception_score(comparison.logits(features), _SPLITS, order=comparison.seed)
+        fields[name] = {"mean": score.mean, "std": score.std}
+    return Finding(fields)
+
+
+def _inception_score_rows(fields):
+    note = f"{fields['splits']} splits, classes of {fields['classifier']}"
+    for name in ("generated", "real"):
+        score = fields[name]
+        yield Row(
+            f"Inception Score, {name}", f"{score['mean']:.5g}", f"std {score['std']:.3g}", note
+        )
+
+
+def _memorisation(comparison):
+    from fid_med.metrics.memorisation import memorisation
+    from fid_med.metrics.pixel_copies import pixel_matches
+
+    _, generated_features = comparison.features
+    real, generated, training = comparison.real, comparison.generated, comparison.training
+    if training is None:
+        raise StatisticsError("memorisation needs the generator's training images (--train_images)")
+    held_out = _held_out(real, training)
+    pixels = None
+    if generated.source and training.source:
+        pixels = pixel_matches(generated.signatures(), training.signatures())
+    by_patient = held_out is not None and real.patients is not None
+    found = memorisation(
+        generated_features,
+        training.features,
+        held_out=None if held_out is None else real.features[held_out],
+        training_patients=training.patients,
+        held_out_patients=real.patients[held_out] if by_patient else None,
+        pixels=pixels,
+        seed=comparison.seed,
+    )
+    pairs = [
+        pair._asdict()
+        | {
+            "generated_image": generated.name(pair.generated),
+            "training_image": training.name(pair.training),
+        }
+        for pair in found.pairs
+    ]
+    fields = found.to_dict() | {
+        "pairs": pairs,
+        "copied_images": [generated.name(i) for i in found.copies.tolist()],
+        "training_images": len(training.features),
+        "held_out_images": 0 if held_out is None else len(held_out),
+    }
+    return Finding(fields, found.pairs)
+
+
+def _held_out(real, training) -> np.ndarray | None:
+    """Indices of the real images that are no training images, nor of their patients."""
+    import numpy as np
+
+    if real.digests is None or training.digests is None:
+        return None
+    if (real.patients is None) != (training.patients is None):
+        return None
+    seen = set(training.digests)
+    patients = set(() if training.patients is None else training.patients)
+    indices = [
+        i
+        for i, digest in enumerate(real.digests)
+        if digest not in seen and (real.patients is None or real.patients[i] not in patients)
+    ]
+    return np.array(indices) if len(indices) >= 2 else None
+
+
+def _memorisation_rows(fields):
+    against = f"against {fields['training_images']} training images"
+    yield Row("authenticity", f"{fields['authenticity']:.4f}", note=against)
+    looked = "features and pixels" if fields["pixels_compared"] else "features alone"
+    yield Row("copies", str(len(fields["copies"])), note=f"judged by {looked}")
+    for pair in fields["pairs"]:
+        if pair["copy"]:
+            similarity = pair["similarity"]
+            alike = "" if similarity is None else f"pixels {similarity:.3f}"
+            yield Row("copy", str(pair["generated_image"]), alike, f"of {pair['training_image']}")
+
+
+def _memorisation_warnings(fields):
+    return [f"copying is likely: {reason}" for reason in fields["reasons"]]
+
+
+def _draw_memorisation(result, folder):
+    from fid_med.evaluation.figures import draw_memorisation
+
+    return draw_memorisation(result, folder)
+
+
+def _paired(comparison):
+    from fid_med.metrics.debiased_fid import paired_difference
+
+    real, generated = comparison.features
+    other = comparison.other_generated
+    if other is None:
+        raise StatisticsError("paired needs a second generated set (--other_generated)")
+    return Finding(
+        paired_difference(
+            real,
+            generated,
+            other.features,
+            real_patients=comparison.real.patients,
+            first_patients=comparison.generated.patients,
+            second_patients=other.patients,
+            confidence=comparison.confidence,
+            seed=comparison.seed,
+        ).to_dict()
+    )
+
+
+def _paired_rows(fields):
+    note = f"p = {fields['p_value']:.3g}; below 0 the first set is nearer"
+    yield Row("debiased FID less the other's", f"{fields['value']:.6g}", _interval(fields), note)
+
+
+def _difference(comparison):
+    from fid_med.metrics.difference import contributions, directions
+
+    real, generated = comparison.features
+    images, rows = contributions(real, generated), directions(real, generated)
+    fields = {
+        "fid": images.fid,
+        "unreached": images.unreached,
+        "generated_farthest": _farthest(images.generated, comparison.generated),
+        "real_farthest": _farthest(images.real, comparison.real),
+        "generated_contributions": images.generated.tolist(),
+        "real_contributions": images.real.tolist(),
+        "directions": [direction_fields(row) for row in rows],
+    }
+    return Finding(fields, rows)
+
+
+def direction_fields(direction) -> dict:
+    """A `Direction` as JSON types, without its vector."""
+    fields = direction._asdict()
+    del fields["vector"]
+    return {
+        name: value.tolist() if hasattr(value, "tolist") else value
+        for name, value in fields.items()
+    }
+
+
+def _farthest(contributions, side):
+    import numpy as np
+
+    order = np.argsort(-contributions, kind="stable")[:_LISTED].tolist()
+    return [{"image": side.name(i), "contribution": float(contributions[i])} for i in order]
+
+
+def _difference_rows(fields):
+    for i, row in enumerate(fields["directions"][:3], 1):
+        parts = f"mean {row['mean_part']:.3g}, spread {row['spread_part']:.3g}"
+        yield Row(f"direction {i}", f"{row['share']:.1%}", "of the FID", parts)
+
+
+def _draw_difference(result, folder):
+    from fid_med.evaluation.figures import draw_difference
+
+    return draw_difference(result, folder)
+
+
+def _interval(fields) -> str:
+    return f"{fields['confidence']:.0%}: {fields['low']:.4g} to {fields['high']:.4g}"
+
+
+def _drawn(fields, what) -> str:
+    by_patient = fields["real_patients"] or fields["generated_patients"]
+    return f"{fields[what]} {what}{' by patient' if by_patient else ''}"
+
+
+_ENTRIES = (
+    Metric("fid", "the FID, always computed", _fid, _no_rows, needs_features=False),
+    Metric(
+        "debiased",
+        "FID without the bias of few images, with an interval",
+        _debiased,
+        _debiased_rows,
+        warnings=_debiased_warnings,
+    ),
+    Metric(
+        "infinity",
+        "FID-infinity, extrapolated to infinitely many images",
+        _infinity,
+        _infinity_rows,
+    ),
+    Metric(
+        "permutation",
+        "permutation test of equal distributions",
+        _permutation,
+        _permutation_rows,
+    ),
+    Metric("kid", "kernel inception distance", _kid, _kid_rows),
+    Metric("prdc", "precision, recall, density, coverage", _prdc, _prdc_rows),
+    Metric(
+        "is",
+        "Inception Score, with a classifier as extractor",
+        _inception_score,
+        _inception_score_rows,
+        needs_classifier=True,
+    ),
+    Metric(
+        "memorisation",
+        "copies of training images, with --train_images",
+        _memorisation,
+        _memorisation_rows,
+        extra_set="train_images",
+        warnings=_memorisation_warnings,
+        draw=_draw_memorisation,
+        drawn_sides=("generated",),
+    ),
+    Metric(
+        "paired",
+        "difference of two generated sets, with --other_generated",
+        _paired,
+        _paired_rows,
+        extra_set="other_generated",
+    ),
+    Metric(
+        "difference",
+        "what differs most between the sets",
+        _difference,
+        _difference_rows,
+        draw=_draw_difference,
+        drawn_sides=("real", "generated"),
+    ),
+)
+METRICS: dict[str, Metric] = {entry.name: entry for entry in _ENTRIES}
+
+
+def metrics_help() -> str:
+    """The metrics to choose from, for a flag's help."""
+    return ", ".join(f"{entry.name} ({entry.help})" for entry in _ENTRIES[1:])
+
 
 def check_metrics(names: Sequence[str]) -> tuple[str, ...]:
-    """The names without repeats, `fid` first; SettingError for one that is unknown."""
+    """The names without repeats, `fid` first; SettingError for an unknown one."""
     unknown = [name for name in names if name not in METRICS]
     if unknown:
         raise SettingError(f"metrics {', '.join(unknown)}: unknown; known are {', '.join(METRICS)}")
     return tuple(dict.fromkeys(("fid", *names)))
 
 
-def measure(name: str, comparison: Comparison) -> dict:
-    """One metric, as JSON types.
+def check_extra_sets(wanted: Sequence[str], given: dict[str, Any]) -> None:
+    """Checks that a metric and the set that it alone needs are given together.
 
     Args:
-      name: of `METRICS`.
-      comparison: what to compute it from.
+      wanted: names of metrics.
+      given: each keyword of `Metric.extra_set`, with its value or None.
 
     Raises:
-      StatisticsError: what it needs is not there, or there are too few images for it.
+      SettingError: one is given without the other.
     """
-    return _MEASURES[name](comparison)
-
-
-def measure_classes(comparison: Comparison, differences: bool = False) -> list[dict]:
-    """FID by class; an image's class is the first folder of its name.
-
-    Args:
-      comparison: of images in folders.
-      differences: add the directions in which the class differs most, with their images.
-
-    Raises:
-      StatisticsError: no features, or images that lie in no class's folder.
-    """
-    real, generated = _both(comparison)
-    labels = [
-        image_classes(side.names, name) for side, name in ((real, "real"), (generated, "generated"))
-    ]
-    rows = []
-    for row in per_class(real.features, generated.features, *labels):
-        rows.append(
-            {
-                "label": row.label,
-                "real": row.real_count,
-                "generated": row.generated_count,
-                "fid": row.components and row.components.distance,
-                "mean_part": row.components and row.components.mean,
-                "covariance_part": row.components and row.components.covariance,
-                "reason": row.reason,
-            }
-        )
-        if differences:
-            places = [np.flatnonzero(of_side == row.label) for of_side in labels]
-            rows[-1]["directions"] = (
-                _directions(real.features, generated.features, *places) if row.components else []
+    for entry in _ENTRIES:
+        if entry.extra_set is None:
+            continue
+        value = given[entry.extra_set]
+        if entry.name in wanted and value is None:
+            raise SettingError(f"metrics {entry.name}: needs --{entry.extra_set}")
+        if entry.name not in wanted and value is not None:
+            raise SettingError(
+                f"{entry.extra_set}: for the metric {entry.name} alone; add it to --metrics"
             )
-    return rows
-
-
-def image_classes(names: Sequence[str] | None, name: str) -> np.ndarray:
-    """The class of each image of a side, str [N]: the first folder of its name.
-
-    Raises:
-      StatisticsError: the names are not known, or an image lies in no folder.
-    """
-    if names is None or any("/" not in image for image in names):
-        raise StatisticsError(
-            f"{name}: classes are the folders that images lie in, {name.upper()}/<class>/..., and "
-            "some images lie in none"
-        )
-    return np.array([image.split("/", 1)[0] for image in names])
 
 
 def check_classifier(logits) -> None:
     """Raises StatisticsError where an extractor has no logits for the Inception Score."""
     if logits is None:
         raise StatisticsError(
-            "the Inception Score needs a classifier's output, which this extractor does not hold: "
+            "the Inception Score needs a classifier's output, which this extractor does not have: "
             "give a classifier.keras, or the graph of 2015-12-05"
         )
-
-
-def _both(comparison) -> tuple[FeatureSet, FeatureSet]:
-    for side, name in ((comparison.real, "real"), (comparison.generated, "generated")):
-        if side is None:
-            raise StatisticsError(
-                f"{name}: statistics without the features of single images; give the images, or "
-                "statistics saved with --save_features"
-            )
-    return comparison.real, comparison.generated
-
-
-def _grouped(comparison) -> tuple[tuple[np.ndarray, np.ndarray], dict]:
-    """Both sides' features, and their patients as the functions of `metrics` take them."""
-    real, generated = _both(comparison)
-    groups = {"real_groups": real.groups, "generated_groups": generated.groups}
-    return (real.features, generated.features), groups
-
-
-def _fid(comparison):
-    components = frechet_components(*comparison.statistics)
-    return {
-        "value": components.distance,
-        "mean_part": components.mean,
-        "covariance_part": components.covariance,
-        "method": components.method,
-    }
-
-
-def _debiased(comparison):
-    features, groups = _grouped(comparison)
-    options = {"confidence": comparison.confidence, "seed": comparison.seed}
-    return debiased_fid(*features, **groups, **options).to_dict()
-
-
-def _infinity(comparison):
-    features, groups = _grouped(comparison)
-    return fid_infinity(*features, **groups, seed=comparison.seed).to_dict()
-
-
-def _permutation(comparison):
-    features, groups = _grouped(comparison)
-    return permutation_test(*features, **groups, seed=comparison.seed).to_dict()
-
-
-def _paired(comparison):
-    real, generated = _both(comparison)
-    if comparison.other is None:
-        raise StatisticsError("paired needs a second generated set (--other_generated)")
-    return paired_difference(
-        real.features,
-        generated.features,
-        comparison.other.features,
-        real_groups=real.groups,
-        first_groups=generated.groups,
-        second_groups=comparison.other.groups,
-        confidence=comparison.confidence,
-        seed=comparison.seed,
-    ).to_dict()
-
-
-def _kid(comparison):
-    features, groups = _grouped(comparison)
-    subsets, whole = kid(*features), kid_full(*features, **groups)
-    return {
-        "value": whole.value,
-        "standard_error": whole.standard_error,
-        "subset_mean": subsets.mean,
-        "subset_std": subsets.std,
-        "subset_size": subsets.subset_size,
-        "subsets": subsets.subsets,
-    }
-
-
-def _prdc(comparison):
-    real, generated = _both(comparison)
-    found = manifold_metrics(real.features, generated.features)
-    counts = len(real.features), len(generated.features)
-    return {
-        **found._asdict(),
-        "k": 3,
-        "density_k": 5,
-        "expected_coverage": expected_coverage(*counts),
-    }
-
-
-def _inception_score(comparison):
-    check_classifier(comparison.logits)
-    result = {"classifier": comparison.classifier, "splits": _SPLITS}
-    for side, name in zip(_both(comparison), ("real", "generated"), strict=True):
-        # Shuffled: images sorted by class would give splits unlike each other.
-        score = inception_score(comparison.logits(side.features), _SPLITS, order=comparison.seed)
-        result[name] = {"mean": score.mean, "std": score.std}
-    return result
-
-
-def _memorisation(comparison):
-    real, generated = _both(comparison)
-    if comparison.train is None:
-        raise StatisticsError("memorisation needs the generator's training images (--train_images)")
-    train = comparison.train
-    held_out = _held_out(real, train)
-    found = memorisation(
-        generated.features,
-        train.features,
-        held_out=None if held_out is None else real.features[held_out],
-        training_groups=train.groups,
-        held_out_groups=None if held_out is None or real.groups is None else real.groups[held_out],
-        pixels=_pixels(generated, train),
-        seed=comparison.seed,
-    )
-    pairs = [
-        pair._asdict()
-        | {
-            "generated_image": _name(generated, pair.generated),
-            "training_image": _name(train, pair.training),
-        }
-        for pair in found.pairs
-    ]
-    return found.to_dict() | {
-        "pairs": pairs,
-        "copied_images": [_name(generated, i) for i in found.copies.tolist()],
-        "training_images": len(train.features),
-        "held_out_images": 0 if held_out is None else len(held_out),
-    }
-
-
-def _held_out(real, train) -> np.ndarray | None:
-    """Indices of the real images that are no training images, nor of their patients."""
-    if real.digests is None or train.digests is None:
-        return None
-    if (real.groups is None) != (train.groups is None):
-        return None
-    seen, patients = set(train.digests), set(() if train.groups is None else train.groups)
-    indices = [
-        i
-        for i, digest in enumerate(real.digests)
-        if digest not in seen and (real.groups is None or real.groups[i] not in patients)
-    ]
-    return np.array(indices) if len(indices) >= 2 else None
-
-
-def _pixels(generated, train) -> PixelMatches | None:
-    if generated.loaders is None or train.loaders is None:
-        return None
-    return pixel_matches(generated.signatures(), train.signatures())
-
-
-def _difference(comparison):
-    real, generated = _both(comparison)
-    images = contributions(real.features, generated.features)
-    return {
-        "fid": images.fid,
-        "unreached": images.unreached,
-        "generated_farthest": _farthest(images.generated, generated),
-        "real_farthest": _farthest(images.real, real),
-        "generated_contributions": images.generated.tolist(),
-        "real_contributions": images.real.tolist(),
-        "directions": _directions(real.features, generated.features),
-    }
-
-
-def _directions(real, generated, real_places=None, generated_places=None) -> list[dict]:
-    """`directions` as JSON types, of all images or of those at these places of their sides."""
-    if real_places is None:
-        real_places, generated_places = np.arange(len(real)), np.arange(len(generated))
-    else:
-        real, generated = real[real_places], generated[generated_places]
-    return [
-        {
-            "share": row.share,
-            "mean_part": row.mean_part,
-            "spread_part": row.spread_part,
-            "generated_mean": row.generated_mean,
-            "real_std": row.real_std,
-            "generated_std": row.generated_std,
-            "real_low": real_places[row.real_low].tolist(),
-            "real_high": real_places[row.real_high].tolist(),
-            "generated_low": generated_places[row.generated_low].tolist(),
-            "generated_high": generated_places[row.generated_high].tolist(),
-        }
-        for row in directions(real, generated)
-    ]
-
-
-def _farthest(moves, side):
-    order = np.argsort(-moves, kind="stable")[:_LISTED].tolist()
-    return [{"image": _name(side, i), "contribution": float(moves[i])} for i in order]
-
-
-def _name(side, index) -> str | int:
-    """An image's name, or its place where there are no names."""
-    return side.names[index] if side.names else index
-
-
-_MEASURES = {
-    "fid": _fid,
-    "debiased": _debiased,
-    "infinity": _infinity,
-    "permutation": _permutation,
-    "kid": _kid,
-    "prdc": _prdc,
-    "is": _inception_score,
-    "memorisation": _memorisation,
-    "paired": _paired,
-    "difference": _difference,
-}

@@ -6,9 +6,16 @@ import numpy as np
 import pytest
 
 from fid_med.data.patients import patients_of
+from fid_med.data.sources import ImageSource, open_source
 from fid_med.errors import DataError
-from fid_med.evaluation.extraction import PIXEL_HASHER, extract
+from fid_med.evaluation.extraction import PIXEL_HASHER, ExtractionOptions
+from fid_med.evaluation.extraction import extract as extract_source
 from fid_med.evaluation.feature_cache import FeatureStore
+
+
+def extract(images, extractor, batch_size=32, **options):
+    source = images if isinstance(images, ImageSource) else open_source(images, "images")
+    return extract_source(source, extractor, ExtractionOptions(batch_size), **options)
 
 
 def same(one, other):
@@ -55,7 +62,7 @@ def test_rows_that_wait_for_a_block_are_all_counted():
     for count in (2, 511, 512, 513, 1500):
         for size in (7, 1000):
             made = extract(IMAGES[:count], Stub(), batch_size=size)
-            assert made.side.count == count
+            assert made.account.count == count
             rows = IMAGES[:count, 0].astype(np.float64)
             np.testing.assert_allclose(made.statistics.mean, rows.mean(axis=0), rtol=1e-12)
             np.testing.assert_allclose(
@@ -76,13 +83,13 @@ def test_features_come_with_names_digests_and_patients(limit, write_images):
     order = np.argsort(names)
     np.testing.assert_array_equal(made.features, IMAGES[order, 0].astype(np.float32))
     assert made.names == sorted(names)
-    assert made.groups.tolist() == [name[:3] for name in sorted(names)]
+    assert made.patients.tolist() == [name[:3] for name in sorted(names)]
     assert made.digests == [PIXEL_HASHER.digest(IMAGES[i]) for i in order]
 
 
 def test_nothing_of_single_images_is_kept_unasked():
     made = extract(IMAGES[:5], Stub())
-    assert (made.features, made.names, made.digests, made.groups) == (None,) * 4
+    assert (made.features, made.names, made.digests, made.patients) == (None,) * 4
 
 
 def test_store_grows_without_knowing_the_end():
@@ -117,8 +124,6 @@ def test_patients_are_the_first_group_or_the_match():
 def test_network_is_compiled_while_images_are_read():
     """The first image alone is there when compiling begins; the others are decoded meanwhile."""
     import threading
-
-    from fid_med.data.sources import ImageSource
 
     read, all_read = [], threading.Event()
 

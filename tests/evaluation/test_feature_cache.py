@@ -12,9 +12,10 @@ import pytest
 from helpers.script_runs import ROOT
 from PIL import Image
 
+from fid_med.data.sources import open_source
 from fid_med.errors import UnreadableImageError
 from fid_med.evaluation import feature_cache
-from fid_med.evaluation.extraction import extract
+from fid_med.evaluation.extraction import ExtractionOptions, extract
 from fid_med.evaluation.feature_cache import FeatureCache
 
 COUNT = 60
@@ -54,7 +55,13 @@ def folder(write_images):
 
 def run(folder, cache, stub=None, **options):
     stub = stub or Stub()
-    made = extract(folder, stub, cache_dir=cache, batch_size=7, keep_features=True, **options)
+    source = open_source(folder, "images")
+    made = extract(
+        source,
+        stub,
+        ExtractionOptions(batch_size=7, cache_dir=cache, **options),
+        keep_features=True,
+    )
     return made, stub.seen
 
 
@@ -71,7 +78,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(folder, tmp_path):
         run(folder, tmp_path / "cache", Stub(stop_after=25))
     resumed, seen = run(folder, tmp_path / "cache")
     assert seen == COUNT - 28  # batches of 7: all four that were done are there
-    assert resumed.side.cached == 28
+    assert resumed.account.cached == 28
     assert_same(resumed, plain)
     again, seen = run(folder, tmp_path / "cache")
     assert seen == 0
@@ -127,7 +134,7 @@ def test_renamed_and_repeated_images_are_known_by_their_content(folder, tmp_path
     (folder / "003.png").rename(folder / "z.png")
     (folder / "copy.png").write_bytes((folder / "004.png").read_bytes())
     renamed, seen = run(folder, tmp_path / "cache")
-    assert (seen, renamed.side.count, renamed.side.cached) == (0, COUNT + 1, COUNT + 1)
+    assert (seen, renamed.account.count, renamed.account.cached) == (0, COUNT + 1, COUNT + 1)
     assert_same(renamed, run(folder, None)[0])
 
 
@@ -226,7 +233,7 @@ def test_unreadable_images_are_not_kept(folder, tmp_path):
         run(folder, tmp_path / "cache")
     for _ in range(2):
         made, _ = run(folder, tmp_path / "cache", skip_unreadable=True)
-        assert (made.side.count, made.side.skipped) == (COUNT - 1, 1)
+        assert (made.account.count, made.account.skipped) == (COUNT - 1, 1)
 
 
 def test_a_full_disk_costs_the_cache_and_not_the_run(folder, tmp_path, monkeypatch):

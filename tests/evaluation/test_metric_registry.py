@@ -8,7 +8,7 @@ import pytest
 
 from fid_med.data.preprocessing import Preprocessing
 from fid_med.errors import DataError, SettingError, StatisticsError
-from fid_med.evaluation import compute
+from fid_med.evaluation import inputs
 from fid_med.evaluation.compute import compute_fid, plan
 from fid_med.evaluation.figures import check_figures, draw_figures
 from fid_med.evaluation.metric_registry import METRICS, check_metrics
@@ -64,9 +64,9 @@ def test_each_number_is_its_own_functions(files, features):
     real, generated, patients = features
     result = compute_fid(*files, metrics=["debiased", "kid", "prdc"], confidence=0.9, seed=3)
     assert list(result.metrics) == ["fid", "debiased", "kid", "prdc"]
-    expected = debiased_fid(real, generated, real_groups=patients, confidence=0.9, seed=3)
+    expected = debiased_fid(real, generated, real_patients=patients, confidence=0.9, seed=3)
     assert result.metrics["debiased"] == expected.to_dict()
-    whole = kid_full(real, generated, real_groups=patients)
+    whole = kid_full(real, generated, real_patients=patients)
     # The patients' names became numbers, and so their order and the sums' last digit another.
     for key in ("value", "standard_error"):
         np.testing.assert_allclose(result.metrics["kid"][key], getattr(whole, key), rtol=1e-12)
@@ -116,12 +116,12 @@ def test_a_metric_without_its_images_is_a_slip_as_are_images_without_it(options,
 
 @pytest.fixture
 def unread(monkeypatch):
-    """Extraction that must not come to pass."""
+    """Extraction fails the test."""
 
     def extract(*_, **__):
-        pytest.fail("images were read before what is missing was told")
+        pytest.fail("images were read before the mistake was reported")
 
-    monkeypatch.setattr(compute, "extract", extract)
+    monkeypatch.setattr(inputs, "extract", extract)
 
 
 def test_a_classifier_that_is_missing_is_told_before_images_are_read(
@@ -162,7 +162,7 @@ def test_saved_features_have_an_inception_score_too(features, files):
 def test_unknown_metric_and_confidence():
     with pytest.raises(SettingError, match="metrics fud: unknown; known are fid, debiased"):
         check_metrics(["fud"])
-    assert check_metrics(METRICS) == METRICS
+    assert check_metrics(list(METRICS)) == tuple(METRICS)
     with pytest.raises(SettingError, match="confidence 95"):
         compute_fid("a", "b", confidence=95)
 

@@ -1,0 +1,180 @@
+"""The account of images: which of them count, and what is said of the others.
+
+`extract`, the cluster pipeline and the Keras callback all decide and word it here.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+
+from fid_med.data.sources import ImageSource, Prepared
+from fid_med.errors import DataError, UnreadableImageError
+
+# Below this many images per side a FID of 2,048 features is known to be biased (Heusel et al. 2017
+# recommend at least 10,000; with fewer than d images the covariance has no full rank).
+SMALL_SAMPLE = 2048
+
+
+@dataclasses.dataclass
+class ImageAccount:
+    """Counts of the images of one set.
+
+    Attributes:
+      kind: statistics, folder, array, dataset or callable.
+      count: images that entered the statistics; None for statistics of unknown origin.
+      skipped: unreadable images that were left out, only on request.
+      excluded: images left out because the extractor was trained on them, only on request.
+      seen_in_training: images that entered although the extractor was trained on them.
+      cached: images among `count` whose features came from the cache of an earlier run.
+    """
+
+    kind: str
+    count: int | None
+    skipped: int = 0
+    excluded: int = 0
+    seen_in_training: int = 0
+    cached: int = 0
+
+    def describe(self) -> str:
+        """The account in words, such as `40 images (folder), 160 excluded as training images`."""
+        count = "unknown count" if self.count is None else f"{self.count} images"
+        parts = [
+            f"{number} {what}"
+            for number, what in (
+                (self.skipped, "skipped as unreadable"),
+                (self.excluded, "excluded as training images"),
+                (self.cached, "taken from the cache"),
+            )
+            if number
+        ]
+        return ", ".join([f"{count} ({self.kind})", *parts])
+
+    def check_enough(self, name: str) -> None:
+        """Raises DataError where fewer than two images are left for a covariance."""
+        if self.count < 2:
+            left_out = self.skipped + self.excluded
+            aside = f" ({left_out} left out)" if left_out else ""
+            raise DataError(
+                f"{name}: {self.count} image{'' if self.count == 1 else 's'}{aside}; a covariance "
+                "needs at least 2 images, and a useful FID needs hundreds"
+            )
+
+    def training_warnings(self, name: str) -> list[str]:
+        """The warning about images that the extractor was trained on."""
+        if not self.seen_in_training:
+            return []
+        return [
+            f"{name}: the extractor was trained on {self.seen_in_training} of these {self.count} "
+            "images; the FID is biased in favour of training images, so compare held-out images "
+            "(--exclude_training_images)"
+        ]
+
+
+class ImageSelection:
+    """Decides which images of a source count, and keeps the account.
+
+    Args:
+      source: the images.
+      training_images: the extractor's `TrainingImages`, or None.
+      skip_unreadable: leave unreadable images out; by default one is an error.
+      exclude_training_images: leave out images that the extractor was trained or validated on.
+
+    Attributes:
+      account: `ImageAccount` of the images seen so far, except `count`, which the statistics have.
+      unreadable: why images were skipped, without the path of their folder.
+    """
+
+    def __init__(
+        self,
+        source: ImageSource,
+        training_images,
+        *,
+        skip_unreadable: bool = False,
+        exclude_training_images: bool = False,
+    ):
+        self._source, self._trained = source, training_images
+        self._skip_unreadable, self._exclude = skip_unreadable, exclude_training_images
+        self.account = ImageAccount(source.kind, 0)
+        self.unreadable: list[str] = []
+
+    @property
+    def hashers(self) -> list:
+        """Hashers whose digests, the first of each image, tell training images."""
+        return [self._trained.hasher()] if self._trained else []
+
+    def kept(self, images: Iterable[Prepared]) -> Iterator[Prepared]:
+        """Yields the images that count.
+
+        Raises:
+          UnreadableImageError: an unreadable image, unless `skip_unreadable`.
+        """
+        account = self.account
+        for image in images:
+            if image.error:
+                if not self._skip_unreadable:
+                    raise UnreadableImageError(
+                        f"{image.error}; repair or remove it, or leave unreadable images out with "
+                        "--skip_unreadable"
+                    ) from image.error
+                account.skipped += 1
+                self.unreadable.append(self._source.error_of(image))
+                continue
+            if image.found is not None:
+                image.digests = image.found.digests
+            if self._trained and image.digests[0] in self._trained:
+                if self._exclude:
+                    account.excluded += 1
+                    continue
+                account.seen_in_training += 1
+            account.cached += image.found is not None
+            yield image
+
+    def skipped_warnings(self) -> list[str]:
+        """One warning for each unreadable image that was skipped."""
+        return [f"{self._source.name}: skipped {reason}" for reason in self.unreadable]
+
+
+def small_sample_warnings(counts: Sequence[int | None]) -> list[str]:
+    """The warning about fewer than `SMALL_SAMPLE` images; `counts` of both sides, None unknown."""
+    small = [count for count in counts if count is not None and count < SMALL_SAMPLE]
+    if not small:
+        return []
+    return [
+        f"fewer than {SMALL_SAMPLE} images on a side ({min(small)}): the covariance is "
+        "rank-deficient and the FID is biased upward; compare it only with FIDs of the same "
+        "extractor at the same two counts; debiased FIDs of one extractor compare at any counts"
+    ]
+
+
+def repeated_image_warnings(debiased: dict) -> list[str]:
+    """Warnings about repeated images, from the fields of the debiased FID."""
+    lines = []
+    if debiased["shared"]:
+        lines.append(
+            f"{debiased['shared']} generated images have exactly the features of a real one; the "
+            "debiased FID assumes independent sides and comes out too low"
+        )
+    for side in ("real", "generated"):
+        repeats = debiased[f"{side}_count"] - debiased[f"{side}_distinct"]
+        # Repeats of one patient stay together where patients are known.
+        if repeats and debiased[f"{side}_patients"] is None:
+            lines.append(
+                f"{repeats} {side} images have exactly the features of another; the debiased FID "
+                "assumes independent images and comes out too high: leave repeats out"
+            )
+    return lines
+
+
+def shared_patient_warnings(real, generated) -> list[str]:
+    """The warning about patients with images on both sides, of two `FeatureSet`s."""
+    sides = (real, generated)
+    # Patients from a file of features are numbers: equal ones on the two sides mean nothing.
+    if any(side.patients is None or side.names is None for side in sides):
+        return []
+    both = len(set(real.patients) & set(generated.patients))
+    if not both:
+        return []
+    have = "patient has" if both == 1 else "patients have"
+    return [
+        f"{both} {have} images on both sides; the debiased FID assumes independent sides and comes "
+        "out too low: leave them out of one"
+    ]
