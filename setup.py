@@ -1,4 +1,4 @@
-"""Packaging of fid_med: the library, and its scripts on the PATH."""
+"""Packaging of fid_med: the library, its scripts and the command `fid-med`."""
 
 import pathlib
 
@@ -20,7 +20,7 @@ DICOM = [
 setuptools.setup(
     name="fid_med",
     version=VERSION["__version__"],
-    description="Fréchet inception distance for radiographs, with the published FID beside it",
+    description="Fréchet inception distance for radiographs, next to the published ImageNet FID",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
@@ -35,7 +35,8 @@ setuptools.setup(
         "eval/disturbance_study.py",
         "eval/validate_reference.py",
     ],
-    package_data={"fid_med.validation": ["reference_values.json"]},
+    entry_points={"console_scripts": ["fid-med=fid_med.__main__:main"]},
+    package_data={"fid_med": ["py.typed"], "fid_med.validation": ["reference_values.json"]},
     install_requires=[
         "tensorflow>=2.20",
         "keras>=3.10",
@@ -55,6 +56,8 @@ setuptools.setup(
     extras_require={
         "beam": ["apache-beam>=2.69"],
         "dicom": DICOM,
+        # TensorFlow 2.21 no longer depends on it.
+        "tensorboard": ["tensorboard"],
         "test": ["pytest>=7.4", "ruff==0.17.6", "scikit-image>=0.22", "dill", *DICOM],
     },
     classifiers=[
