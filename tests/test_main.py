@@ -8,6 +8,7 @@ import pytest
 from helpers.script_runs import ROOT, run_script
 
 from fid_med import __main__ as command_line
+from fid_med import __version__
 
 
 def run(monkeypatch, *arguments):
@@ -85,3 +86,7 @@ def test_the_demo_is_a_command():
     process = run_script("-m", "fid_med", "demo", "--help")
     assert process.returncode == 0
     assert "--output_dir" in process.stdout
+
+
+def test_the_citation_has_the_version_of_the_package():
+    assert f"\nversion: {__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
