@@ -93,14 +93,14 @@ def run_demo(output_dir, scale: Scale = Scale(), weights: str | None = None) -> 
     for name, pixels in sets.items():
         statistics, _, _ = compute_statistics(pixels, result.extractor, name=name)
         distances[name] = frechet_distance(reference, statistics)
-        say(f"FID, reference phantoms against {name}: {distances[name]:.4g}")
+        say(f"FID, reference phantoms against {name}: {_number(distances[name])}")
     start = "random weights" if weights == "random" else f"{pathlib.PurePath(weights).name} weights"
     plots.log_dot_chart(
         list(distances.items()),
         output_dir / "fid.png",
-        f"FID of {scale.compared} phantoms against {scale.compared} other clean ones\n"
+        f"FID between {scale.compared} clean phantoms and {scale.compared} others of each kind\n"
         f"extractor trained on {scale.phantoms} phantoms from {start}",
-        "FID, logarithmic (this extractor's own scale)",
+        "FID, logarithmic; comparable only within this extractor",
     )
     report = {
         "weights": pathlib.PurePath(weights).name,
