@@ -8,8 +8,8 @@ HERE = pathlib.Path(__file__).parent
 VERSION = {}
 exec((HERE / "fid_med" / "version.py").read_text(encoding="utf-8"), VERSION)
 
-# pylibjpeg-libjpeg is GPL-3; it alone reads JPEG Lossless and 12-bit JPEG. Without pylibjpeg-rle:
-# pydicom's own decoder fails in the open where that one panics.
+# Only pylibjpeg-libjpeg (GPL-3) reads JPEG Lossless and 12-bit JPEG. pylibjpeg-rle is left out: it
+# panics where pydicom's own decoder raises an error.
 DICOM = [
     "pydicom>=3.0",
     "pylibjpeg>=2.0.1",
@@ -27,7 +27,7 @@ setuptools.setup(
     license_files=["LICENSE", "NOTICE"],
     python_requires=">=3.10",
     packages=setuptools.find_packages(include=["fid_med", "fid_med.*"]),
-    # Scripts, not modules: no package named train or eval may land in site-packages.
+    # Scripts, not modules, so that site-packages gets no package named train or eval.
     scripts=[
         "train/train_classifier.py",
         "eval/compute_fid.py",
@@ -46,13 +46,13 @@ setuptools.setup(
         "pillow>=10.1",
         "absl-py>=2.0",
         "matplotlib>=3.8",
-        # etils 1.14 left Python 3.10, and the pip that 3.10 ships backtracks over it for minutes.
+        # etils 1.14 dropped Python 3.10; without this, the pip of 3.10 backtracks for minutes.
         'etils<1.14; python_version < "3.11"',
-        # tensorflow-datasets 4.9.10 prepares no data set without it, and leaves it to etils, whose
-        # 1.15 dropped it.
+        # tensorflow-datasets 4.9.10 needs it to prepare a data set, but leaves it to etils, which
+        # dropped it in 1.15.
         "importlib_resources",
     ],
-    # dill: tensorflow_datasets.testing imports it and does not ask for it.
+    # tensorflow_datasets.testing imports dill but does not depend on it.
     extras_require={
         "beam": ["apache-beam>=2.69"],
         "dicom": DICOM,
