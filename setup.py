@@ -1,4 +1,4 @@
-"""Packaging of fid_med: the library, and its scripts on the PATH."""
+"""Packaging of fid_med: the library, its scripts and the command `fid-med`."""
 
 import pathlib
 
@@ -8,8 +8,8 @@ HERE = pathlib.Path(__file__).parent
 VERSION = {}
 exec((HERE / "fid_med" / "version.py").read_text(encoding="utf-8"), VERSION)
 
-# pylibjpeg-libjpeg is GPL-3; it alone reads JPEG Lossless and 12-bit JPEG. Without pylibjpeg-rle:
-# pydicom's own decoder fails in the open where that one panics.
+# Only pylibjpeg-libjpeg (GPL-3) reads JPEG Lossless and 12-bit JPEG. pylibjpeg-rle is left out: it
+# panics where pydicom's own decoder raises an error.
 DICOM = [
     "pydicom>=3.0",
     "pylibjpeg>=2.0.1",
@@ -20,14 +20,14 @@ DICOM = [
 setuptools.setup(
     name="fid_med",
     version=VERSION["__version__"],
-    description="Fréchet inception distance for radiographs, with the published FID beside it",
+    description="Fréchet inception distance for radiographs, next to the published ImageNet FID",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     license_files=["LICENSE", "NOTICE"],
     python_requires=">=3.10",
     packages=setuptools.find_packages(include=["fid_med", "fid_med.*"]),
-    # Scripts, not modules: no package named train or eval may land in site-packages.
+    # Scripts, not modules, so that site-packages gets no package named train or eval.
     scripts=[
         "train/train_classifier.py",
         "eval/compute_fid.py",
@@ -35,7 +35,8 @@ setuptools.setup(
         "eval/disturbance_study.py",
         "eval/validate_reference.py",
     ],
-    package_data={"fid_med.validation": ["reference_values.json"]},
+    entry_points={"console_scripts": ["fid-med=fid_med.__main__:main"]},
+    package_data={"fid_med": ["py.typed"], "fid_med.validation": ["reference_values.json"]},
     install_requires=[
         "tensorflow>=2.20",
         "keras>=3.10",
@@ -45,16 +46,18 @@ setuptools.setup(
         "pillow>=10.1",
         "absl-py>=2.0",
         "matplotlib>=3.8",
-        # etils 1.14 left Python 3.10, and the pip that 3.10 ships backtracks over it for minutes.
+        # etils 1.14 dropped Python 3.10; without this, the pip of 3.10 backtracks for minutes.
         'etils<1.14; python_version < "3.11"',
-        # tensorflow-datasets 4.9.10 prepares no data set without it, and leaves it to etils, whose
-        # 1.15 dropped it.
+        # tensorflow-datasets 4.9.10 needs it to prepare a data set, but leaves it to etils, which
+        # dropped it in 1.15.
         "importlib_resources",
     ],
-    # dill: tensorflow_datasets.testing imports it and does not ask for it.
+    # tensorflow_datasets.testing imports dill but does not depend on it.
     extras_require={
         "beam": ["apache-beam>=2.69"],
         "dicom": DICOM,
+        # TensorFlow 2.21 no longer depends on it.
+        "tensorboard": ["tensorboard"],
         "test": ["pytest>=7.4", "ruff==0.17.6", "scikit-image>=0.22", "dill", *DICOM],
     },
     classifiers=[

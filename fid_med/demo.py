@@ -1,7 +1,7 @@
-"""The whole job on phantoms, with nothing to download: train, extract, compare, study, draw.
+"""The main job on phantoms, without downloads: train, extract, compare, study, draw.
 
-Run by `make demo`. It ends with status 1 where the classifier is not clearly better than chance,
-or where a spoiled set of phantoms does not score above the clean held-out one.
+`make demo` runs it. It ends with status 1 if the classifier is not clearly better than chance, or
+if a disturbed set of phantoms does not have a larger FID than the clean held-out one.
 """
 
 import dataclasses
@@ -17,21 +17,21 @@ from fid_med.utils.progress import say
 
 USAGE = """usage: python -m fid_med.demo [flags]
 
-Trains an extractor on procedural radiographs, compares clean, noisy, blurred and mixed-up ones
-with it, and studies whether its FID follows image quality: the main job in a few minutes on two
-cores, without data or downloads."""
+Runs the main job in a few minutes on two cores, without data or downloads. It trains an extractor
+on procedural radiographs, computes the FID of clean, noisy, blurred and mixed-up ones, and studies
+whether the FID follows image quality. The last lines say which of its numbers are good or bad."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Scale:
-    """How large the demo is.
+    """The size of the demo.
 
     Attributes:
-      phantoms: to train, validate and test on.
-      compared: phantoms in each set that a FID compares.
-      studied: phantoms that the disturbance study spoils, and compares with each other.
-      image_size: of phantoms and network, in pixels.
-      epochs: at most.
+      phantoms: number of phantoms for training, validation and test.
+      compared: number of phantoms in each set whose FID is computed.
+      studied: number of phantoms in the disturbance study.
+      image_size: height and width of phantoms and of the network's input, in pixels.
+      epochs: largest number of epochs.
     """
 
     phantoms: int = 480
@@ -47,16 +47,16 @@ def run_demo(output_dir, scale: Scale = Scale(), weights: str | None = None) -> 
     Args:
       output_dir: folder for the training's output, `report.json`, `phantoms.png`, `fid.png` and
         the study's `study/report.html`.
-      scale: how large.
-      weights: to start from; by default `imagenet`, or `random` where those can't be had.
+      scale: size of the demo.
+      weights: initial weights; by default `imagenet`, or `random` if ImageNet's are not available.
 
     Returns:
-      What `report.json` holds: weights, accuracy on held-out phantoms, FID by set, the study's
-      verdicts.
+      The content of `report.json`: weights, accuracy on held-out phantoms, FID of each set, the
+      study's verdicts.
 
     Raises:
-      FidMedError: the classifier is not clearly above chance, or a spoiled set scores no worse
-        than the clean held-out one.
+      FidMedError: the classifier is not clearly better than chance, or the FID of a disturbed set
+        is not above that of the clean held-out set.
     """
     from fid_med.data.datasets import phantom
     from fid_med.evaluation.compute import compute_statistics
@@ -79,28 +79,28 @@ def run_demo(output_dir, scale: Scale = Scale(), weights: str | None = None) -> 
     for line in summary(result):
         say(line)
 
-    # Seeds that the training never drew from: other patients.
+    # Other seeds than the training's, so other patients.
     clean, _ = phantom_set(scale.compared, size=size, seed=1)
     held_out, _ = phantom_set(scale.compared, size=size, seed=2)
-    sets = {"held-out phantoms": held_out, **spoiled(held_out)}
+    sets = {"held-out phantoms": held_out, **disturbed(held_out)}
     plots.contact_sheet(
         [(name, list(pixels[:6])) for name, pixels in sets.items()],
         output_dir / "phantoms.png",
-        "Procedural phantoms, not patients: clean and spoiled",
+        "Procedural phantoms, not patients: clean and disturbed",
     )
     reference, _, _ = compute_statistics(clean, result.extractor, name="reference")
     distances = {}
     for name, pixels in sets.items():
         statistics, _, _ = compute_statistics(pixels, result.extractor, name=name)
         distances[name] = frechet_distance(reference, statistics)
-        say(f"FID, reference phantoms against {name}: {distances[name]:.4g}")
+        say(f"FID, reference phantoms against {name}: {_number(distances[name])}")
     start = "random weights" if weights == "random" else f"{pathlib.PurePath(weights).name} weights"
     plots.log_dot_chart(
         list(distances.items()),
         output_dir / "fid.png",
-        f"FID of {scale.compared} phantoms against {scale.compared} other clean ones\n"
+        f"FID between {scale.compared} clean phantoms and {scale.compared} others of each kind\n"
         f"extractor trained on {scale.phantoms} phantoms from {start}",
-        "FID, logarithmic (this extractor's own scale)",
+        "FID, logarithmic; comparable only within this extractor",
     )
     report = {
         "weights": pathlib.PurePath(weights).name,
@@ -121,20 +121,20 @@ def run_demo(output_dir, scale: Scale = Scale(), weights: str | None = None) -> 
     return report
 
 
-def spoiled(images: np.ndarray) -> dict[str, np.ndarray]:
-    """Worsens uint8 [N, H, W] images in three ways, by a fixed seed."""
+def disturbed(images: np.ndarray) -> dict[str, np.ndarray]:
+    """Disturbs uint8 [N, H, W] images in three ways, with a fixed seed; maps a name to images."""
     rng = np.random.default_rng(0)
     noisy = images + rng.normal(0, 25, images.shape)
     blurred = ndimage.gaussian_filter(images.astype(np.float32), (0, 2, 2))
     swapped = images.copy()
-    # Lower halves of one phantom under upper halves of the next.
+    # The lower half of each phantom goes under the upper half of the next.
     swapped[:, images.shape[1] // 2 :] = np.roll(images, 1, axis=0)[:, images.shape[1] // 2 :]
     as_pixels = {"with noise": noisy, "blurred": blurred, "halves mixed up": swapped}
     return {n: np.clip(np.rint(x), 0, 255).astype(np.uint8) for n, x in as_pixels.items()}
 
 
 def _study(output_dir, images, foreign, extractor, weights):
-    """Spoils phantoms step by step; returns each extractor's verdict and what it rests on."""
+    """Studies both extractors on phantoms; maps each name to its verdict and the reasons."""
     from fid_med.extractors.extractor import load_extractor
     from fid_med.study.report.wording import verdict_lines
     from fid_med.study.report.write import write_report
@@ -148,7 +148,7 @@ def _study(output_dir, images, foreign, extractor, weights):
         StudyConfig(
             repeats=100,
             note="Procedural phantoms, not patients: this page shows what a study looks like, and "
-            "nothing about radiographs. Contamination is by phantoms with halves mixed up.",
+            "nothing about radiographs. Foreign images are phantoms with their halves mixed up.",
         ),
         contamination=foreign,
     )
@@ -180,23 +180,52 @@ def _check(report):
             raise FidMedError(f"FID of {name} is {fid:.4g}, not above {clean[1]:.4g} of {clean[0]}")
 
 
+def summary_lines(report: dict) -> list[str]:
+    """The results of the demo, each with whether it is good or bad.
+
+    Args:
+      report: from `run_demo`.
+    """
+    count = report["images_per_set"]
+    (clean, level), *worse = report["fid"].items()
+    lines = [
+        f"does the FID rise as images get worse? {name}: {verdict}"
+        for name, verdict in report["study"].items()
+    ]
+    lines += [
+        "(yes is the best answer; with so few phantoms, expect less.)",
+        f"weights: {report['weights']}",
+        f"accuracy on {clean}: {report['accuracy']:.3f} (good: chance is {report['chance']:.3f})",
+        f"FID {clean}: {_number(level)} (good: both sets are clean, {count} phantoms each)",
+    ]
+    lines += [
+        f"FID {name}: {_number(fid)} (bad, as it should be: {fid / level:,.1f} times that of the "
+        "clean set)"
+        for name, fid in worse
+    ]
+    lines.append(
+        "These figures vary with the processor, because training amplifies rounding. On every "
+        "processor, the FID of each disturbed set must be above that of the clean one."
+    )
+    return lines
+
+
+def _number(fid):
+    return f"{fid:.4g}" if fid < 1000 else f"{fid:,.0f}"
+
+
 def main():
     cli.load_tensorflow()
     report = run_demo(flags.FLAGS.output_dir)
-    print(f"weights: {report['weights']}")
-    accuracy, chance = report["accuracy"], report["chance"]
-    print(f"accuracy on held-out phantoms: {accuracy:.3f} (chance {chance:.3f})")
-    for name, fid in report["fid"].items():
-        print(f"FID {name}: {fid:.4g}")
-    for name, verdict in report["study"].items():
-        print(f"does the FID rise as images get worse? {name}: {verdict}")
     for name in (
         "phantoms.png", "fid.png", "history.png", "study/report.html", "extractor.keras",
     ):  # fmt: skip
         print(f"look at {pathlib.Path(flags.FLAGS.output_dir) / name}")
+    for line in summary_lines(report):
+        print(line)
 
 
 if __name__ == "__main__":
-    # Here and not above: whoever imports this module may have a flag of that name.
+    # Defined here, because a program that imports this module may have a flag of the same name.
     flags.DEFINE_string("output_dir", "demo_output", "Folder to write to.")
     cli.run(main, USAGE)

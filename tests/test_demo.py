@@ -1,4 +1,4 @@
-"""The demo's own judgement, and the pictures; `make demo` runs the rest."""
+"""The demo's checks, its last lines and its pictures; `make demo` runs the rest."""
 
 import numpy as np
 import pytest
@@ -9,9 +9,9 @@ from fid_med.errors import FidMedError
 from fid_med.utils import plots
 
 
-def test_spoiled_sets_differ_from_the_clean_one_as_their_names_say(phantoms):
+def test_disturbed_sets_differ_from_the_clean_one_as_their_names_say(phantoms):
     images = phantoms[0][:6]
-    sets, again = demo.spoiled(images), demo.spoiled(images)
+    sets, again = demo.disturbed(images), demo.disturbed(images)
     for name, pixels in sets.items():
         assert pixels.dtype == np.uint8
         np.testing.assert_array_equal(pixels, again[name])
@@ -40,6 +40,20 @@ def test_demo_fails_where_it_proves_nothing():
         demo._check(report(noise=1.0))
     with pytest.raises(FidMedError, match="with noise"):
         demo._check(report(noise=float("nan")))
+
+
+def test_the_last_lines_say_what_is_good_and_what_is_bad():
+    study = {"before training": "no. Why.", "trained on phantoms": "yes. Why."}
+    fid = {"held-out phantoms": 95.512, "with noise": 144700.2}
+    results = report() | {"fid": fid, "study": study, "weights": "random", "images_per_set": 240}
+    lines = demo.summary_lines(results)
+    assert "trained on phantoms: yes. Why." in lines[1]
+    assert lines[-4:-1] == [
+        "accuracy on held-out phantoms: 0.900 (good: chance is 0.167)",
+        "FID held-out phantoms: 95.51 (good: both sets are clean, 240 phantoms each)",
+        "FID with noise: 144,700 (bad, as it should be: 1,515.0 times that of the clean set)",
+    ]
+    assert "vary with the processor" in lines[-1]
 
 
 def test_the_study_judges_both_networks_and_writes_its_page(phantoms, small_extractor, tmp_path):
