@@ -58,8 +58,9 @@ class ImageSource:
         if not self.dark_sixteen_bit:
             return []
         return [
-            f"{self.name}: 16-bit images that use at most a sixteenth of their range (12-bit data?) "
-            "come out nearly black; scale them to the whole range first, or give DICOM a window"
+            f"{self.name}: 16-bit images that use at most a sixteenth of their range (12-bit "
+            "data?) come out nearly black; scale them to the whole range first, or give DICOM a "
+            "window"
         ]
 
     def error_of(self, image: "Prepared") -> str:
@@ -252,7 +253,8 @@ def prepared_images(
       preprocessing: how pixels are resized.
       hashers: each adds one digest of the image's own pixels to `digests`.
       workers: number of threads; `default_workers()` if None.
-      look_up: function from a file's `content_key` to what a cache holds for it, or None. It is called in the threads. An image that is found is not decoded.
+      look_up: function from a file's `content_key` to what a cache holds for it, or None. It is
+        called in the threads. An image that is found is not decoded.
     """
     hashers = tuple(hashers)
     workers = workers or default_workers()
