@@ -13,12 +13,12 @@ from fid_med.metrics.frechet import calculate_frechet_distance
 
 
 def main(graph, *folders):
-    from fid_med.extractors.inception_2015 import network as inception_2015
+    from fid_med.extractors.inception_2015.network import PREPROCESSING, load_network
 
-    network, moments = inception_2015.load_network(graph).model, []
+    network, moments = load_network(graph).model, []
     for folder in folders:
         images = [read_image(os.path.join(folder, name)) for name in list_images(folder)]
-        pixels = np.stack([inception_2015.PREPROCESSING.apply(image) for image in images])
+        pixels = np.stack([PREPROCESSING.apply(image) for image in images])
         features = network.predict(pixels, verbose=0)
         moments += [features.mean(axis=0), np.cov(features, rowvar=False)]
     print(calculate_frechet_distance(*moments))

@@ -15,7 +15,7 @@ from benchmarks.timing import Contender, compare
 from fid_med.data.images import list_images, read_image
 from fid_med.data.preprocessing import as_rgb_batch
 from fid_med.evaluation.extraction import extract
-from fid_med.extractors.extractor import load_extractor
+from fid_med.extractors.registry import load_extractor
 
 
 def network(inputs: Inputs) -> Iterator[Measurement]:

@@ -166,7 +166,7 @@ def _fid(real, generated):
 
 def _extraction():
     from fid_med.evaluation.extraction import extract
-    from fid_med.extractors.extractor import load_extractor
+    from fid_med.extractors.registry import load_extractor
 
     extractor = load_extractor("random", image_size=75)
 

@@ -92,7 +92,7 @@ class Inputs:
     @functools.cached_property
     def extractor(self):
         """The graph as our extractor."""
-        from fid_med.extractors.extractor import load_extractor
+        from fid_med.extractors.registry import load_extractor
 
         return load_extractor(self.graph)
 

@@ -2,10 +2,10 @@
 """Computes the Fréchet inception distance between real and generated images."""
 
 from absl import flags
-from fid_med.extractors.registry import extractors_help
 
 from fid_med import cli
 from fid_med.evaluation.metric_registry import metrics_help
+from fid_med.extractors.registry import PRECISIONS, extractors_help
 
 USAGE = """usage: compute_fid.py REAL GENERATED [flags]
        compute_fid.py REAL --plan=COUNTS [flags]
@@ -34,7 +34,7 @@ _ASPECT = flags.DEFINE_enum(
 _PRECISION = flags.DEFINE_enum(
     "precision",
     None,
-    ["float32", "bfloat16", "float16"],
+    PRECISIONS,
     "Compute precision of the network. Default: float32; the result names any other.",
 )
 _SEED = flags.DEFINE_integer(

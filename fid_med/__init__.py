@@ -13,7 +13,7 @@ _HOMES = {
     "compute_statistics": "fid_med.evaluation.compute",
     "FIDCallback": "fid_med.callbacks",
     "FIDResult": "fid_med.evaluation.compute",
-    "load_extractor": "fid_med.extractors.extractor",
+    "load_extractor": "fid_med.extractors.registry",
     "FeatureExtractor": "fid_med.extractors.extractor",
     "Preprocessing": "fid_med.data.preprocessing",
     "FeatureStatistics": "fid_med.metrics.statistics",

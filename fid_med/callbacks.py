@@ -193,7 +193,7 @@ def _undisturbed(seed: int | None = None) -> Iterator[None]:
 def _loaded(extractor):
     if not isinstance(extractor, (str, os.PathLike)):
         return extractor
-    from fid_med.extractors.extractor import load_extractor
+    from fid_med.extractors.registry import load_extractor
 
     return load_extractor(extractor)
 

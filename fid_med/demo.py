@@ -135,7 +135,7 @@ def disturbed(images: np.ndarray) -> dict[str, np.ndarray]:
 
 def _study(output_dir, images, foreign, extractor, weights):
     """Studies both extractors on phantoms; maps each name to its verdict and the reasons."""
-    from fid_med.extractors.extractor import load_extractor
+    from fid_med.extractors.registry import load_extractor
     from fid_med.study.report.wording import verdict_lines
     from fid_med.study.report.write import write_report
     from fid_med.study.run import StudyConfig, run_study
@@ -157,7 +157,7 @@ def _study(output_dir, images, foreign, extractor, weights):
 
 
 def _available_weights():
-    from fid_med.extractors.extractor import load_extractor
+    from fid_med.extractors.registry import load_extractor
 
     try:
         load_extractor("imagenet")

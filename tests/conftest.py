@@ -12,7 +12,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 @pytest.fixture(scope="session")
 def small_extractor():
     """InceptionV3 at 75 pixels with seeded random weights: real topology, little work."""
-    from fid_med.extractors.extractor import load_extractor
+    from fid_med.extractors.registry import load_extractor
 
     return load_extractor("random", image_size=75)
 

@@ -109,7 +109,7 @@ def test_extractor_and_reference_are_loaded_once(
 ):
     loaded, opened = [], []
     monkeypatch.setattr(
-        "fid_med.extractors.extractor.load_extractor", lambda x: loaded.append(x) or small_extractor
+        "fid_med.extractors.registry.load_extractor", lambda x: loaded.append(x) or small_extractor
     )
     compute = callbacks.compute_statistics
     monkeypatch.setattr(
@@ -156,11 +156,11 @@ def test_a_callable_gives_the_same_images_in_every_epoch(function, callback):
 def test_under_mixed_precision_the_features_stay_float32(
     callback, generator, reference, monkeypatch
 ):
-    from fid_med.extractors import extractor as extractors
+    from fid_med.extractors import registry
 
     expected = callback().measure()
-    load = extractors.load_extractor
-    monkeypatch.setattr(extractors, "load_extractor", lambda x: load(x, image_size=75))
+    load = registry.load_extractor
+    monkeypatch.setattr(registry, "load_extractor", lambda x: load(x, image_size=75))
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_float16")
     try:

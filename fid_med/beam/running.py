@@ -36,7 +36,7 @@ def load_extractor_quietly(spec: str, threads: int | None = None, **options):
         with contextlib.suppress(RuntimeError):  # already at work in this process
             tf.config.threading.set_intra_op_parallelism_threads(threads or 0)
         tf.config.list_physical_devices()
-        from fid_med.extractors.extractor import load_extractor
+        from fid_med.extractors.registry import load_extractor
 
     with files.local_copy(spec) as path:
         return load_extractor(path, **options)

@@ -1,12 +1,11 @@
-"""A network for feature extraction alone: normalisation folded into convolutions, precision."""
+"""Networks for inference: batch normalisation folded into convolutions, and lower precision."""
 
 import collections
 
 import keras
 import tensorflow as tf
 
-PRECISIONS = ("float32", "bfloat16", "float16")
-# What scales pixels and what averages features stays in float32: 8 bits of mantissa would show.
+# Scaling of pixels and averaging of features stay in float32: bfloat16 has 8 bits of mantissa.
 _ALWAYS_FLOAT32 = (
     keras.layers.InputLayer,
     keras.layers.Rescaling,
@@ -15,24 +14,24 @@ _ALWAYS_FLOAT32 = (
 
 
 def folded(network: keras.Model, precision: str = "float32") -> keras.Model:
-    """The same features from fewer operations, in lower precision where that is wanted.
+    """Folds batch normalisations into convolutions, and lowers the precision if asked.
 
-    A convolution, the normalisation by fixed moments behind it and the Relu behind that become
-    one convolution with a bias and a Relu, which TensorFlow runs as one fused kernel.
+    A convolution, its batch normalisation and the ReLU after it become one convolution with a bias
+    and a ReLU. TensorFlow runs these as one fused kernel.
 
     Args:
-      network: functional model whose normalisations, `BatchNormalization`, follow a convolution
-        each. The network of 2015-12-05 has none of these and stays as it is: its numbers are to be
-        those of TensorFlow's run of the graph, and folding moves them by 7e-6 of the largest.
-      precision: of `PRECISIONS`, in which convolutions and all between them compute; weights stay
-        float32, and so do pixels and features.
+      network: functional model in which each `BatchNormalization` follows a convolution. The
+        network of 2015-12-05 has no such layer and is not folded: its features must equal those
+        of TensorFlow's run of the graph, and folding changes them by 7e-6 of the largest.
+      precision: compute precision of the convolutions and of the layers between them: `float32`,
+        `bfloat16` or `float16`. Weights, pixels and features stay float32.
 
     Returns:
-      A model that shares the network's variables: what changes them there changes them here (one
-      of lower precision that is not folded holds copies).
+      A model that shares the network's variables, so that training the network changes both. A
+      model of lower precision that cannot be folded has copies of them instead. A float32 network
+      that cannot be folded is returned itself.
       Features are equal within the rounding of float32: 2e-6 of the largest feature with trained
-      weights, 4e-5 with random ones, which blow rounding up; neither form is nearer to float64.
-      The network itself, where it is built in another way.
+      weights, 4e-5 with random weights, which amplify rounding. Neither form is closer to float64.
     """
     consumers = collections.Counter(
         id(tensor) for layer in network.layers[1:] for tensor in _inputs(layer)
@@ -54,7 +53,7 @@ def folded(network: keras.Model, precision: str = "float32") -> keras.Model:
         if precision == "float32":
             return network
         pairs, folded_away = {}, set()
-    # Never the policy that a user's own training has set for all layers.
+    # Set explicitly: the global policy may be that of the user's own training.
     policy = "float32" if precision == "float32" else f"mixed_{precision}"
 
     def clone(layer):
@@ -63,7 +62,8 @@ def folded(network: keras.Model, precision: str = "float32") -> keras.Model:
         if layer.name in folded_away:
             return keras.layers.Identity(name=layer.name, dtype=policy)
         config = layer.get_config()
-        if not isinstance(layer, _ALWAYS_FLOAT32):
+        # An operation such as keras.ops.flip is no layer, and has no dtype.
+        if isinstance(layer, keras.layers.Layer) and not isinstance(layer, _ALWAYS_FLOAT32):
             config["dtype"] = policy
         return layer.__class__.from_config(config)
 
@@ -92,15 +92,15 @@ def _is_plain(convolution):
 
 
 class _FoldedConvolution(keras.layers.Layer):
-    """Computes with the variables of two layers of another model."""
+    """A convolution computed with the variables of two layers of another model."""
 
     def __init__(self, convolution, normalisation, precision):
-        # Cast by hand: Keras would round the weights before they are folded.
+        # No autocast: Keras would round the weights before they are folded.
         super().__init__(name=normalisation.name, dtype="float32", autocast=False)
         self._convolution, self._normalisation = convolution, normalisation
         self._precision = precision
 
-    def call(self, x, mask=None):  # BatchNormalization is called with one
+    def call(self, x, mask=None):  # the call of a BatchNormalization passes a mask
         scale, shift = _affine(self._normalisation)
         kernel = tf.convert_to_tensor(self._convolution.kernel) * scale
         x, kernel, shift = (tf.cast(tensor, self._precision) for tensor in (x, kernel, shift))

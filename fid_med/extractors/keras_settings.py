@@ -1,4 +1,4 @@
-"""Keras's global settings, which a notebook or `keras.json` may have made for other work."""
+"""Keras's global settings, which a notebook or `keras.json` may have changed."""
 
 import contextlib
 from collections.abc import Iterator
@@ -10,17 +10,17 @@ from fid_med.errors import ExtractorError
 
 @contextlib.contextmanager
 def plain_keras() -> Iterator[None]:
-    """Layers made inside are float32 and channels last; the settings are then put back.
+    """Makes layers float32 and channels last inside the block, then restores the settings.
 
-    Under `mixed_float16`, or `floatx` of 16 bits, features would be others without a word.
+    With `mixed_float16`, or a `floatx` of 16 bits, features would differ without a warning.
 
     Raises:
       ExtractorError: Keras runs on another backend than TensorFlow.
     """
     if keras.config.backend() != "tensorflow":
         raise ExtractorError(
-            f"Keras runs on {keras.config.backend()}: fid_med needs TensorFlow, set "
-            "KERAS_BACKEND=tensorflow before anything imports Keras"
+            f"Keras runs on {keras.config.backend()}: fid_med needs TensorFlow; set "
+            "KERAS_BACKEND=tensorflow before the first import of Keras"
         )
     policy, floatx = keras.config.dtype_policy(), keras.config.floatx()
     data_format = keras.config.image_data_format()
@@ -34,7 +34,7 @@ def plain_keras() -> Iterator[None]:
 
 
 def set_plain() -> None:
-    """float32 and channels last from now on."""
+    """Makes later layers float32 and channels last."""
     keras.config.set_floatx("float32")
     keras.config.set_image_data_format("channels_last")
     keras.config.set_dtype_policy("float32")

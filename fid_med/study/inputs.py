@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Sequence
 
 from fid_med.errors import DataError
-from fid_med.extractors.extractor import load_extractor
+from fid_med.extractors.registry import load_extractor
 
 
 def load_extractors(

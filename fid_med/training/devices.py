@@ -7,13 +7,9 @@ import keras
 import tensorflow as tf
 
 from fid_med.errors import SettingError
+from fid_med.utils.gpus import visible_gpus
 
 PRECISIONS = {"off": "float32", "float16": "mixed_float16", "bfloat16": "mixed_bfloat16"}
-
-
-def visible_gpus() -> list[str]:
-    """Names of the GPUs that TensorFlow may use."""
-    return [device.name for device in tf.config.list_logical_devices("GPU")]
 
 
 def make_strategy(num_gpus: int | None) -> tf.distribute.Strategy:

@@ -7,7 +7,7 @@ import numpy as np
 
 from fid_med.data.labelled import SPLITS, LabelledImages
 from fid_med.errors import DataError, reason_of
-from fid_med.extractors.extractor import save_extractor
+from fid_med.extractors.keras_file import save_extractor
 from fid_med.training.checkpoints import CheckpointStore
 from fid_med.training.config import AUXILIARY_WEIGHT, TrainingConfig, config_fields
 from fid_med.training.train import TrainingResult

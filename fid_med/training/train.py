@@ -12,7 +12,8 @@ import tensorflow as tf
 from fid_med.data.labelled import LabelledImages
 from fid_med.errors import DataError, ExtractorError, reason_of
 from fid_med.extractors import inception_v3
-from fid_med.extractors.extractor import FeatureExtractor, TrainingImages, load_extractor
+from fid_med.extractors.extractor import FeatureExtractor, TrainingImages
+from fid_med.extractors.registry import load_extractor
 from fid_med.training import checkpoints, devices, input_pipeline, splits
 from fid_med.training import config as training_config
 from fid_med.training.checkpoints import CheckpointStore

@@ -1,4 +1,4 @@
-"""Identity of networks and images: what a sha256 can tell apart."""
+"""Hashes that identify extractors, images and files."""
 
 import hashlib
 import hmac
@@ -11,15 +11,16 @@ from fid_med.errors import DataError
 
 
 def extractor_fingerprint(network: str, arrays: Iterable[np.ndarray], preprocessing: dict) -> str:
-    """Identifies an extractor by what decides its features.
+    """Hashes everything that determines the features of an extractor.
 
     Args:
-      network: name of the topology, such as `inception_v3`.
-      arrays: weights in the topology's own order, any float dtype, compared as float32.
+      network: name of the architecture, for example `inception_v3`.
+      arrays: weights in the architecture's own order, of any float dtype. They are hashed as
+        float32.
       preprocessing: JSON fields of the preprocessing.
 
     Returns:
-      sha256 in hex; equal for equal weights whatever file they came from.
+      SHA-256 in hex. Equal weights give equal fingerprints, whatever file they came from.
     """
     digest = hashlib.sha256()
     header = {"network": network, "preprocessing": preprocessing}
@@ -31,17 +32,37 @@ def extractor_fingerprint(network: str, arrays: Iterable[np.ndarray], preprocess
     return digest.hexdigest()
 
 
-class ImageHasher:
-    """Keyed hash of an image's pixels, to know it again without keeping it.
-
-    The same pixels give the same digest whatever file format they came in, grey or grey repeated
-    to RGB. Without the key nobody can match digests between extractors.
+def file_digest(path, algorithm: str) -> str:
+    """Hashes a file's content.
 
     Args:
-      key: hex string; 16 bytes or more.
+      path: the file.
+      algorithm: a name that `hashlib.new` knows, for example `sha256` or `md5`.
+
+    Returns:
+      The digest in hex.
 
     Raises:
-      DataError: another key.
+      OSError: the file cannot be read.
+    """
+    digest = hashlib.new(algorithm, usedforsecurity=False)
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+class ImageHasher:
+    """Keyed hash of an image's pixels, which recognises an image without storing it.
+
+    The same pixels give the same digest in every file format, and grey gives the same digest as
+    grey repeated to RGB. Digests with different keys cannot be matched.
+
+    Args:
+      key: hex string of 16 bytes or more.
+
+    Raises:
+      DataError: the key is not hexadecimal or too short.
     """
 
     def __init__(self, key: str):
@@ -54,7 +75,14 @@ class ImageHasher:
         self.key = key
 
     def digest(self, image: np.ndarray) -> str:
-        """HMAC-SHA256, 16 bytes in hex, of uint8 [H, W] or [H, W, 3]."""
+        """Hashes one image.
+
+        Args:
+          image: uint8 [H, W] or [H, W, 3].
+
+        Returns:
+          The first 16 bytes of HMAC-SHA256, in hex.
+        """
         if image.ndim == 3 and (image[..., :1] == image[..., 1:]).all():
             image = image[..., 0]
         message = repr(image.shape).encode() + np.ascontiguousarray(image).tobytes()

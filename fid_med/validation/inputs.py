@@ -1,17 +1,21 @@
 """The files that checks against published values need: found, downloaded on request, read once."""
 
-import http.client
 import os
 import pathlib
-import shutil
-import urllib.request
 from typing import NamedTuple
 
 import numpy as np
 
 from fid_med.errors import DataError, FidMedError, reason_of
+from fid_med.extractors.inception_2015.download import (
+    ARCHIVE_NAME,
+    GRAPH_NAME,
+    URL,
+    cache_folder,
+    ensure_graph,
+)
 from fid_med.metrics.statistics import FeatureStatistics
-from fid_med.utils.files import atomic_path
+from fid_med.utils.download import fetch
 from fid_med.utils.progress import Progress, say
 from fid_med.validation import cifar10
 
@@ -22,7 +26,6 @@ TTUR_CIFAR10_TRAIN = "fid_stats_cifar10_train.npz"
 TTUR_IMAGENET_TRAIN = "fid_stats_imagenet_train.npz"
 TTUR_IMAGENET_VALID = "fid_stats_imagenet_valid.npz"
 TTUR_URL = "http://bioinf.jku.at/research/ttur/ttur_stats"
-_TIMEOUT = 60  # seconds without an answer
 
 
 class Features(NamedTuple):
@@ -94,18 +97,12 @@ class Inputs:
 
     def graph_path(self) -> pathlib.Path:
         """Where the graph lies; FidMedError where it does not and must not be downloaded."""
-        from fid_med.extractors.inception_2015 import download as graph_download
-
         if self.graph is not None:
             return pathlib.Path(self.graph)
-        cache = graph_download.cache_folder()
-        names = (graph_download.GRAPH_NAME, graph_download.ARCHIVE_NAME)
-        if self.download or any((cache / name).exists() for name in names):
-            return graph_download.ensure_graph()
-        raise DataError(
-            f"no {graph_download.ARCHIVE_NAME} in {cache}; give --graph=PATH or --download "
-            f"({graph_download.URL})"
-        )
+        cache = cache_folder()
+        if self.download or any((cache / name).exists() for name in (GRAPH_NAME, ARCHIVE_NAME)):
+            return ensure_graph()
+        raise DataError(f"no {ARCHIVE_NAME} in {cache}; give --graph=PATH or --download ({URL})")
 
     def features(self, split: str) -> Features:
         """What the graph makes of CIFAR-10's `train` or `test` images, computed once."""
@@ -129,7 +126,7 @@ class Inputs:
         return Features(statistics, logits)
 
     def _extractor(self):
-        from fid_med.extractors.extractor import load_extractor
+        from fid_med.extractors.registry import load_extractor
 
         return load_extractor(self.graph_path())
 
@@ -152,8 +149,6 @@ class Inputs:
         return self.get(CIFAR10)
 
     def _statistics(self, name):
-        from fid_med.extractors.inception_2015.download import cache_folder
-
         folder = pathlib.Path(self.ttur_stats_dir or cache_folder() / "ttur_stats")
         path = folder / name
         if not path.exists():
@@ -162,27 +157,8 @@ class Inputs:
                     f"no {name} in {folder}; give --ttur_stats_dir=FOLDER or --download "
                     f"({TTUR_URL}/{name})"
                 )
-            _fetch(f"{TTUR_URL}/{name}", path)
+            fetch(f"{TTUR_URL}/{name}", path)
         return FeatureStatistics.load(path)
-
-
-def _fetch(url, path):
-    say(f"downloading {url} to {path.parent}")
-    try:
-        with (
-            atomic_path(path) as temporary,
-            urllib.request.urlopen(url, timeout=_TIMEOUT) as answer,
-            open(temporary, "wb") as file,
-        ):
-            shutil.copyfileobj(answer, file)
-            expected = answer.headers.get("Content-Length")
-            if expected is not None and file.tell() != int(expected):
-                raise http.client.IncompleteRead(b"", int(expected) - file.tell())
-    except (OSError, http.client.HTTPException) as error:
-        raise DataError(
-            f"{url} could not be downloaded ({reason_of(error)}); fetch it on a machine with "
-            f"internet and put it into {path.parent}"
-        ) from None
 
 
 def _read_tfds(data_dir, download):

@@ -85,8 +85,8 @@ def _executed(inputs):
 
 
 def _execute():
-    from fid_med.extractors.extractor import load_extractor
-    from fid_med.extractors.inception_2015 import stand_in as stand_in
+    from fid_med.extractors.inception_2015 import stand_in
+    from fid_med.extractors.registry import load_extractor
 
     graph_def = stand_in.stand_in_graph()
     with tempfile.TemporaryDirectory() as folder:
@@ -118,14 +118,14 @@ def _largest(obtained, expected):
 
 
 def _resize_against_formula(inputs):
-    from fid_med.extractors.inception_2015 import network as inception_2015
+    from fid_med.extractors.inception_2015.network import PREPROCESSING
 
     rng = np.random.default_rng(0)
     differences = []
     for size in (*_SIZES, (512, 384)):
         image = rng.integers(0, 256, (*size, 3)).astype(np.uint8)
         expected = _sampled(_sampled(image.astype(np.float64), 0, 299), 1, 299)
-        differences.append(_furthest(inception_2015.PREPROCESSING.apply(image), expected))
+        differences.append(_furthest(PREPROCESSING.apply(image), expected))
     return max(differences)
 
 

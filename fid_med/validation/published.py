@@ -91,10 +91,10 @@ def checks() -> tuple[Check, ...]:
 
 
 def _published_graph(inputs):
-    from fid_med.extractors.inception_2015 import download as graph_download
-    from fid_med.extractors.inception_2015 import stand_in as stand_in
+    from fid_med.extractors.inception_2015 import stand_in
+    from fid_med.extractors.inception_2015.download import read_graph
 
-    graph_def = stand_in.GraphDef.FromString(graph_download.read_graph(inputs.graph_path()))
+    graph_def = stand_in.GraphDef.FromString(read_graph(inputs.graph_path()))
     images = [stand_in.smooth_images(1, *size)[0] for size in ((32, 32), (200, 150))]
     # Not further than pool_3: what shape the file's classifier reshapes to is not known.
     outputs = stand_in.run_graph(graph_def, images, ["pool_3"])

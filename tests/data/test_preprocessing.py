@@ -1,5 +1,7 @@
 """Resizing: Pillow's own filter, TensorFlow's own kernel, and the aspect modes."""
 
+import json
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -100,6 +102,44 @@ def test_round_trip_through_json_fields():
     assert Preprocessing.from_dict(preprocessing.to_dict()) == preprocessing
     with pytest.raises(ExtractorError, match="sharpen"):
         Preprocessing.from_dict({"sharpen": True})
+
+
+def test_channel_statistics_are_stored_only_where_set():
+    assert set(Preprocessing().to_dict()).isdisjoint({"mean", "std", "channels"})
+    preprocessing = Preprocessing(96, 80, mean=[103.939, 116.779, 123], channels="bgr")
+    fields = json.loads(json.dumps(preprocessing.to_dict()))
+    assert fields["mean"] == [103.939, 116.779, 123.0]
+    assert "std" not in fields
+    assert Preprocessing.from_dict(fields) == preprocessing
+    assert hash(Preprocessing.from_dict(fields)) == hash(preprocessing)
+
+
+def test_scale_and_offset_combine_with_the_channels_mean_and_std():
+    assert Preprocessing().affine() == (1 / 127.5, -1.0)
+    mean, std = (10.0, 20.0, 30.0), (2.0, 4.0, 8.0)
+    pixels = image((5, 4)).astype(float)
+    for given in ({"mean": mean}, {"std": std}, {"mean": mean, "std": std}):
+        scale, offset = Preprocessing(scale=1 / 255, offset=0.5, **given).affine()
+        expected = (pixels - given.get("mean", 0)) / given.get("std", 1) / 255 + 0.5
+        np.testing.assert_allclose(pixels * scale + offset, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"mean": (1.0, 2.0)}, "mean .*expected three finite numbers"),
+        ({"mean": 3.0}, "mean 3.0: expected three finite numbers"),
+        ({"mean": (0.0, float("nan"), 0.0)}, "expected three finite numbers"),
+        ({"std": (1.0, 0.0, 1.0)}, "std .*expected three positive finite numbers"),
+        ({"std": (1.0, -1.0, 1.0)}, "expected three positive finite numbers"),
+        ({"std": ("1", "1", "1")}, "expected three positive finite numbers"),
+        ({"channels": "grey"}, "channels 'grey': expected one of rgb, bgr"),
+    ],
+    ids=str,
+)
+def test_invalid_channel_fields_are_refused(fields, message):
+    with pytest.raises(DataError, match=message):
+        Preprocessing(**fields)
 
 
 def test_unknown_modes_are_refused():

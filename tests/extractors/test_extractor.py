@@ -8,9 +8,12 @@ import keras
 import numpy as np
 import pytest
 
+from fid_med.data.preprocessing import Preprocessing
 from fid_med.errors import ExtractorError
-from fid_med.extractors import inception_v3
-from fid_med.extractors.extractor import TrainingImages, load_extractor, save_extractor
+from fid_med.extractors import inception_v3, random_weights
+from fid_med.extractors.extractor import TrainingImages
+from fid_med.extractors.keras_file import save_extractor
+from fid_med.extractors.registry import load_extractor
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +121,47 @@ def test_saved_extractor_loads_with_plain_keras(saved, small_extractor, phantoms
     obtained = small_extractor.extract_batch(pixels)
     # Random weights blow the rounding of folded and unfolded normalisation up to 1e-5 and more.
     assert np.abs(obtained - expected).max() <= 5e-5 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("channels", [None, "bgr"])
+def test_mean_and_std_of_each_channel_are_applied_and_saved(small_extractor, tmp_path, channels):
+    preprocessing = Preprocessing(
+        75,
+        75,
+        scale=1.5,
+        offset=0.1,
+        mean=(103.939, 116.779, 123.68),
+        std=(58.4, 57.1, 57.4),
+        channels=channels,
+    )
+    network = inception_v3.build_network(preprocessing)
+    inception_v3.copy_weights(small_extractor.network, network, "small")
+    fingerprint = save_extractor(tmp_path / "x.keras", network, preprocessing)
+    loaded = load_extractor(tmp_path / "x.keras")
+    assert loaded.preprocessing == preprocessing
+    assert loaded.fingerprint == fingerprint != small_extractor.fingerprint
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 75, 75, 3), dtype=np.uint8)
+    ordered = pixels[..., ::-1] if channels else pixels
+    normalised = (ordered - np.array(preprocessing.mean)) / preprocessing.std * 1.5 + 0.1
+    # The weights of the plain network, fed with what NumPy computes for its -1..1.
+    expected = small_extractor.extract_batch(((normalised + 1) * 127.5).astype(np.float32))
+    obtained = loaded.extract_batch(pixels)
+    # As for folding: random weights amplify the rounding of the input.
+    assert np.abs(obtained - expected).max() <= 5e-5 * np.abs(expected).max()
+    assert loaded._folded is not loaded.network
+    plain = keras.models.load_model(tmp_path / "x.keras")
+    unfolded = np.asarray(plain(pixels.astype(np.float32), training=False))
+    assert np.abs(unfolded - expected).max() <= 5e-5 * np.abs(expected).max()
+    lower = load_extractor(tmp_path / "x.keras", image_size=80, precision="bfloat16")
+    assert lower.preprocessing == dataclasses.replace(preprocessing, height=80, width=80)
+    assert lower.extract([pixels[0]]).shape == (1, 2048)
+
+
+def test_keras_archive_of_another_suffix_is_refused(saved, tmp_path):
+    path = tmp_path / "x.h5"
+    path.write_bytes(saved[0].read_bytes())
+    with pytest.raises(ExtractorError, match=r"x\.h5: is a \.keras file; rename it"):
+        load_extractor(path)
 
 
 def test_classifier_is_cut_to_the_same_extractor(small_extractor, saved, tmp_path):
@@ -228,7 +272,7 @@ def test_bytes_and_floats_give_the_same_features(small_extractor):
     ],
     ids=str,
 )
-def test_damaged_metadata_is_told_in_one_line(saved, tmp_path, change):
+def test_damaged_metadata_is_reported_in_one_line(saved, tmp_path, change):
     def alter(name, content):
         return json.dumps(json.loads(content) | change) if name == "fid_med.json" else content
 
@@ -246,9 +290,9 @@ def test_grey_and_grey_repeated_to_rgb_are_one(small_extractor, phantoms):
 
 def test_calibration_sets_the_moments_and_leaves_the_momentum(small_extractor):
     network = inception_v3.build_network(small_extractor.preprocessing)
-    inception_v3.initialise_randomly(network, 0)
+    random_weights.initialise_randomly(network, 0)
     pixels = np.random.default_rng(0).integers(0, 256, (8, 75, 75, 3))
-    inception_v3.calibrate_batch_norm(network, pixels)
+    random_weights.calibrate_batch_norm(network, pixels)
     first = next(x for x in inception_v3.weighted_layers(network) if hasattr(x, "moving_mean"))
     assert first.momentum == keras.layers.BatchNormalization().momentum
     conv = inception_v3.weighted_layers(network)[0]

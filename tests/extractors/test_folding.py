@@ -7,8 +7,12 @@ import tensorflow as tf
 
 from fid_med.extractors import folding
 from fid_med.extractors.extractor import FeatureExtractor
-from fid_med.extractors.inception_2015 import network as inception_2015
-from fid_med.extractors.inception_2015 import stand_in as stand_in
+from fid_med.extractors.inception_2015 import stand_in
+from fid_med.extractors.inception_2015.network import (
+    PREPROCESSING,
+    _NormalisationRelu,
+    load_network,
+)
 
 # Of the largest feature. Trained or calibrated weights reach 5e-7 to 2e-6. Random ones blow any
 # rounding up: against the network in float64, the folded and the unfolded one both are 6e-6 to 8e-6
@@ -94,8 +98,8 @@ def test_inception_is_folded_and_stays_itself(small_extractor, phantoms):
 def test_the_2015_network_runs_as_it_is(tmp_path):
     path = tmp_path / "classify_image_graph_def.pb"
     path.write_bytes(stand_in.stand_in_graph().SerializeToString())
-    network = inception_2015.load_network(path).model
-    extractor = FeatureExtractor("ttur", network, inception_2015.PREPROCESSING, "0" * 64)
+    network = load_network(path).model
+    extractor = FeatureExtractor("ttur", network, PREPROCESSING, "0" * 64)
     pixels = stand_in.smooth_images(2, 299, 299).astype(np.float32)
     obtained = extractor.extract_batch(pixels)
     assert extractor._folded is network
@@ -104,7 +108,7 @@ def test_the_2015_network_runs_as_it_is(tmp_path):
 
 @pytest.mark.parametrize(
     "normalisation",
-    [keras.layers.BatchNormalization, inception_2015._NormalisationRelu],
+    [keras.layers.BatchNormalization, _NormalisationRelu],
     ids=["bn", "2015"],
 )
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])

@@ -7,7 +7,7 @@ import pytest
 from fid_med.data.preprocessing import Preprocessing
 from fid_med.errors import ExtractorError
 from fid_med.extractors import inception_v3
-from fid_med.extractors.extractor import load_extractor
+from fid_med.extractors.registry import load_extractor
 
 SMALL = Preprocessing(75, 75)
 

@@ -39,7 +39,7 @@ def test_mistakes_end_in_one_line(arguments, status, words):
 
 
 def test_study_through_the_script(phantoms, small_extractor, write_images, tmp_path):
-    from fid_med.extractors.extractor import save_extractor
+    from fid_med.extractors.keras_file import save_extractor
 
     network = tmp_path / "Doe_.keras"
     save_extractor(network, small_extractor.network, small_extractor.preprocessing)

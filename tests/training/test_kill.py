@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from fid_med.extractors import inception_v3
-from fid_med.extractors.extractor import load_extractor
+from fid_med.extractors.registry import load_extractor
 
 KILLS = int(os.environ.get("FID_MED_KILLS", "0"))
 ROOT = pathlib.Path(__file__).parents[2]

@@ -17,7 +17,7 @@ from fid_med.data.datasets import phantom
 from fid_med.errors import DataError, SettingError, UnreadableImageError
 from fid_med.evaluation.compute import compute_fid
 from fid_med.extractors import inception_v3
-from fid_med.extractors.extractor import load_extractor
+from fid_med.extractors.registry import load_extractor
 from fid_med.phantoms.radiograph import phantom_set
 from fid_med.training import classification_report, epochs, output
 from fid_med.training import train as train_module

@@ -1,4 +1,4 @@
-"""What must and must not change a digest, beyond what test_artifacts.py asks."""
+"""Hashing: what must and what must not change a digest."""
 
 import hashlib
 import hmac
@@ -7,8 +7,9 @@ import inspect
 import numpy as np
 import pytest
 
+from fid_med.data.preprocessing import Preprocessing
 from fid_med.errors import DataError
-from fid_med.utils.hashing import ImageHasher, extractor_fingerprint
+from fid_med.utils.hashing import ImageHasher, extractor_fingerprint, file_digest
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (6, 9), dtype=np.uint8)
@@ -80,17 +81,43 @@ def test_float64_weights_count_as_the_float32_that_the_network_uses():
 
 
 def test_preprocessing_counts_field_by_field_but_not_in_its_order():
-    from fid_med.data.preprocessing import Preprocessing
-
     fields = Preprocessing().to_dict()
     expected = extractor_fingerprint("net", [], fields)
     assert extractor_fingerprint("net", [], dict(reversed(fields.items()))) == expected
     changes = {
         "height": 298, "width": 298, "resize": "tf1", "aspect": "pad", "scale": 1.0, "offset": 0.0,
+        "mean": [1.0, 2.0, 3.0], "std": [1.0, 2.0, 3.0], "channels": "bgr",
     }  # fmt: skip
     assert list(changes) == list(inspect.signature(Preprocessing).parameters)
     others = {extractor_fingerprint("net", [], fields | {key: changes[key]}) for key in changes}
     assert len(others | {expected}) == len(changes) + 1
+
+
+@pytest.mark.parametrize(
+    ("preprocessing", "expected"),
+    [
+        (
+            Preprocessing(),
+            "181195ed4e22a848372b1ce34e62cd1e8e3656954f57913e450f6d0f09f8ae29",
+        ),
+        (
+            Preprocessing(96, 80, "tf1", "pad", 1 / 128, 0.5),
+            "fd725756f7fda7b172a12a00dd73d2c69346a104e5f808ab6114ecb8afd7bf6c",
+        ),
+    ],
+    ids=["default", "all fields"],
+)
+def test_fingerprints_written_before_mean_and_std_existed_stay(preprocessing, expected):
+    weights = [np.arange(24).reshape(2, 3, 4) / 8, np.array([-1.5, 0.25])]
+    fields = preprocessing.to_dict()
+    assert extractor_fingerprint("inception_v3", weights, fields) == expected
+
+
+def test_file_digest_is_that_of_hashlib(tmp_path):
+    (tmp_path / "x").write_bytes(b"abc" * 1_000_000)
+    for algorithm in ("md5", "sha256"):
+        expected = hashlib.new(algorithm, b"abc" * 1_000_000).hexdigest()
+        assert file_digest(tmp_path / "x", algorithm) == expected
 
 
 def test_how_weights_are_cut_into_arrays_counts():

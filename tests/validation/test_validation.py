@@ -10,7 +10,7 @@ import pytest
 from helpers.script_runs import ROOT, run_script
 
 from fid_med.errors import DataError, FidMedError
-from fid_med.extractors.inception_2015 import download as graph_download
+from fid_med.extractors.inception_2015 import download
 from fid_med.validation import (
     Check,
     Inputs,
@@ -336,10 +336,10 @@ def test_statistics_are_downloaded_once(monkeypatch, ttur_stats):
 
 
 def test_a_graph_in_the_cache_needs_no_flag(monkeypatch, graph, tmp_path):
-    monkeypatch.setattr(graph_download, "GRAPH_BYTES", graph.stat().st_size)
+    monkeypatch.setattr(download, "GRAPH_BYTES", graph.stat().st_size)
     (tmp_path / "cache").mkdir()
-    os.link(graph, tmp_path / "cache" / graph_download.GRAPH_NAME)
-    assert Inputs().graph_path() == tmp_path / "cache" / graph_download.GRAPH_NAME
+    os.link(graph, tmp_path / "cache" / download.GRAPH_NAME)
+    assert Inputs().graph_path() == tmp_path / "cache" / download.GRAPH_NAME
 
 
 def test_cifar10_through_tensorflow_datasets(monkeypatch, cifar10, images, tmp_path):

@@ -39,7 +39,7 @@ def load(data_dir, set_name: str | None = None, label: str | None = None) -> Lab
         if path.suffix != ".npz":
             path = path / f"{set_name}.npz"
             if not path.is_file():
-                fetch(url(flag, size), path, md5(flag, size))
+                fetch(url(flag, size), path, md5=md5(flag, size))
     elif path.is_dir():
         raise DataError(
             f"{path}: is a folder; name the set as --dataset=medmnist/<flag>, or give its npz file"

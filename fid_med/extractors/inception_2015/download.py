@@ -1,45 +1,42 @@
-"""The published file of the 2015-12-05 network: where it lies, how it comes, what is in it."""
+"""The published file of the 2015-12-05 network: its cache, its download, its content."""
 
-import hashlib
-import http.client
 import json
 import os
 import pathlib
 import tarfile
-import tempfile
-import urllib.request
 import zlib
 
-from fid_med.errors import ExtractorError, reason_of
+from fid_med.errors import DataError, ExtractorError
+from fid_med.utils.download import fetch
 from fid_med.utils.files import atomic_path, check_writable, write_json
-from fid_med.utils.progress import Progress, say, warn
+from fid_med.utils.hashing import file_digest
+from fid_med.utils.progress import say, warn
 
 ARCHIVE_NAME = "inception-2015-12-05.tgz"
 GRAPH_NAME = "classify_image_graph_def.pb"
 URL = f"https://download.tensorflow.org/models/image/imagenet/{ARCHIVE_NAME}"
 ARCHIVE_BYTES = 88_931_400
 GRAPH_BYTES = 95_673_916
-# One public source says so and nobody confirmed it: worth a warning, not a refusal.
+# Reported by one public source and confirmed by none, so a difference is a warning, not an error.
 REPORTED_MD5 = "e6bb154e85f5d4331c22abcddb5dcf31"
 CACHE_VARIABLE = "FID_MED_CACHE"
-_MOST_BYTES = 4 * GRAPH_BYTES  # no archive of such a graph is larger; a crafted one may claim to be
-_TIMEOUT = 60  # seconds without an answer
+_MOST_BYTES = 4 * GRAPH_BYTES  # unpacked; only a crafted archive claims more
 _CHUNK = 1 << 20
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
 def cache_folder() -> pathlib.Path:
-    """Where downloads are kept: the variable FID_MED_CACHE, or `~/.cache/fid_med`."""
+    """Returns the folder of downloads: the variable FID_MED_CACHE, or `~/.cache/fid_med`."""
     given = os.environ.get(CACHE_VARIABLE)
     return pathlib.Path(given) if given else pathlib.Path.home() / ".cache" / "fid_med"
 
 
 def ensure_graph(cache_dir=None) -> pathlib.Path:
-    """Finds the published GraphDef in the cache, or downloads it there once.
+    """Finds the published GraphDef in the cache, or downloads it once.
 
-    A file laid there by hand serves as well, the archive or the graph out of it. Sizes are
-    checked; the graph's sha256 is pinned on first use in a JSON file beside it, which is said,
-    and checked ever after.
+    The user may also put the archive, or the graph taken out of it, into the cache by hand. Sizes
+    are checked. No SHA-256 was published: the first use writes the graph's SHA-256 to a JSON file
+    next to it and reports that, and every later use checks it.
 
     Args:
       cache_dir: the cache, by default `cache_folder()`.
@@ -48,49 +45,44 @@ def ensure_graph(cache_dir=None) -> pathlib.Path:
       The path of `classify_image_graph_def.pb`.
 
     Raises:
-      ExtractorError: no download possible, a wrong size, an archive that cannot be trusted, a
-        sha256 other than the pinned one.
+      ExtractorError: the download failed, a file has a wrong size, the archive cannot be trusted,
+        or the SHA-256 differs from that of the first use.
     """
     folder = pathlib.Path(cache_dir) if cache_dir is not None else cache_folder()
-    graph = folder / GRAPH_NAME
+    graph, archive = folder / GRAPH_NAME, folder / ARCHIVE_NAME
     if not graph.exists():
         _check_cache(graph)
-        archive = folder / ARCHIVE_NAME
-        if archive.exists():
+        downloaded = not archive.exists()
+        if downloaded:
+            _download(archive)
+        try:
             _unpack(archive, graph)
-        else:
-            with tempfile.TemporaryDirectory(prefix=".", dir=folder) as temporary:
-                archive = pathlib.Path(temporary) / ARCHIVE_NAME
-                _download(archive, folder)
-                _unpack(archive, graph)
+        finally:
+            if downloaded:
+                archive.unlink()
     _check_size(graph, GRAPH_BYTES)
     _check_pin(graph)
     return graph
 
 
 def read_graph(path) -> bytes:
-    """The serialised GraphDef in a `.pb` file, or in a tar archive that holds it.
+    """Reads the serialised GraphDef from a `.pb` file, or from a tar archive that contains it.
 
     Raises:
-      ExtractorError: an unreadable file, an archive that cannot be trusted.
+      ExtractorError: the file cannot be read, or the archive cannot be trusted.
     """
     try:
         with open(path, "rb") as file:
             if file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC:
-                return read_archive(path)
+                return _read_archive(path)
             file.seek(0)
             return file.read()
     except OSError as error:
         raise ExtractorError(f"{path}: cannot be read ({error.strerror or error})") from None
 
 
-def read_archive(path) -> bytes:
-    """The GraphDef inside an archive, without extracting anything to disk.
-
-    Raises:
-      ExtractorError: truncated; without the graph, or with two of it; a graph that is a link; a
-        member of any name that points outside of the archive; far more bytes than the graph has.
-    """
+def _read_archive(path):
+    """Reads the GraphDef inside an archive. Nothing is extracted to disk."""
     found = None
     try:
         with tarfile.open(path, "r:*") as archive:
@@ -100,16 +92,16 @@ def read_archive(path) -> bytes:
                 if _base_name(member) != GRAPH_NAME:
                     continue
                 if found is not None:
-                    raise ExtractorError(f"{path}: holds {GRAPH_NAME} twice; which one is unclear")
+                    raise ExtractorError(f"{path}: contains {GRAPH_NAME} twice; fetch {URL}")
                 found = archive.extractfile(member).read()
-            while archive.fileobj.read(_CHUNK):  # gzip's checksum lies behind tarfile's end
+            while archive.fileobj.read(_CHUNK):  # tarfile stops before gzip's checksum
                 _check_length(path, archive.fileobj.tell())
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
         raise ExtractorError(
-            f"{path}: truncated, or no tar archive ({error}); fetch {URL} again"
+            f"{path}: truncated, or not a tar archive ({error}); fetch {URL} again"
         ) from None
     if found is None:
-        raise ExtractorError(f"{path}: holds no {GRAPH_NAME}; fetch {URL}")
+        raise ExtractorError(f"{path}: contains no {GRAPH_NAME}; fetch {URL}")
     return found
 
 
@@ -121,14 +113,14 @@ def _check_member(path, member):
             f"file, fetch {URL}"
         )
     if _base_name(member) == GRAPH_NAME and not member.isreg():
-        raise ExtractorError(f"{path}: {member.name} is no plain file there; fetch {URL}")
+        raise ExtractorError(f"{path}: {member.name} is not a regular file; fetch {URL}")
 
 
 def _check_length(path, length):
-    """Before so much is unpacked: a few bytes of gzip can stand for days of it."""
+    """Rejects a length before that many bytes are unpacked: gzip packs zeros a thousandfold."""
     if length > _MOST_BYTES:
         raise ExtractorError(
-            f"{path}: claims {length:,} bytes or more unpacked, where {GRAPH_NAME} has "
+            f"{path}: claims {length:,} bytes or more unpacked, but {GRAPH_NAME} has "
             f"{GRAPH_BYTES:,}; do not trust this file, fetch {URL}"
         )
 
@@ -143,40 +135,21 @@ def _check_cache(graph):
     except OSError as error:
         raise ExtractorError(
             f"{graph.parent}: cannot be written ({error.strerror or error}); set {CACHE_VARIABLE} "
-            "to a folder of yours"
+            "to a folder that you can write to"
         ) from None
 
 
-def _download(archive, folder):
-    say(f"downloading {URL} to {folder}")
+def _download(archive):
+    by_hand = f"put {ARCHIVE_NAME}, or {GRAPH_NAME} taken out of it, into {archive.parent}"
     try:
-        with urllib.request.urlopen(URL, timeout=_TIMEOUT) as answer, open(archive, "wb") as file:
-            received = _copy(answer, file)
-    except (OSError, http.client.HTTPException) as error:
-        raise ExtractorError(
-            f"{URL} could not be downloaded ({reason_of(error)}); fetch it on a machine with "
-            f"internet and put {ARCHIVE_NAME}, or {GRAPH_NAME} out of it, into {folder}"
-        ) from None
-    if received != ARCHIVE_BYTES:
-        raise ExtractorError(
-            f"{URL}: received {received:,} bytes, expected {ARCHIVE_BYTES:,}; try again"
-        )
-
-
-def _copy(answer, file):
-    """Copies a download, but never much more than was expected."""
-    received = 0
-    with Progress(f"{ARCHIVE_NAME}, MB", round(ARCHIVE_BYTES / _CHUNK)) as progress:
-        while received <= ARCHIVE_BYTES and (chunk := answer.read(_CHUNK)):
-            file.write(chunk)
-            received += len(chunk)
-            progress.update()
-    return received
+        fetch(URL, archive, size=ARCHIVE_BYTES, by_hand=by_hand)
+    except DataError as error:
+        raise ExtractorError(str(error)) from None
 
 
 def _unpack(archive, graph):
     _check_size(archive, ARCHIVE_BYTES)
-    data = read_archive(archive)
+    data = _read_archive(archive)
     with atomic_path(graph) as temporary:
         temporary.write_bytes(data)
 
@@ -191,9 +164,9 @@ def _check_size(path, expected):
 
 def _check_pin(graph):
     pin = graph.with_name(f"{GRAPH_NAME}.json")
-    found = _digest(graph, "sha256")
+    found = file_digest(graph, "sha256")
     if not pin.exists():
-        md5 = _digest(graph, "md5")
+        md5 = file_digest(graph, "md5")
         if md5 != REPORTED_MD5:
             warn(f"{graph}: MD5 {md5}, a public source reports {REPORTED_MD5} (unverified)")
         write_json(pin, {"sha256": found, "bytes": graph.stat().st_size, "url": URL})
@@ -202,17 +175,9 @@ def _check_pin(graph):
     try:
         pinned = json.loads(pin.read_text(encoding="utf-8"))["sha256"]
     except (KeyError, TypeError, ValueError):
-        raise ExtractorError(f"{pin}: damaged; delete it to pin {GRAPH_NAME} anew") from None
+        raise ExtractorError(f"{pin}: damaged; delete it to pin {GRAPH_NAME} again") from None
     if found != pinned:
         raise ExtractorError(
             f"{graph}: sha256 {found} is not {pinned}, which {pin.name} pinned on first use; "
             "delete both and fetch the file again"
         )
-
-
-def _digest(path, algorithm):
-    digest = hashlib.new(algorithm, usedforsecurity=False)
-    with open(path, "rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""The 2015-12-05 GraphDef, read node by node and checked to be what its features depend on."""
+"""The 2015-12-05 GraphDef: every node that its features depend on is read and checked."""
 
 import dataclasses
 
@@ -11,9 +11,9 @@ from fid_med.extractors.inception_2015.download import ARCHIVE_NAME, GRAPH_BYTES
 
 EPSILON = 0.001
 _FLOAT = tf.float32.as_datatype_enum
-# Ops that hand on their first input; the 2015 file wraps every convolution and pool in both.
+# Ops that return their first input; the 2015 file puts both before every ReLU and pool.
 _PASSED_THROUGH = ("Identity", "CheckNumerics")
-# What an attribute means where a file of 2015 lacks it: it did not exist yet, or had this default.
+# Defaults of attributes that a file of 2015 may lack, some of them added to the ops later.
 _DEFAULTS = {
     "T": _FLOAT,
     "data_format": "NHWC",
@@ -28,11 +28,14 @@ _DEFAULTS = {
 
 @dataclasses.dataclass(frozen=True)
 class Convolution:
-    """The weights of one convolution with its batch normalisation, float32.
+    """Weights of one convolution with its batch normalisation, float32.
 
     Attributes:
       kernel: [height, width, in, out].
-      beta, gamma, mean, variance: [out]; gamma is 1 where the graph does not apply it.
+      beta: [out].
+      gamma: [out], 1 where the graph does not apply it.
+      mean: [out].
+      variance: [out].
     """
 
     kernel: np.ndarray
@@ -42,29 +45,29 @@ class Convolution:
     variance: np.ndarray
 
     def arrays(self) -> list[np.ndarray]:
-        """All of them, in the order of the attributes."""
+        """Returns all arrays in the order of the attributes."""
         return [getattr(self, field.name) for field in dataclasses.fields(self)]
 
     def scale(self) -> np.ndarray:
-        """[out], float32: what the graph's op multiplies with, in its own rounding."""
+        """Returns the factor of the graph's op, float32 [out], with the op's own rounding."""
         return (tf.math.rsqrt(self.variance + np.float32(EPSILON)) * self.gamma).numpy()
 
 
 class Graph:
-    """The nodes of a frozen GraphDef; each is checked when it is asked for.
+    """Nodes of a frozen GraphDef. Each node is checked when it is requested.
 
-    Every check refuses by an ExtractorError that names the file and the node. Nodes nobody asks
-    for are ignored.
+    A failed check raises an ExtractorError that names the file and the node. Nodes that are never
+    requested are ignored.
 
     Args:
-      path: a `.pb` file, or a tar archive with `classify_image_graph_def.pb` inside.
+      path: a `.pb` file, or a tar archive that contains `classify_image_graph_def.pb`.
 
     Attributes:
-      path: as given.
-      size: bytes of the GraphDef, unpacked.
+      path: the argument.
+      size: bytes of the unpacked GraphDef.
 
     Raises:
-      ExtractorError: an unreadable or truncated file, two nodes of one name.
+      ExtractorError: the file cannot be read or is truncated, or two nodes have the same name.
     """
 
     def __init__(self, path):
@@ -74,18 +77,21 @@ class Graph:
         self.size = len(data)
         for node in _parse(path, data).node:
             if node.name in self._nodes:
-                self._refuse(node.name, "is there twice")
+                self._refuse(node.name, "occurs twice")
             self._nodes[node.name] = node
 
     def __contains__(self, name: str) -> bool:
         return name in self._nodes
 
     def input_scaling(self, source: str, size: int) -> str:
-        """Checks the resizing and scaling of the input, and returns the node they end in.
+        """Checks the resizing and scaling of the input.
 
         Args:
           source: the node whose output is fed, float32 [1, H, W, 3], 0..255.
-          size: height and width that it is resized to.
+          size: height and width after resizing.
+
+        Returns:
+          The name of the last node.
         """
         resize = self._node("ResizeBilinear", "ResizeBilinear", [source, None])
         self._check_attributes(resize, T=_FLOAT, align_corners=False, half_pixel_centers=False)
@@ -97,13 +103,13 @@ class Graph:
         return "Mul"
 
     def convolution(self, scope, source, shape, strides, padding) -> Convolution:
-        """Checks convolution, batch normalisation and Relu of one scope, and reads its weights.
+        """Checks convolution, batch normalisation and ReLU of one scope, and reads the weights.
 
         Args:
-          scope: its name, which is also the Relu's.
-          source: the node that must feed it.
-          shape: of the kernel, [height, width, in, out].
-          strides: in both directions.
+          scope: name of the scope, which is also the name of the ReLU.
+          source: name of the node that must be the input.
+          shape: shape of the kernel, [height, width, in, out].
+          strides: stride in both directions.
           padding: `SAME` or `VALID`.
         """
         kernel, norm = f"{scope}/conv2d_params", f"{scope}/batchnorm"
@@ -135,11 +141,11 @@ class Graph:
         if not scaled:
             gamma = np.ones_like(gamma)
         if (variance < 0).any():
-            self._refuse(weights[1], "holds negative variances")
+            self._refuse(weights[1], "contains negative variances")
         return Convolution(self.weights(kernel, shape), beta, gamma, mean, variance)
 
     def check_pool(self, name, source, op, size, padding, strides=None):
-        """Checks a pool; `op` is `MaxPool` or `AvgPool`, no `strides` means that any will do."""
+        """Checks a pool: `op` is `MaxPool` or `AvgPool`; `strides=None` allows any strides."""
         pool = self._node(
             name,
             op,
@@ -154,26 +160,26 @@ class Graph:
             self._check_attributes(pool, strides=[1, strides, strides, 1])
 
     def check_join(self, name, sources):
-        """Checks that a node joins others in this order along the channels."""
+        """Checks that a node concatenates others in this order along the channels."""
         join = self._node(name, "Concat", [None, *sources], T=_FLOAT, N=len(sources))
         self._check_constant(join, 0, 3)
 
     def check_product(self, name, source, weights):
-        """Checks a plain matrix product, of `source` reshaped by some node, with `weights`."""
+        """Checks that a node is the matrix product of the reshaped `source` and `weights`."""
         product = self._node(
             name, "MatMul", [None, weights], T=_FLOAT, transpose_a=False, transpose_b=False
         )
         self._node(self._source(product, 0), "Reshape", [source, None], T=_FLOAT)
 
     def weights(self, name, shape) -> np.ndarray:
-        """A float32 constant of a shape, every number finite."""
+        """Reads a float32 constant of a given shape and checks that it is finite."""
         array = self._constant(name, tuple(shape), tf.float32)
         if not np.isfinite(array).all():
-            self._refuse(name, "holds numbers that are not finite")
+            self._refuse(name, "contains numbers that are not finite")
         return array
 
     def _node(self, name, op, sources, **attributes):
-        """A node of this op, fed by these nodes alone (None: by any), with these attributes."""
+        """Returns a node after checking its op, its inputs (None allows any) and attributes."""
         node = self._nodes.get(name)
         if node is None:
             self._refuse(name, "is missing")
@@ -190,7 +196,7 @@ class Graph:
         return node
 
     def _source(self, node, index):
-        """Name of the node that feeds a data input, past what hands its input on."""
+        """Returns the node that feeds a data input, skipping ops that only return their input."""
         seen = set()
         while True:
             inputs = _data_inputs(node)
@@ -198,7 +204,7 @@ class Graph:
                 self._refuse(node.name, f"has {len(inputs)} inputs, expected more than {index}")
             name, _, output = inputs[index].partition(":")
             if output not in ("", "0"):
-                self._refuse(node.name, f"input {index} is {inputs[index]}, no first output")
+                self._refuse(node.name, f"input {index} is {inputs[index]}, not a first output")
             source = self._nodes.get(name)
             if source is None or source.op not in _PASSED_THROUGH:
                 return name
@@ -214,7 +220,7 @@ class Graph:
                 self._refuse(node.name, f"{key} is {_shown(found)}, expected {expected}")
 
     def _attribute(self, node, key):
-        """An attribute as a Python value, its default where the file lacks it, else None."""
+        """Returns an attribute as a Python value: the file's, or its default, or None."""
         if key not in node.attr:
             return _DEFAULTS.get(key)
         value = node.attr[key]
@@ -235,7 +241,7 @@ class Graph:
     def _constant(self, name, shape, dtype):
         tensor = self._node(name, "Const", []).attr["value"].tensor
         found = tuple(dim.size for dim in tensor.tensor_shape.dim)
-        # Before any array is made: a crafted shape must not ask for all memory.
+        # Checked before the array is made, so that a crafted shape cannot exhaust the memory.
         if found != shape:
             self._refuse(name, f"has shape {list(found)}, expected {list(shape)}")
         if tensor.dtype != dtype.as_datatype_enum:
@@ -247,7 +253,7 @@ class Graph:
 
     def _refuse(self, name, why):
         raise ExtractorError(
-            f"{self.path}: node {name} {why}; features or logits would be others, use the graph in "
+            f"{self.path}: node {name} {why}; this changes features or logits, use the graph in "
             f"{ARCHIVE_NAME}"
         )
 
@@ -268,7 +274,7 @@ def _parse(path, data):
         graph_def.Clear()
     if not graph_def.node:
         raise ExtractorError(
-            f"{path}: no GraphDef, or a truncated one ({len(data):,} bytes; the published file "
+            f"{path}: not a GraphDef, or a truncated one ({len(data):,} bytes; the published file "
             f"has {GRAPH_BYTES:,}); fetch it again"
         )
     return graph_def

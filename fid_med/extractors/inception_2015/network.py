@@ -1,8 +1,8 @@
-"""The network behind published FIDs, `inception-2015-12-05`, as a Keras model.
+"""The network of published FIDs, `inception-2015-12-05`, as a Keras model.
 
-Heusel et al. 2017 ("GANs Trained by a Two Time-Scale Update Rule", the TTUR code) read their
-features from this frozen graph at `pool_3`. Keras's InceptionV3 is another network. Nothing is
-taken for granted here: each layer is checked against the graph's own nodes while it is built.
+Heusel et al. 2017 ("GANs Trained by a Two Time-Scale Update Rule", the TTUR code) took their
+features from `pool_3` of this frozen graph. Keras's InceptionV3 is another network. Each layer is
+checked against the graph's nodes while it is built.
 """
 
 import dataclasses
@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from fid_med.data.preprocessing import Preprocessing
 from fid_med.errors import ExtractorError
+from fid_med.extractors.extractor import FeatureExtractor
 from fid_med.extractors.inception_2015.download import GRAPH_BYTES
 from fid_med.extractors.inception_2015.graph import Graph
 from fid_med.utils.hashing import extractor_fingerprint
@@ -26,17 +27,17 @@ NUM_CLASSES = 1008
 
 
 @dataclasses.dataclass
-class TTURNetwork:
-    """What a file of this network holds.
+class Inception2015:
+    """The network of 2015-12-05, read from one file.
 
     Attributes:
-      name: what results call it.
-      model: Keras model from float32 [B, 299, 299, 3], 0..255, resized as `PREPROCESSING` says,
-        to float32 [B, 2048], the graph's `pool_3`.
-      size: bytes of the GraphDef; the published one has `ttur_files.GRAPH_BYTES`.
-      arrays: the graph's own weights in the order of the network, the classifier's last.
-      logit_weights: float32 [2048, 1008], or None where the file ends at `pool_3`.
-      logit_biases: float32 [1008], or None likewise.
+      name: name in results.
+      model: Keras model from float32 [B, 299, 299, 3], 0..255, resized according to
+        `PREPROCESSING`, to float32 [B, 2048], the graph's `pool_3`.
+      size: bytes of the GraphDef; the published one has `GRAPH_BYTES`.
+      arrays: the graph's weights in the order of the network, those of the classifier last.
+      logit_weights: float32 [2048, 1008], or None if the file ends at `pool_3`.
+      logit_biases: float32 [1008], or None if the file ends at `pool_3`.
     """
 
     name: str
@@ -47,31 +48,31 @@ class TTURNetwork:
     logit_biases: np.ndarray | None = dataclasses.field(default=None, repr=False)
 
     def fingerprint(self, preprocessing: Preprocessing = PREPROCESSING) -> str:
-        """sha256 of the weights and of how images are prepared."""
+        """Returns the SHA-256 of weights and preprocessing."""
         return extractor_fingerprint(NETWORK, self.arrays, preprocessing.to_dict())
 
     def warnings(self, preprocessing: Preprocessing = PREPROCESSING) -> tuple[str, ...]:
-        """Why a FID by this file, of images prepared like this, is no published one."""
+        """Returns the reasons why FIDs of this file are not comparable with published ones."""
         found = []
         if self.size != GRAPH_BYTES:
             found.append(
-                f"{self.name}: {self.size:,} bytes where the published graph has {GRAPH_BYTES:,}: "
-                "another file, whose FIDs are not comparable with published ones"
+                f"{self.name}: {self.size:,} bytes, but the published graph has {GRAPH_BYTES:,}: "
+                "FIDs of this file are not comparable with published ones"
             )
         if preprocessing != PREPROCESSING:
             found.append(
                 f"{self.name}: images resized by {preprocessing.resize}, {preprocessing.aspect}, "
-                f"where published FIDs take {PREPROCESSING.resize}, {PREPROCESSING.aspect}"
+                f"but published FIDs use {PREPROCESSING.resize}, {PREPROCESSING.aspect}"
             )
         return tuple(found)
 
     def logits(self, features: np.ndarray, biases: bool = False) -> np.ndarray:
-        """The classifier's logits.
+        """Computes the logits of the classifier.
 
         Args:
-          features: [N, 2048], as `model` gives them.
-          biases: add `softmax/biases`; TTUR's Inception Score leaves them out, and softmax of
-            what remains is what it calls the class probabilities.
+          features: [N, 2048], the output of `model`.
+          biases: whether to add `softmax/biases`. TTUR's Inception Score leaves them out, and
+            takes the softmax of the rest as class probabilities.
 
         Returns:
           float64 [N, 1008].
@@ -85,16 +86,46 @@ class TTURNetwork:
         return logits + self.logit_biases if biases else logits
 
 
-def load_network(path, name: str | None = None) -> TTURNetwork:
+def load_graph_extractor(path, changes: dict, name: str | None = None) -> FeatureExtractor:
+    """Makes an extractor of the published GraphDef.
+
+    Args:
+      path: `classify_image_graph_def.pb`, or the `.tgz` that contains it.
+      changes: fields of `Preprocessing` other than `PREPROCESSING`'s. The size must stay.
+      name: name in results, by default the file's name.
+
+    Raises:
+      ExtractorError: another image size than 299, or as for `load_network`.
+    """
+    preprocessing = dataclasses.replace(PREPROCESSING, **changes)
+    name = name or os.path.basename(path)
+    if (preprocessing.height, preprocessing.width) != (299, 299):
+        raise ExtractorError(
+            f"{name}: image size {preprocessing.height}: the graph of 2015-12-05 takes only images "
+            "of 299 x 299"
+        )
+    network = load_network(path, name)
+    return FeatureExtractor(
+        name,
+        network.model,
+        preprocessing,
+        network.fingerprint(preprocessing),
+        architecture=NETWORK,
+        logits=network.logits if network.logit_weights is not None else None,
+        warnings=network.warnings(preprocessing),
+    )
+
+
+def load_network(path, name: str | None = None) -> Inception2015:
     """Reads the network from the published GraphDef.
 
     Args:
-      path: `classify_image_graph_def.pb`, or the `.tgz` that holds it.
-      name: what results call it, by default the file's name.
+      path: `classify_image_graph_def.pb`, or the `.tgz` that contains it.
+      name: name in results, by default the file's name.
 
     Raises:
-      ExtractorError: an unreadable file, or a graph whose `pool_3` would be another; the node at
-        fault is named.
+      ExtractorError: the file cannot be read, or a node differs in a way that changes `pool_3`. The
+        node is named.
     """
     graph = Graph(path)
     builder = _Builder(graph)
@@ -102,7 +133,7 @@ def load_network(path, name: str | None = None) -> TTURNetwork:
     features = _features(builder, pixels)
     weights, biases = _classifier(graph)
     classifier = [] if weights is None else [weights, biases]
-    return TTURNetwork(
+    return Inception2015(
         name=name or os.path.basename(path),
         model=keras.Model(pixels, features, name=NETWORK),
         size=graph.size,
@@ -113,14 +144,14 @@ def load_network(path, name: str | None = None) -> TTURNetwork:
 
 
 class _Tap(NamedTuple):
-    """One tensor in both worlds: the node that makes it and Keras's symbol for it."""
+    """A tensor of both networks: the graph's node and Keras's symbolic tensor."""
 
     node: str
     tensor: Any
 
 
 def _features(net, pixels):
-    """The network from top to bottom; convolutions are (kernel, channels) of stride 1, SAME."""
+    """Builds the network; convolutions are (kernel, channels) of stride 1 and SAME padding."""
     x = net.input(pixels)
     x = net.conv(x, "conv", 3, 32, strides=2, padding="VALID")
     x = net.conv(x, "conv_1", 3, 32, padding="VALID")
@@ -136,7 +167,7 @@ def _features(net, pixels):
         x = _block_17(net, x, scope, channels)
     x = _reduction_8(net, x, "mixed_8")
     x = _block_8(net, x, "mixed_9", "AvgPool")
-    # An oddity of this very graph: the last block takes the maximum where all others average.
+    # Only in this graph does the last block take the maximum where all others average.
     x = _block_8(net, x, "mixed_10", "MaxPool")
     return net.global_pool(x, "pool_3")
 
@@ -202,7 +233,7 @@ def _block_8(net, x, scope, pool):
 
 
 def _classifier(graph):
-    """Weights and biases behind `pool_3`; None twice where the file ends there."""
+    """Returns weights and biases of the classifier; None twice if the file ends at `pool_3`."""
     if "softmax/weights" not in graph:
         return None, None
     graph.check_product("softmax/logits/MatMul", "pool_3", "softmax/weights")
@@ -212,16 +243,16 @@ def _classifier(graph):
     )
 
 
-# The variance of a scale that has it already is 1, of which this is a part without rounding.
+# The scale contains the variance already, so variance + epsilon must be 1: exact in float32.
 _EPSILON = 2.0**-10
 
 
 class _NormalisationRelu(keras.layers.Layer):
-    """Batch normalisation by fixed moments, then Relu.
+    """Batch normalisation with fixed statistics, then ReLU.
 
-    In the order of the graph's own op: Keras's layer, or folding into the kernel, rounds otherwise,
-    and a hundred layers can make 5e-5 of that. In a compiled graph as one op of TensorFlow's, which
-    it runs together with the convolution: the same bits, as fast as folding.
+    It computes in the order of the graph's own op. Keras's layer, or folding into the kernel,
+    rounds differently, which a hundred layers can amplify to 5e-5. In a compiled graph it is one
+    op, which TensorFlow fuses with the convolution: the same bits, as fast as folding.
     """
 
     def build(self, shape):
@@ -233,7 +264,7 @@ class _NormalisationRelu(keras.layers.Layer):
 
     def call(self, x):
         if tf.executing_eagerly():
-            # Alone, without the convolution, the op rounds otherwise: 5e-6 at the end.
+            # Without the convolution the fused op rounds differently: 5e-6 in the features.
             return keras.ops.relu((x - self.mean) * self.scale + self.beta)
         mean, scale, beta = (tf.convert_to_tensor(w) for w in (self.mean, self.scale, self.beta))
         normalised, _, _ = tf.compat.v1.nn.fused_batch_norm(
@@ -249,7 +280,7 @@ class _NormalisationRelu(keras.layers.Layer):
 
 
 class _Builder:
-    """Makes Keras layers out of checked nodes, and collects their weights in order."""
+    """Makes Keras layers from checked nodes, and collects their weights in order."""
 
     def __init__(self, graph: Graph):
         self.graph = graph
@@ -257,7 +288,7 @@ class _Builder:
 
     def input(self, pixels):
         node = self.graph.input_scaling("ExpandDims", PREPROCESSING.height)
-        # Equal to the graph's (x - 128) * 2**-7 bit for bit: a power of two moves no rounding.
+        # Bit for bit the graph's (x - 128) * 2**-7: scaling by a power of two is exact.
         scaling = keras.layers.Rescaling(PREPROCESSING.scale, PREPROCESSING.offset, name="scaling")
         return _Tap(node, scaling(pixels))
 
@@ -282,7 +313,7 @@ class _Builder:
         return _Tap(scope, tensor)
 
     def tower(self, x, scope, *convolutions):
-        """Convolutions one after another: `conv`, `conv_1`, `conv_2` and so on."""
+        """Adds convolutions one after another: `conv`, `conv_1`, `conv_2` and so on."""
         for number, (kernel, channels) in enumerate(convolutions):
             name = f"{scope}/conv_{number}" if number else f"{scope}/conv"
             x = self.conv(x, name, kernel, channels)
@@ -290,7 +321,7 @@ class _Builder:
 
     def pool(self, x, name, op="MaxPool", strides=2, padding="VALID"):
         self.graph.check_pool(name, x.node, op, 3, padding, strides)
-        # TensorFlow's average leaves SAME padding out of the mean, under Keras as in the graph.
+        # TensorFlow's average ignores SAME padding, in Keras as in the graph.
         kind = {"MaxPool": keras.layers.MaxPooling2D, "AvgPool": keras.layers.AveragePooling2D}[op]
         return _Tap(name, kind(3, strides, padding.lower(), name=_layer_name(name))(x.tensor))
 

@@ -1,15 +1,14 @@
-"""A stand-in for the published graph of 2015-12-05: its topology and names, weights of our own.
+"""Stand-in for the published graph of 2015-12-05: the same nodes, with random weights.
 
-The published file cannot be had on every machine, and need not: what a reader must get right is
-in the graph's form. Node names, op types, pass-throughs and the GraphDef's version are those of
-the file; attributes that ops gained after 2015 are absent, as they are there. Weights are random,
-and calibrated so that every feature is of ordinary size and differs between images. The tests
-and `eval/validate_reference.py` run on it.
+Tests and `eval/validate_reference.py` use it on machines without the published file. Node names,
+op types, pass-through nodes and the version of the GraphDef are those of the file. Attributes that
+ops gained after 2015 are absent, as in the file. The random weights are calibrated: every feature
+has an ordinary magnitude and differs between images.
 
     python -m fid_med.extractors.inception_2015.stand_in FOLDER
 
-writes `classify_image_graph_def.pb` and, for `tests/helpers/inception_2015_torch_weights.py`,
-`constants.npz`.
+writes `classify_image_graph_def.pb`, and `constants.npz` for
+`tests/helpers/inception_2015_torch_weights.py`.
 """
 
 import pathlib
@@ -25,12 +24,12 @@ FLOAT, INT = tf.float32, tf.int32
 
 
 def stand_in_graph(seed: int = 0) -> GraphDef:
-    """The graph, with gammas other than 1 and `scale_after_normalization` true."""
+    """Makes the graph, with `scale_after_normalization` true and gammas other than 1."""
     return _StandIn(seed).graph_def
 
 
 def with_scale(graph_def: GraphDef, scale: bool) -> GraphDef:
-    """A copy with `scale_after_normalization` set in every batch normalisation."""
+    """Copies a graph and sets `scale_after_normalization` in every batch normalisation."""
     changed = copy_of(graph_def)
     for node in changed.node:
         if node.op == "BatchNormWithGlobalNormalization":
@@ -39,24 +38,25 @@ def with_scale(graph_def: GraphDef, scale: bool) -> GraphDef:
 
 
 def copy_of(graph_def: GraphDef) -> GraphDef:
+    """Copies a graph."""
     copied = GraphDef()
     copied.CopyFrom(graph_def)
     return copied
 
 
 def node_of(graph_def: GraphDef, name: str):
-    """The node of a name."""
+    """Returns the node of a name."""
     return next(node for node in graph_def.node if node.name == name)
 
 
 def set_constant(node, array: np.ndarray) -> None:
-    """Gives a Const node another value."""
+    """Sets the value of a Const node."""
     node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(array))
     node.attr["dtype"].type = node.attr["value"].tensor.dtype
 
 
 def constants(graph_def: GraphDef) -> dict[str, np.ndarray]:
-    """Every float32 constant by its node's name."""
+    """Returns every float32 constant by the name of its node."""
     return {
         node.name: tf.make_ndarray(node.attr["value"].tensor)
         for node in graph_def.node
@@ -65,10 +65,12 @@ def constants(graph_def: GraphDef) -> dict[str, np.ndarray]:
 
 
 def run_graph(graph_def: GraphDef, images, outputs: list[str]) -> list[list[np.ndarray]]:
-    """TensorFlow's own execution of the graph, one image after another.
+    """Runs the graph with TensorFlow, one image after another.
 
     Args:
-      images: each uint8 [H, W, 3], fed behind `ExpandDims`, whose static shape admits one size.
+      graph_def: the graph.
+      images: each uint8 [H, W, 3]. They are fed as the output of `ExpandDims`, because its input
+        has a static shape.
       outputs: node names.
 
     Returns:
@@ -77,7 +79,7 @@ def run_graph(graph_def: GraphDef, images, outputs: list[str]) -> list[list[np.n
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         pixels = tf.compat.v1.placeholder(FLOAT, (None, None, None, 3))
         fetched = tf.graph_util.import_graph_def(
-            copy_of(graph_def),  # importing adds every younger attribute to what it is given
+            copy_of(graph_def),  # importing adds later attributes to its argument
             input_map={"ExpandDims:0": pixels},
             return_elements=[f"{name}:0" for name in outputs],
             name="",
@@ -87,7 +89,7 @@ def run_graph(graph_def: GraphDef, images, outputs: list[str]) -> list[list[np.n
 
 
 def smooth_images(count: int, height: int, width: int, seed: int = 0) -> np.ndarray:
-    """uint8 [count, height, width, 3]: soft blobs of any brightness under some noise."""
+    """Draws uint8 images [count, height, width, 3]: smooth blobs of any brightness, and noise."""
     rng = np.random.default_rng(seed)
     blobs = rng.uniform(-60, 316, (count, 6, 6, 3)).astype(np.float32)
     images = tf.image.resize(blobs, (height, width), "bicubic").numpy()
@@ -95,12 +97,12 @@ def smooth_images(count: int, height: int, width: int, seed: int = 0) -> np.ndar
 
 
 class _StandIn:
-    """Writes the nodes, and runs each at once on a few images to calibrate what follows."""
+    """Writes the nodes, and computes each on a few images to calibrate the next."""
 
     def __init__(self, seed):
         self.rng = np.random.default_rng(seed)
         self.graph_def = GraphDef()
-        # Ops that are deprecated since version 9 run in a graph that is older.
+        # The graph's batch normalisation, deprecated in version 9, runs only in older graphs.
         self.graph_def.versions.producer = 8
         self.values = {}
         self._input()
@@ -239,12 +241,12 @@ class _StandIn:
         return scope
 
     def _batchnorm(self, name, x):
-        """Near the true moments, not equal to them, as in a trained network."""
+        """Writes statistics close to the true ones, but not equal, as in a trained network."""
         channels = x.shape[-1]
         mean, variance = (v.numpy() for v in tf.nn.moments(x, (0, 1, 2)))
         weights = {
-            # Above 0 on average: at 0, a hundred layers blow rounding up to 5e-5 of a feature,
-            # where a trained network stays near 5e-6.
+            # Above 0 on average: with a mean of 0, a hundred layers amplify rounding to 5e-5 of a
+            # feature; in a trained network it stays near 5e-6.
             "beta": self.rng.normal(0.7, 0.3, channels),
             "gamma": self.rng.uniform(0.6, 1.4, channels),
             "moving_mean": mean + self.rng.normal(0, 0.1, channels) * np.sqrt(variance),
@@ -262,7 +264,7 @@ class _StandIn:
             "padding": padding,
         }
         if op == "AvgPool":
-            attributes["T"] = FLOAT  # MaxPool had no such attribute yet
+            attributes["T"] = FLOAT  # in 2015 MaxPool had no attribute T
         self._node(name, op, [self._checked(name, source)], **attributes)
         kind = {"MaxPool": "MAX", "AvgPool": "AVG"}[op]
         x = self.values[source]
@@ -270,7 +272,7 @@ class _StandIn:
         return name
 
     def _checked(self, scope, source):
-        """The pair that the 2015 graph puts before every Relu and pool."""
+        """Writes the two nodes that precede every ReLU and pool in the 2015 graph."""
         check, passed = f"{scope}/CheckNumerics", f"{scope}/control_dependency"
         self._node(check, "CheckNumerics", [source], T=FLOAT, message=f"{scope} not finite")
         self._node(passed, "Identity", [source, f"^{check}"], T=FLOAT)

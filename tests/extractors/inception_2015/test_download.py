@@ -10,7 +10,7 @@ import urllib.error
 import pytest
 
 from fid_med.errors import ExtractorError
-from fid_med.extractors.inception_2015 import download as graph_download
+from fid_med.extractors.inception_2015 import download
 from fid_med.extractors.inception_2015.download import (
     ARCHIVE_NAME,
     GRAPH_NAME,
@@ -42,15 +42,15 @@ PUBLISHED = archive(("LICENSE", b"Apache"), (f"./{GRAPH_NAME}", GRAPH), ("croppe
 @pytest.fixture(autouse=True)
 def published(monkeypatch):
     """As if the small files here were the published ones, and no network at all."""
-    monkeypatch.setattr(graph_download, "ARCHIVE_BYTES", len(PUBLISHED))
-    monkeypatch.setattr(graph_download, "GRAPH_BYTES", len(GRAPH))
-    monkeypatch.setattr(graph_download, "_MOST_BYTES", 4 * len(GRAPH))
+    monkeypatch.setattr(download, "ARCHIVE_BYTES", len(PUBLISHED))
+    monkeypatch.setattr(download, "GRAPH_BYTES", len(GRAPH))
+    monkeypatch.setattr(download, "_MOST_BYTES", 4 * len(GRAPH))
     answer_with(monkeypatch, urllib.error.URLError("Name or service not known"))
 
 
 def answer_with(monkeypatch, answer):
     def urlopen(url, timeout):
-        assert url == graph_download.URL
+        assert url == download.URL
         assert timeout > 0
         if isinstance(answer, Exception):
             raise answer
@@ -79,7 +79,7 @@ def test_the_cache_is_where_the_variable_says(monkeypatch, tmp_path):
     assert ensure_graph() == tmp_path / "elsewhere" / GRAPH_NAME
     monkeypatch.delenv("FID_MED_CACHE")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert graph_download.cache_folder() == tmp_path / ".cache" / "fid_med"
+    assert download.cache_folder() == tmp_path / ".cache" / "fid_med"
 
 
 @pytest.mark.parametrize(("name", "data"), [(ARCHIVE_NAME, PUBLISHED), (GRAPH_NAME, GRAPH)])
@@ -106,7 +106,7 @@ def test_a_pin_says_what_it_pins(tmp_path):
     ensure_graph(tmp_path)
     pin = json.loads((tmp_path / f"{GRAPH_NAME}.json").read_text())
     assert pin["bytes"] == len(GRAPH)
-    assert pin["url"] == graph_download.URL
+    assert pin["url"] == download.URL
     assert len(pin["sha256"]) == 64
 
 
@@ -115,7 +115,7 @@ def test_without_internet_it_says_what_to_put_where(tmp_path):
         ensure_graph(tmp_path)
     said = str(refusal.value)
     assert "\n" not in said
-    for part in (graph_download.URL, "Name or service not known", ARCHIVE_NAME, GRAPH_NAME):
+    for part in (download.URL, "Name or service not known", ARCHIVE_NAME, GRAPH_NAME):
         assert part in said
     assert said.endswith(str(tmp_path))
     assert os.listdir(tmp_path) == []
@@ -154,14 +154,14 @@ MALICIOUS = {
     "climbing beside": ([(GRAPH_NAME, GRAPH), ("../../evil", b"x")], "'../../evil' points outside"),
     "absolute": ([(f"/tmp/{GRAPH_NAME}", GRAPH)], "points outside"),
     "drive": ([("C:\\evil", b"x"), (GRAPH_NAME, GRAPH)], "points outside"),
-    "symlink": ([(GRAPH_NAME, tarfile.SYMTYPE, "/etc/passwd")], "is no plain file"),
-    "hard link": ([(GRAPH_NAME, tarfile.LNKTYPE, "LICENSE")], "is no plain file"),
-    "fifo": ([(GRAPH_NAME, tarfile.FIFOTYPE, "")], "is no plain file"),
-    "folder": ([(GRAPH_NAME, tarfile.DIRTYPE, "")], "is no plain file"),
+    "symlink": ([(GRAPH_NAME, tarfile.SYMTYPE, "/etc/passwd")], "is not a regular file"),
+    "hard link": ([(GRAPH_NAME, tarfile.LNKTYPE, "LICENSE")], "is not a regular file"),
+    "fifo": ([(GRAPH_NAME, tarfile.FIFOTYPE, "")], "is not a regular file"),
+    "folder": ([(GRAPH_NAME, tarfile.DIRTYPE, "")], "is not a regular file"),
     "huge": ([(GRAPH_NAME, bytes(5 * len(GRAPH)))], "claims"),
     "huge beside": ([(GRAPH_NAME, GRAPH), ("zeros", bytes(5 * len(GRAPH)))], "claims"),
     "twice": ([(GRAPH_NAME, GRAPH), (f"a/{GRAPH_NAME}", GRAPH)], "twice"),
-    "without": ([("LICENSE", b"Apache")], f"holds no {GRAPH_NAME}"),
+    "without": ([("LICENSE", b"Apache")], f"contains no {GRAPH_NAME}"),
 }
 
 
@@ -171,7 +171,7 @@ def test_a_malicious_archive_is_refused_and_writes_nothing(monkeypatch, tmp_path
     cache = tmp_path / "inner" / "cache"
     cache.mkdir(parents=True)
     data = archive(*members)
-    monkeypatch.setattr(graph_download, "ARCHIVE_BYTES", len(data))
+    monkeypatch.setattr(download, "ARCHIVE_BYTES", len(data))
     answer_with(monkeypatch, data)
     with pytest.raises(ExtractorError, match=said) as refusal:
         ensure_graph(cache)
@@ -195,8 +195,8 @@ def test_a_truncated_archive_is_refused(tmp_path):
     path = tmp_path / "cut.tgz"
     for end in (5, 60, len(PUBLISHED) // 2, -20, -4):
         path.write_bytes(PUBLISHED[:end])
-        with pytest.raises(ExtractorError, match=r"cut\.tgz: truncated, or no tar archive"):
+        with pytest.raises(ExtractorError, match=r"cut\.tgz: truncated, or not a tar archive"):
             read_graph(path)
     path.write_bytes(b"\x1f\x8b" + bytes(100))
-    with pytest.raises(ExtractorError, match=r"cut\.tgz: truncated, or no tar archive"):
+    with pytest.raises(ExtractorError, match=r"cut\.tgz: truncated, or not a tar archive"):
         read_graph(path)

@@ -9,10 +9,14 @@ import tensorflow as tf
 from benchmarks.weights import torch_arrays
 from fid_med.data.datasets import phantom
 from fid_med.errors import ExtractorError
-from fid_med.extractors.extractor import load_extractor
-from fid_med.extractors.inception_2015 import graph
-from fid_med.extractors.inception_2015 import network as inception_2015
-from fid_med.extractors.inception_2015 import stand_in as stand_in
+from fid_med.extractors.inception_2015 import graph, stand_in
+from fid_med.extractors.inception_2015 import network as network_module
+from fid_med.extractors.inception_2015.network import (
+    PREPROCESSING,
+    _NormalisationRelu,
+    load_network,
+)
+from fid_med.extractors.registry import load_extractor
 from fid_med.training.train import TrainingConfig, train
 
 # Of the largest feature. 3e-7 is what it reaches; other processors may round otherwise.
@@ -41,16 +45,16 @@ def save(tmp_path_factory):
 def scaled(request, graph_def, save):
     """The graph with and without `scale_after_normalization`, and the network read from it."""
     changed = stand_in.with_scale(graph_def, request.param)
-    return changed, inception_2015.load_network(save(changed))
+    return changed, load_network(save(changed))
 
 
 @pytest.fixture(scope="session")
 def network(graph_def, save):
-    return inception_2015.load_network(save(graph_def))
+    return load_network(save(graph_def))
 
 
 def features(network, image):
-    pixels = inception_2015.PREPROCESSING.apply(image)
+    pixels = PREPROCESSING.apply(image)
     return network.model(pixels[None], training=False).numpy()
 
 
@@ -71,7 +75,7 @@ def assert_close(obtained, expected):
 def test_features_and_logits_are_those_of_tensorflow(scaled, executed, size):
     _, network = scaled
     image, (resized, pool, product, logits) = executed[size]
-    np.testing.assert_array_equal(inception_2015.PREPROCESSING.apply(image), resized[0])
+    np.testing.assert_array_equal(PREPROCESSING.apply(image), resized[0])
     obtained = features(network, image)
     assert_close(obtained, pool[:, 0, 0])
     assert_close(network.logits(obtained), product)
@@ -95,7 +99,7 @@ def test_the_stand_in_is_of_2015(graph_def):
 
 def test_a_batch_gives_what_single_images_give(network):
     images = stand_in.smooth_images(2, 75, 75, seed=3)
-    pixels = np.stack([inception_2015.PREPROCESSING.apply(image) for image in images])
+    pixels = np.stack([PREPROCESSING.apply(image) for image in images])
     together = network.model(pixels, training=False).numpy()
     alone = np.concatenate([features(network, image) for image in images])
     np.testing.assert_allclose(together, alone, atol=1e-5)
@@ -116,7 +120,7 @@ def test_attributes_that_came_later_may_be_there_with_their_defaults(graph_def, 
         if node.op == "Conv2D":
             node.attr["dilations"].list.i.extend([1, 1, 1, 1])
             node.attr["explicit_paddings"].list.SetInParent()
-    assert inception_2015.load_network(save(changed)).fingerprint() == network.fingerprint()
+    assert load_network(save(changed)).fingerprint() == network.fingerprint()
 
 
 def test_extra_nodes_and_pass_throughs_are_ignored(graph_def, save, network):
@@ -125,12 +129,12 @@ def test_extra_nodes_and_pass_throughs_are_ignored(graph_def, save, network):
     read = changed.node.add(name="mixed/conv/conv2d_params/read", op="Identity")
     read.input.extend(["mixed/conv/conv2d_params:0", "^conv"])
     stand_in.node_of(changed, "mixed/conv/Conv2D").input[1] = read.name
-    assert inception_2015.load_network(save(changed)).fingerprint() == network.fingerprint()
+    assert load_network(save(changed)).fingerprint() == network.fingerprint()
 
 
 def test_a_file_that_ends_at_the_pool_gives_features_but_no_logits(graph_def, save, network):
     cut = without(graph_def, "softmax", "pool_3/_reshape")
-    loaded = inception_2015.load_network(save(cut), name="cut")
+    loaded = load_network(save(cut), name="cut")
     assert loaded.logit_weights is None
     assert len(loaded.arrays) == len(network.arrays) - 2
     with pytest.raises(ExtractorError, match="cut: has no node softmax/weights"):
@@ -275,10 +279,10 @@ REFUSED = {
         constant("conv/batchnorm/beta", np.zeros(32)),
         "conv/batchnorm/beta is not of dtype",
     ),
-    "nan": (constant("conv/batchnorm/beta", np.full(32, np.nan, "f4")), "beta holds numbers"),
+    "nan": (constant("conv/batchnorm/beta", np.full(32, np.nan, "f4")), "beta contains numbers"),
     "variance": (
         constant("conv/batchnorm/moving_variance", np.full(32, -1, "f4")),
-        "conv/batchnorm/moving_variance holds negative",
+        "conv/batchnorm/moving_variance contains negative",
     ),
     "joins more": (more_inputs("mixed/join", "conv"), "mixed/join has 6 inputs, expected 5"),
     "more weights": (more_inputs("conv/Conv2D", "conv"), "conv/Conv2D has 3 inputs, expected 2"),
@@ -296,7 +300,7 @@ REFUSED = {
     "no scale": (lacking("conv/batchnorm", "scale_after_normalization"), "zation is missing"),
     "fused": (op("conv/batchnorm", "FusedBatchNorm"), "conv/batchnorm is a FusedBatchNorm"),
     "huge": (claim(1 << 40), "conv_4/conv2d_params has shape .1099511627776, 3, 80, 192."),
-    "twice": (twice, "conv is there twice"),
+    "twice": (twice, "conv occurs twice"),
     "loop": (loop, "(a|b) feeds itself"),
 }
 
@@ -319,7 +323,7 @@ def test_what_would_change_the_features_is_refused_by_its_node(light, save, case
     changed = stand_in.copy_of(light)
     change(changed)
     with pytest.raises(ExtractorError, match=f"node {said}|node .*{said}") as refusal:
-        inception_2015.load_network(save(changed))
+        load_network(save(changed))
     assert "\n" not in str(refusal.value)
 
 
@@ -328,7 +332,7 @@ def test_every_node_before_the_pool_must_be_there(light, save):
         changed = stand_in.copy_of(light)
         changed.node.remove(stand_in.node_of(changed, name))
         with pytest.raises(ExtractorError, match=rf"node {name} is missing"):
-            inception_2015.load_network(save(changed))
+            load_network(save(changed))
 
 
 def test_a_truncated_or_foreign_file_is_refused(graph_def, tmp_path):
@@ -336,7 +340,7 @@ def test_a_truncated_or_foreign_file_is_refused(graph_def, tmp_path):
     path = tmp_path / "graph.pb"
     for data in (whole[: len(whole) // 2], b"", b"<html>not found</html>"):
         path.write_bytes(data)
-        with pytest.raises(ExtractorError, match=r"graph\.pb: no GraphDef, or a truncated one"):
+        with pytest.raises(ExtractorError, match=r"graph\.pb: not a GraphDef, or a truncated one"):
             graph.Graph(path)
     with pytest.raises(ExtractorError, match=r"none\.pb: cannot be read"):
         graph.Graph(tmp_path / "none.pb")
@@ -344,18 +348,18 @@ def test_a_truncated_or_foreign_file_is_refused(graph_def, tmp_path):
 
 def test_what_is_no_published_fid_is_said(network, monkeypatch):
     (said,) = network.warnings()
-    assert said.startswith(f"{network.name}: {network.size:,} bytes where the published graph has")
-    monkeypatch.setattr(inception_2015, "GRAPH_BYTES", network.size)
+    assert said.startswith(f"{network.name}: {network.size:,} bytes, but the published graph has")
+    monkeypatch.setattr(network_module, "GRAPH_BYTES", network.size)
     assert network.warnings() == ()
-    (said,) = network.warnings(dataclasses.replace(inception_2015.PREPROCESSING, aspect="pad"))
-    assert "resized by tf1, pad, where published FIDs take tf1, stretch" in said
+    (said,) = network.warnings(dataclasses.replace(PREPROCESSING, aspect="pad"))
+    assert "resized by tf1, pad, but published FIDs use tf1, stretch" in said
 
 
 def test_load_extractor_takes_the_graph(graph_def, save):
     path = save(graph_def)
     extractor = load_extractor(path)
     assert extractor.name == path.name
-    assert extractor.preprocessing == inception_2015.PREPROCESSING
+    assert extractor.preprocessing == PREPROCESSING
     image = stand_in.smooth_images(1, 40, 50)[0]
     ((pool, product),) = stand_in.run_graph(graph_def, [image], ["pool_3", "softmax/logits/MatMul"])
     obtained = extractor.extract([image])
@@ -366,7 +370,7 @@ def test_load_extractor_takes_the_graph(graph_def, save):
     assert len(antialiased.warnings) == len(extractor.warnings) + 1
     said = load_extractor(path, precision="bfloat16").warnings[-1]
     assert said == f"{path.name} in bfloat16: published FIDs are computed in float32"
-    with pytest.raises(ExtractorError, match="299 x 299 alone"):
+    with pytest.raises(ExtractorError, match="takes only images of 299 x 299"):
         load_extractor(path, image_size=128)
     with pytest.raises(ExtractorError, match="is not trained"):
         train(
@@ -393,7 +397,7 @@ def test_normalisation_and_relu_are_one_op_in_the_graphs_order():
     rng = np.random.default_rng(0)
     pixels = rng.normal(3, 2, (2, 5, 5, 16)).astype(np.float32)
     mean, scale, beta = (rng.normal(size=16).astype(np.float32) for _ in range(3))
-    layer = inception_2015._NormalisationRelu(name="norm")
+    layer = _NormalisationRelu(name="norm")
     layer.build(pixels.shape)
     layer.set_weights([mean, scale, beta])
     traced = tf.function(layer).get_concrete_function(tf.TensorSpec(pixels.shape))

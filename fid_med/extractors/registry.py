@@ -1,0 +1,234 @@
+"""Registry of extractors: one entry per name or kind of file.
+
+To add an extractor, write a loader in a module of its own and add an entry to `EXTRACTORS`. The
+`--extractor` help and the error messages derive from the entries. Importing this module is quick:
+TensorFlow loads when an extractor does.
+"""
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from fid_med.errors import ExtractorError
+
+if TYPE_CHECKING:
+    from fid_med.extractors.extractor import FeatureExtractor
+
+PRECISIONS = ("float32", "bfloat16", "float16")
+
+
+@dataclasses.dataclass(frozen=True)
+class ExtractorSpec:
+    """Names an extractor and the options that it is loaded with.
+
+    Attributes:
+      name_or_path: as for `load_extractor`.
+      image_size: height and width of the input in pixels; None for the extractor's own.
+      resize: `antialias` or `tf1`; None for the extractor's own.
+      aspect: `stretch` or `pad`; None for the extractor's own.
+      precision: compute precision of the network, of `PRECISIONS`; None for float32.
+      seed: seed of the weights of `random`.
+
+    Raises:
+      ExtractorError: unknown precision.
+    """
+
+    name_or_path: str | os.PathLike
+    image_size: int | None = None
+    resize: str | None = None
+    aspect: str | None = None
+    precision: str | None = None
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.precision not in (None, *PRECISIONS):
+            raise ExtractorError(f"precision {self.precision!r}: expected {', '.join(PRECISIONS)}")
+
+    @property
+    def preprocessing_changes(self) -> dict:
+        """Fields of `Preprocessing` that replace the extractor's own."""
+        fields = {
+            "height": self.image_size,
+            "width": self.image_size,
+            "resize": self.resize,
+            "aspect": self.aspect,
+        }
+        return {name: value for name, value in fields.items() if value is not None}
+
+    def load(self) -> "FeatureExtractor":
+        """Loads the extractor; arguments and errors as for `load_extractor`."""
+        from fid_med.extractors.keras_settings import plain_keras
+
+        with plain_keras():
+            extractor = _find_entry(os.fspath(self.name_or_path)).load(self)
+        if self.precision not in (None, "float32"):
+            _set_precision(extractor, self.precision)
+        return extractor
+
+
+@dataclasses.dataclass(frozen=True)
+class ExtractorEntry:
+    """One way to name an extractor: by a name, or by the suffix of a file.
+
+    Attributes:
+      load: function from an `ExtractorSpec` to the extractor.
+      help: part of the `--extractor` help, without a full stop.
+      name: value of `--extractor`; None for files.
+      suffixes: ends of file names; empty for a name.
+    """
+
+    load: Callable[[ExtractorSpec], "FeatureExtractor"]
+    help: str
+    name: str | None = None
+    suffixes: tuple[str, ...] = ()
+
+
+def _load_imagenet(spec):
+    from fid_med.extractors.inception_v3 import load_imagenet_extractor
+
+    return load_imagenet_extractor(spec.preprocessing_changes)
+
+
+def _load_ttur(spec):
+    from fid_med.extractors.inception_2015.download import ensure_graph
+    from fid_med.extractors.inception_2015.network import load_graph_extractor
+
+    return load_graph_extractor(ensure_graph(), spec.preprocessing_changes, name="ttur")
+
+
+def _load_random(spec):
+    from fid_med.extractors.random_weights import load_random_extractor
+
+    return load_random_extractor(spec.seed, spec.preprocessing_changes)
+
+
+def _load_keras_file(spec):
+    from fid_med.extractors.keras_file import load_keras_file
+
+    return load_keras_file(os.fspath(spec.name_or_path), spec.preprocessing_changes)
+
+
+def _load_graph_file(spec):
+    from fid_med.extractors.inception_2015.network import load_graph_extractor
+
+    return load_graph_extractor(os.fspath(spec.name_or_path), spec.preprocessing_changes)
+
+
+EXTRACTORS = (
+    ExtractorEntry(
+        _load_imagenet,
+        "Keras's InceptionV3 with ImageNet weights, downloaded once",
+        name="imagenet",
+    ),
+    ExtractorEntry(
+        _load_ttur, "the 2015-12-05 graph of published FIDs, downloaded once", name="ttur"
+    ),
+    ExtractorEntry(_load_random, "InceptionV3 with seeded random weights", name="random"),
+    ExtractorEntry(
+        _load_keras_file,
+        "an extractor.keras of train_classifier.py, InceptionV3 weights or a whole InceptionV3",
+        suffixes=(".keras", ".h5", ".hdf5"),
+    ),
+    ExtractorEntry(_load_graph_file, "the 2015-12-05 graph", suffixes=(".pb", ".tgz", ".tar.gz")),
+)
+
+
+def extractors_help() -> str:
+    """Builds the description of the values that `--extractor` takes, without a full stop."""
+    names = [f"{entry.name} ({entry.help})" for entry in EXTRACTORS if entry.name]
+    files = [f"{_either(entry.suffixes)} ({entry.help})" for entry in EXTRACTORS if entry.suffixes]
+    return f"{', '.join(names)}, or the path of a file: {', '.join(files)}"
+
+
+def load_extractor(
+    spec,
+    *,
+    image_size: int | None = None,
+    resize: str | None = None,
+    aspect: str | None = None,
+    seed: int = 0,
+    precision: str | None = None,
+) -> "FeatureExtractor":
+    """Loads a network as a feature extractor.
+
+    Args:
+      spec: a name or the path of a file. Names:
+
+        * `imagenet`: Keras's InceptionV3 with ImageNet weights, downloaded and cached by Keras. It
+          is not the network of published FIDs.
+        * `ttur`: the network of published FIDs, the frozen graph of 2015-12-05, downloaded once.
+        * `random`: InceptionV3 with seeded random weights. Its FID has no absolute scale.
+
+        Files:
+
+        * `.keras` written by `train_classifier.py`.
+        * `.weights.h5` or legacy `.h5`: InceptionV3 weights with `include_top=False`.
+        * `.keras` or legacy `.h5`: a whole InceptionV3 model. Pixels are scaled to -1..1 unless the
+          model contains a `Rescaling` layer.
+        * `.pb`, or the `.tgz` that contains it: the graph of 2015-12-05.
+      image_size: height and width of the input in pixels, 75 or more; by default the extractor's
+        own. The graph of 2015-12-05 takes only 299.
+      resize: `antialias` or `tf1`; by default the extractor's own.
+      aspect: `stretch` or `pad`; by default the extractor's own.
+      seed: seed of the weights of `random`.
+      precision: compute precision of the network: `float32` (default), or `bfloat16` or `float16`,
+        which are faster on processors that support them. With bfloat16, features differ by 2 %.
+
+    Returns:
+      The extractor. A changed preprocessing or precision makes another extractor, with another
+      fingerprint. Its name states a precision other than float32.
+
+    Raises:
+      ExtractorError: the name or the precision is unknown, the file is missing or damaged, or
+        weights cannot be downloaded.
+      DataError: unknown `resize` or `aspect`.
+
+    Example:
+
+    ```python
+    import fid_med
+
+    extractor = fid_med.load_extractor("random", image_size=75, aspect="pad")
+    assert extractor.preprocessing.aspect == "pad"
+    assert extractor.num_features == 2048
+    ```
+    """
+    return ExtractorSpec(spec, image_size, resize, aspect, precision, seed).load()
+
+
+def _find_entry(name_or_path):
+    for entry in EXTRACTORS:
+        if entry.name == name_or_path:
+            return entry
+    if not os.path.exists(name_or_path):
+        names = ", ".join(entry.name for entry in EXTRACTORS if entry.name)
+        raise ExtractorError(
+            f"{name_or_path}: no such extractor; expected {names}, or the path of a file"
+        )
+    if os.path.isdir(name_or_path):
+        inside = os.path.join(name_or_path, "extractor.keras")
+        hint = f"; give {inside}" if os.path.exists(inside) else ""
+        raise ExtractorError(f"{name_or_path}: is a folder, not a file of weights{hint}")
+    for entry in EXTRACTORS:
+        if entry.suffixes and name_or_path.endswith(entry.suffixes):
+            return entry
+    suffixes = [suffix for entry in EXTRACTORS for suffix in entry.suffixes]
+    raise ExtractorError(f"{name_or_path}: expected a {_either(suffixes)} file")
+
+
+def _either(words):
+    return " or ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+
+
+def _set_precision(extractor, precision):
+    from fid_med.extractors.inception_2015.network import NETWORK
+
+    extractor.precision = precision
+    extractor.name += f" in {precision}"
+    if extractor.architecture == NETWORK:
+        warning = f"{extractor.name}: published FIDs are computed in float32"
+        extractor.warnings += (warning,)
+    identity = f"{extractor.fingerprint} {precision}"
+    extractor.fingerprint = hashlib.sha256(identity.encode()).hexdigest()
