@@ -62,7 +62,7 @@ def folded(network: keras.Model, precision: str = "float32") -> keras.Model:
         if layer.name in folded_away:
             return keras.layers.Identity(name=layer.name, dtype=policy)
         config = layer.get_config()
-        # An operation such as keras.ops.flip is no layer, and has no dtype.
+        # Operations (keras.ops.flip) are not layers and have no dtype.
         if isinstance(layer, keras.layers.Layer) and not isinstance(layer, _ALWAYS_FLOAT32):
             config["dtype"] = policy
         return layer.__class__.from_config(config)

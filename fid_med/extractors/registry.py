@@ -1,6 +1,6 @@
 """Registry of extractors: one entry per name or kind of file.
 
-To add an extractor, write a loader in a module of its own and add an entry to `EXTRACTORS`. The
+To add an extractor, write a loader in a new module and add an entry to `EXTRACTORS`. The
 `--extractor` help and the error messages derive from the entries. Importing this module is quick:
 TensorFlow loads when an extractor does.
 """

@@ -91,7 +91,7 @@ def test_pad_of_a_very_thin_image_keeps_a_line():
     assert (padded == 200).all(axis=1).sum() == 1
 
 
-def test_an_image_of_the_right_size_is_left_alone():
+def test_an_image_of_the_right_size_is_not_changed():
     pixels = image((96, 96))
     for aspect in ("stretch", "pad"):
         np.testing.assert_array_equal(Preprocessing(96, 96, aspect=aspect).apply(pixels), pixels)
@@ -157,7 +157,7 @@ def test_batch_repeats_grey():
 
 
 @pytest.mark.parametrize("aspect", ["stretch", "pad"])
-def test_tf1_of_grey_is_that_of_the_repeated_channels(aspect):
+def test_tf1_of_grey_equals_that_of_repeated_channels(aspect):
     grey = image((40, 60))[..., 0]
     preprocessing = Preprocessing(96, 96, "tf1", aspect)
     expected = preprocessing.apply(np.repeat(grey[..., None], 3, axis=-1))
@@ -190,14 +190,14 @@ def test_pad_is_the_stretched_box_on_black():
     assert not padded[42:].any()
 
 
-def test_fields_that_are_missing_are_not_guessed():
+def test_missing_fields_are_refused():
     fields = Preprocessing(96, 80, "tf1", "pad").to_dict()
     for name in fields:
         with pytest.raises(ExtractorError, match="preprocessing"):
             Preprocessing.from_dict({key: fields[key] for key in fields if key != name})
 
 
-def test_input_is_left_alone():
+def test_input_is_not_changed():
     pixels = image((96, 96))
     before = pixels.copy()
     for resize in ("antialias", "tf1"):
@@ -220,12 +220,12 @@ def test_input_is_left_alone():
     ],
     ids=str,
 )
-def test_sizes_and_scales_that_are_none_are_refused(fields):
+def test_invalid_sizes_and_scales_are_refused(fields):
     with pytest.raises(DataError, match=r"image size|scale"):
         Preprocessing(**fields)
 
 
 @pytest.mark.parametrize("fields", [None, [], "antialias", 3], ids=str)
-def test_fields_that_are_none_are_refused(fields):
+def test_json_that_is_not_an_object_is_refused(fields):
     with pytest.raises(ExtractorError, match="expected its fields"):
         Preprocessing.from_dict(fields)

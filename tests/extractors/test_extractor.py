@@ -1,4 +1,4 @@
-"""Extractors: identity, what they carry, independence of batches."""
+"""Extractors: fingerprints, files and their metadata, independence of batches."""
 
 import dataclasses
 import json
@@ -37,7 +37,7 @@ def test_random_features_are_of_ordinary_size_and_differ(small_extractor, phanto
     assert np.all(features.std(axis=0).mean() > 0.01)
 
 
-def test_random_extractor_is_its_seed():
+def test_the_seed_determines_the_random_extractor():
     first, again = (load_extractor("random", image_size=75, seed=5) for _ in range(2))
     other = load_extractor("random", image_size=75, seed=6)
     assert first.fingerprint == again.fingerprint != other.fingerprint
@@ -47,7 +47,7 @@ def test_random_extractor_is_its_seed():
 
 @pytest.fixture
 def unlike_keras():
-    """Keras set as for other work, in every way that a layer could take over."""
+    """Changes every global setting of Keras that a new layer could take over."""
     settings = keras.config
     before = settings.dtype_policy(), settings.floatx(), settings.image_data_format()
     settings.set_floatx("float16")
@@ -63,7 +63,7 @@ def unlike_keras():
     settings.set_dtype_policy(before[0])
 
 
-def test_what_keras_is_set_to_changes_no_feature(saved, phantoms, small_extractor, unlike_keras):
+def test_global_settings_of_keras_change_no_feature(saved, phantoms, small_extractor, unlike_keras):
     loaded = load_extractor(saved[0])
     features = loaded.extract(phantoms[0][:3])
     assert unlike_keras() == ("mixed_float16", "float16", "channels_first")
@@ -94,12 +94,12 @@ def test_precision_is_part_of_name_and_fingerprint(small_extractor, phantoms):
         load_extractor("random", precision="half")
 
 
-def test_float32_is_what_it_is_without_asking(small_extractor):
+def test_float32_is_the_default_precision(small_extractor):
     asked = load_extractor("random", image_size=75, precision="float32")
     assert (asked.name, asked.fingerprint) == ("random", small_extractor.fingerprint)
 
 
-def test_saved_extractor_comes_back_with_all_it_carries(saved, small_extractor, phantoms):
+def test_saved_extractor_loads_with_all_its_attributes(saved, small_extractor, phantoms):
     path, fingerprint = saved
     loaded = load_extractor(path)
     assert loaded.fingerprint == fingerprint
@@ -119,7 +119,7 @@ def test_saved_extractor_loads_with_plain_keras(saved, small_extractor, phantoms
     pixels = np.repeat(phantoms[0][:2, :75, :75, None], 3, axis=-1).astype(np.float32)
     expected = np.asarray(model(pixels, training=False))
     obtained = small_extractor.extract_batch(pixels)
-    # Random weights blow the rounding of folded and unfolded normalisation up to 1e-5 and more.
+    # Random weights amplify the rounding of folded and unfolded normalisation to 1e-5 and more.
     assert np.abs(obtained - expected).max() <= 5e-5 * np.abs(expected).max()
 
 
@@ -173,7 +173,7 @@ def test_classifier_is_cut_to_the_same_extractor(small_extractor, saved, tmp_pat
 
 
 def _rewrite(source, target, change):
-    """Copies a .keras file, its members passed through `change(name, content)`."""
+    """Copies a .keras file and replaces each member by `change(name, content)`."""
     with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
         for name in old.namelist():
             content = change(name, old.read(name))
@@ -181,7 +181,7 @@ def _rewrite(source, target, change):
                 new.writestr(name, content)
 
 
-def test_altered_preprocessing_is_noticed(saved, tmp_path):
+def test_changed_preprocessing_is_detected(saved, tmp_path):
     def alter(name, content):
         if name != "fid_med.json":
             return content
@@ -226,7 +226,7 @@ def test_features_of_one_image_are_those_in_a_batch(small_extractor, phantoms):
     whole = small_extractor.extract(phantoms[0][:3], batch_size=3)
     alone = small_extractor.extract(phantoms[0][:1])
     assert alone.shape == (1, 2048)
-    # To the bit where this was written; a batch of one summed in another order, 6e-7 away.
+    # Equal to the bit on the processor of this bound; unpadded, a batch of one differed by 6e-7.
     assert np.abs(alone - whole[:1]).max() <= 1e-7 * np.abs(whole).max()
 
 
@@ -238,10 +238,10 @@ def test_padded_batches_have_one_shape_and_the_same_features(saved, phantoms):
     extractor.pads_batches, shapes = True, []
     compiled = extractor.compiled("uint8")
 
-    def watched(dtype):
+    def recording(dtype):
         return lambda pixels: shapes.append(tuple(pixels.shape)) or compiled(pixels)
 
-    extractor.compiled = watched
+    extractor.compiled = recording
     padded = extractor.extract(images, batch_size=5)
     assert shapes == [(5, 75, 75, 3)] * 3
     assert padded.shape == plain.shape
@@ -282,7 +282,7 @@ def test_damaged_metadata_is_reported_in_one_line(saved, tmp_path, change):
     assert "\n" not in str(refusal.value)
 
 
-def test_grey_and_grey_repeated_to_rgb_are_one(small_extractor, phantoms):
+def test_grey_and_grey_repeated_to_rgb_have_the_same_features(small_extractor, phantoms):
     grey = phantoms[0][:2]
     rgb = np.repeat(grey[..., None], 3, axis=-1)
     np.testing.assert_array_equal(small_extractor.extract(grey), small_extractor.extract(rgb))

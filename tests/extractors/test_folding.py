@@ -1,4 +1,4 @@
-"""Folding: the same features, from the variables of the network itself."""
+"""Folding: the same features, computed from the variables of the network."""
 
 import keras
 import numpy as np
@@ -14,9 +14,9 @@ from fid_med.extractors.inception_2015.network import (
     load_network,
 )
 
-# Of the largest feature. Trained or calibrated weights reach 5e-7 to 2e-6. Random ones blow any
-# rounding up: against the network in float64, the folded and the unfolded one both are 6e-6 to 8e-6
-# away at 75 pixels and 2.5e-5 at 150.
+# Relative to the largest feature. Trained or calibrated weights reach 5e-7 to 2e-6. Random weights
+# amplify rounding: against float64, the folded and the unfolded network both differ by 6e-6 to 8e-6
+# at 75 pixels and by 2.5e-5 at 150.
 RANDOM_WEIGHTS = 5e-5
 
 
@@ -45,15 +45,15 @@ PIXELS = np.random.default_rng(1).normal(size=(5, 12, 12, 3)).astype(np.float32)
 
 
 @pytest.mark.parametrize("scale", [True, False], ids=["gamma", "no gamma"])
-def test_folded_network_gives_the_same_with_half_the_layers(scale):
+def test_folded_network_gives_the_same_features_with_half_the_layers(scale):
     network = small_network(lambda name: keras.layers.BatchNormalization(scale=scale, name=name))
     folded = folding.folded(network)
     assert not any(type(x) is keras.layers.BatchNormalization for x in folded.layers)
     assert furthest(folded(PIXELS), np.asarray(network(PIXELS, training=False))) < 1e-6
 
 
-def test_what_changes_the_network_changes_the_folded_one():
-    # The trainer measures its validation images with an extractor whose network it is training.
+def test_changes_of_the_network_change_the_folded_network():
+    # Training evaluates validation images with an extractor of the network being trained.
     network = small_network(keras.layers.BatchNormalization)
     folded = folding.folded(network)
     before = np.asarray(folded(PIXELS))
@@ -68,7 +68,7 @@ def test_what_changes_the_network_changes_the_folded_one():
 @pytest.mark.parametrize(
     "options", [{"use_bias": True}, {"activation": "relu"}, {"dilation_rate": 2, "strides": 1}]
 )
-def test_other_networks_stay_as_they_are(options):
+def test_other_networks_are_not_folded(options):
     pixels = keras.Input((12, 12, 3))
     options = {"use_bias": False} | options
     x = keras.layers.BatchNormalization()(keras.layers.Conv2D(4, 3, **options)(pixels))
@@ -76,7 +76,7 @@ def test_other_networks_stay_as_they_are(options):
     assert folding.folded(network) is network
 
 
-def test_a_convolution_that_others_read_is_not_folded():
+def test_a_convolution_with_two_consumers_is_not_folded():
     pixels = keras.Input((12, 12, 3))
     x = keras.layers.Conv2D(4, 3, use_bias=False)(pixels)
     joined = keras.layers.Add()([keras.layers.BatchNormalization()(x), x])
@@ -84,7 +84,7 @@ def test_a_convolution_that_others_read_is_not_folded():
     assert folding.folded(network) is network
 
 
-def test_inception_is_folded_and_stays_itself(small_extractor, phantoms):
+def test_inception_is_folded_and_left_unchanged(small_extractor, phantoms):
     network = small_extractor.network
     layers = [layer.output for layer in network.layers]  # raises where a layer has two outputs
     pixels = np.repeat(phantoms[0][:4, :75, :75, None], 3, axis=-1)
@@ -112,7 +112,7 @@ def test_the_2015_network_runs_as_it_is(tmp_path):
     ids=["bn", "2015"],
 )
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_lower_precision_is_in_the_convolutions_alone(normalisation, precision):
+def test_only_convolutions_have_lower_precision(normalisation, precision):
     network = small_network(normalisation)
     lowered = folding.folded(network, precision)
     traced = tf.function(lambda x: lowered(x, training=False)).get_concrete_function(PIXELS)
@@ -121,7 +121,7 @@ def test_lower_precision_is_in_the_convolutions_alone(normalisation, precision):
     expected, obtained = np.asarray(network(PIXELS)), np.asarray(traced(PIXELS))
     assert obtained.dtype == np.float32
     assert 1e-6 < furthest(obtained, expected) < 2e-2
-    # The network itself stays as it was.
+    # The network itself is unchanged.
     assert {layer.compute_dtype for layer in network.layers} == {"float32"}
     assert furthest(network(PIXELS), expected) == 0
 

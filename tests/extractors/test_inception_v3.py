@@ -1,4 +1,4 @@
-"""The network, and the many files that its weights come in."""
+"""InceptionV3, and the forms of files that contain its weights."""
 
 import keras
 import numpy as np
@@ -19,7 +19,7 @@ def pixels():
 
 @pytest.fixture(scope="module")
 def keras_model(small_extractor):
-    """A plain Keras InceptionV3 as others save it, with the small extractor's weights."""
+    """A plain Keras InceptionV3, with the small extractor's weights."""
     model = keras.applications.InceptionV3(include_top=False, weights=None, input_shape=(75, 75, 3))
     for theirs, ours in zip(
         inception_v3.weighted_layers(model),
@@ -56,7 +56,7 @@ def _weights(keras_model, path):
 
 
 def _legacy_weights(keras_model, path):
-    """Weights alone as Keras 2 wrote them: layers in order, names in attributes."""
+    """Writes only weights, as Keras 2 did: layers in order, names in attributes."""
     import h5py
 
     with h5py.File(path, "w") as file:
@@ -64,7 +64,7 @@ def _legacy_weights(keras_model, path):
 
 
 def _legacy_model_weights(keras_model, path):
-    """A whole model's file of Keras 2 whose configuration this Keras cannot read."""
+    """Writes a whole model of Keras 2 whose configuration this Keras cannot read."""
     import h5py
 
     with h5py.File(path, "w") as file:
@@ -107,7 +107,7 @@ def test_every_form_of_file_gives_the_same_extractor(
     assert loaded.fingerprint == inception_v3.fingerprint(small_extractor.network, SMALL)
 
 
-def test_whole_model_brings_its_input_size_and_scaling(keras_model, tmp_path):
+def test_whole_model_gives_input_size_and_scaling(keras_model, tmp_path):
     image = keras.Input((96, 96, 3))
     scaled = keras.layers.Rescaling(1 / 255)(image)
     features = keras.applications.InceptionV3(
@@ -159,7 +159,7 @@ def test_damaged_files_are_refused_by_name(file, content, tmp_path):
         (__file__, "expected a .keras"),
     ],
 )
-def test_what_is_no_extractor_is_refused(spec, message):
+def test_names_and_files_that_are_not_extractors_are_refused(spec, message):
     with pytest.raises(ExtractorError, match=message):
         load_extractor(spec)
 

@@ -26,7 +26,7 @@ def test_image_digest_does_not_depend_on_memory_layout(pixels):
 
 
 @pytest.mark.parametrize("key", ["", "ab" * 15, "zz" * 16, None, 3], ids=str)
-def test_a_key_that_protects_nothing_is_refused(key):
+def test_a_short_or_invalid_key_is_refused(key):
     with pytest.raises(DataError, match="32 hex digits"):
         ImageHasher(key)
 
@@ -35,7 +35,7 @@ def test_single_channel_counts_as_grey():
     assert HASHER.digest(GREY[..., None]) == HASHER.digest(GREY)
 
 
-def test_image_digest_knows_the_order_of_channels():
+def test_image_digest_depends_on_the_order_of_channels():
     assert HASHER.digest(RGB) != HASHER.digest(RGB[..., ::-1])
 
 
@@ -49,7 +49,7 @@ def test_every_single_pixel_counts():
 
 
 def test_image_digest_is_half_an_hmac_sha256():
-    # Written into extractors: another formula would make their lists worthless without a word.
+    # Extractors store digests: another formula would match none of them, without an error.
     message = b"(6, 9)" + GREY.tobytes()
     expected = hmac.new(b"\xab" * 16, message, hashlib.sha256).hexdigest()[:32]
     assert HASHER.digest(GREY) == expected

@@ -1,4 +1,4 @@
-"""The published file: found, downloaded, unpacked and pinned, and never trusted further."""
+"""The published file: cache, download, archive and pin; files that cannot be trusted."""
 
 import gzip
 import io
@@ -22,7 +22,7 @@ GRAPH = bytes(range(256)) * 400
 
 
 def archive(*members):
-    """A .tgz of (name, bytes) and of (name, type, target) for links."""
+    """Makes a .tgz of members (name, bytes), or (name, type, target) for links."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
         for name, *rest in members:
@@ -41,7 +41,7 @@ PUBLISHED = archive(("LICENSE", b"Apache"), (f"./{GRAPH_NAME}", GRAPH), ("croppe
 
 @pytest.fixture(autouse=True)
 def published(monkeypatch):
-    """As if the small files here were the published ones, and no network at all."""
+    """Makes the small files of this module the published ones, and the network unreachable."""
     monkeypatch.setattr(download, "ARCHIVE_BYTES", len(PUBLISHED))
     monkeypatch.setattr(download, "GRAPH_BYTES", len(GRAPH))
     monkeypatch.setattr(download, "_MOST_BYTES", 4 * len(GRAPH))
@@ -83,7 +83,7 @@ def test_the_cache_is_where_the_variable_says(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(("name", "data"), [(ARCHIVE_NAME, PUBLISHED), (GRAPH_NAME, GRAPH)])
-def test_a_file_laid_there_by_hand_serves(tmp_path, name, data):
+def test_a_file_put_there_by_hand_is_used(tmp_path, name, data):
     (tmp_path / name).write_bytes(data)
     assert ensure_graph(tmp_path).read_bytes() == GRAPH
 
@@ -101,7 +101,7 @@ def test_a_graph_that_changed_since_is_refused(tmp_path):
             ensure_graph(tmp_path)
 
 
-def test_a_pin_says_what_it_pins(tmp_path):
+def test_a_pin_states_size_and_url(tmp_path):
     (tmp_path / GRAPH_NAME).write_bytes(GRAPH)
     ensure_graph(tmp_path)
     pin = json.loads((tmp_path / f"{GRAPH_NAME}.json").read_text())
@@ -143,7 +143,7 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path):
         ensure_graph(tmp_path / "file")
 
 
-def test_graph_and_archive_read_alike(tmp_path):
+def test_graph_and_archive_give_the_same_bytes(tmp_path):
     for name, data in (("a.pb", GRAPH), ("a.tgz", PUBLISHED)):
         (tmp_path / name).write_bytes(data)
         assert read_graph(tmp_path / name) == GRAPH
@@ -151,7 +151,10 @@ def test_graph_and_archive_read_alike(tmp_path):
 
 MALICIOUS = {
     "climbing": ([(f"../{GRAPH_NAME}", GRAPH)], "points outside"),
-    "climbing beside": ([(GRAPH_NAME, GRAPH), ("../../evil", b"x")], "'../../evil' points outside"),
+    "second climbing": (
+        [(GRAPH_NAME, GRAPH), ("../../evil", b"x")],
+        "'../../evil' points outside",
+    ),
     "absolute": ([(f"/tmp/{GRAPH_NAME}", GRAPH)], "points outside"),
     "drive": ([("C:\\evil", b"x"), (GRAPH_NAME, GRAPH)], "points outside"),
     "symlink": ([(GRAPH_NAME, tarfile.SYMTYPE, "/etc/passwd")], "is not a regular file"),
@@ -159,7 +162,7 @@ MALICIOUS = {
     "fifo": ([(GRAPH_NAME, tarfile.FIFOTYPE, "")], "is not a regular file"),
     "folder": ([(GRAPH_NAME, tarfile.DIRTYPE, "")], "is not a regular file"),
     "huge": ([(GRAPH_NAME, bytes(5 * len(GRAPH)))], "claims"),
-    "huge beside": ([(GRAPH_NAME, GRAPH), ("zeros", bytes(5 * len(GRAPH)))], "claims"),
+    "second huge": ([(GRAPH_NAME, GRAPH), ("zeros", bytes(5 * len(GRAPH)))], "claims"),
     "twice": ([(GRAPH_NAME, GRAPH), (f"a/{GRAPH_NAME}", GRAPH)], "twice"),
     "without": ([("LICENSE", b"Apache")], f"contains no {GRAPH_NAME}"),
 }

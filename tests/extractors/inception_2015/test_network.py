@@ -1,4 +1,4 @@
-"""The 2015 network: against TensorFlow's own run of a graph of its form, and what it refuses."""
+"""The 2015 network: compared with TensorFlow's run of the graph, and the graphs it refuses."""
 
 import dataclasses
 
@@ -10,7 +10,6 @@ from benchmarks.weights import torch_arrays
 from fid_med.data.datasets import phantom
 from fid_med.errors import ExtractorError
 from fid_med.extractors.inception_2015 import graph, stand_in
-from fid_med.extractors.inception_2015 import network as network_module
 from fid_med.extractors.inception_2015.network import (
     PREPROCESSING,
     _NormalisationRelu,
@@ -19,7 +18,7 @@ from fid_med.extractors.inception_2015.network import (
 from fid_med.extractors.registry import load_extractor
 from fid_med.training.train import TrainingConfig, train
 
-# Of the largest feature. 3e-7 is what it reaches; other processors may round otherwise.
+# Relative to the largest feature. It reaches 3e-7; other processors may round differently.
 TOLERANCE = 1e-5
 SIZES = [(32, 32), (75, 75), (299, 299), (512, 384)]
 
@@ -31,7 +30,7 @@ def graph_def():
 
 @pytest.fixture(scope="session")
 def save(tmp_path_factory):
-    """Writes a graph, always onto the same file: each has 96 MB."""
+    """Writes a graph, always to the same file, because each has 96 MB."""
     path = tmp_path_factory.mktemp("graph") / "classify_image_graph_def.pb"
 
     def write(changed):
@@ -43,7 +42,7 @@ def save(tmp_path_factory):
 
 @pytest.fixture(scope="session", params=[True, False], ids=["gamma", "no gamma"])
 def scaled(request, graph_def, save):
-    """The graph with and without `scale_after_normalization`, and the network read from it."""
+    """A graph with and without `scale_after_normalization`, and the network read from it."""
     changed = stand_in.with_scale(graph_def, request.param)
     return changed, load_network(save(changed))
 
@@ -60,7 +59,7 @@ def features(network, image):
 
 @pytest.fixture(scope="session")
 def executed(scaled):
-    """By size: an image, and what TensorFlow makes of it."""
+    """By size: an image, and the outputs of TensorFlow for it."""
     images = [stand_in.smooth_images(1, *size)[0] for size in SIZES]
     nodes = ["ResizeBilinear", "pool_3", "softmax/logits/MatMul", "softmax/logits"]
     outputs = stand_in.run_graph(scaled[0], images, nodes)
@@ -82,8 +81,8 @@ def test_features_and_logits_are_those_of_tensorflow(scaled, executed, size):
     assert_close(network.logits(obtained, biases=True), logits)
 
 
-def test_the_stand_in_can_tell_right_from_wrong(executed):
-    """Every feature is alive, of ordinary size, and differs between images."""
+def test_the_stand_in_can_reveal_errors(executed):
+    """Every feature is positive somewhere, of ordinary magnitude, and differs between images."""
     pools = np.stack([outputs[1].ravel() for _, outputs in executed.values()])
     assert (pools > 0).any(axis=0).all()
     assert 0.1 < pools.mean() < 10
@@ -148,7 +147,7 @@ def without(graph_def, *prefixes):
 
 
 def attribute(name, key, **value):
-    """A change of one attribute; a list replaces the old one."""
+    """Returns a change of one attribute; a list replaces the old one."""
 
     def change(graph_def):
         attr = stand_in.node_of(graph_def, name).attr[key]
@@ -307,18 +306,18 @@ REFUSED = {
 
 @pytest.fixture(scope="session")
 def light(graph_def):
-    """The graph with its largest constants made cheap, for tests that never compute."""
+    """The graph with small files for its largest constants, for tests that compute nothing."""
     changed = stand_in.copy_of(graph_def)
     for node in changed.node:
         tensor = node.attr["value"].tensor if node.op == "Const" else None
         if tensor is not None and len(tensor.tensor_content) > 1 << 20:
             tensor.tensor_content = b""
-            tensor.float_val.append(0.5)  # one value stands for all
+            tensor.float_val.append(0.5)  # repeated for all elements
     return changed
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_would_change_the_features_is_refused_by_its_node(light, save, case):
+def test_a_change_of_the_features_is_refused_and_its_node_named(light, save, case):
     change, said = REFUSED[case]
     changed = stand_in.copy_of(light)
     change(changed)
@@ -346,10 +345,10 @@ def test_a_truncated_or_foreign_file_is_refused(graph_def, tmp_path):
         graph.Graph(tmp_path / "none.pb")
 
 
-def test_what_is_no_published_fid_is_said(network, monkeypatch):
+def test_other_files_and_preprocessing_than_the_published_give_warnings(network, monkeypatch):
     (said,) = network.warnings()
     assert said.startswith(f"{network.name}: {network.size:,} bytes, but the published graph has")
-    monkeypatch.setattr(network_module, "GRAPH_BYTES", network.size)
+    monkeypatch.setattr("fid_med.extractors.inception_2015.network.GRAPH_BYTES", network.size)
     assert network.warnings() == ()
     (said,) = network.warnings(dataclasses.replace(PREPROCESSING, aspect="pad"))
     assert "resized by tf1, pad, but published FIDs use tf1, stretch" in said
@@ -383,7 +382,7 @@ def test_load_extractor_takes_the_graph(graph_def, save):
 @pytest.mark.parametrize("scale", [True, False])
 def test_every_weight_has_a_name_of_pytorchs(graph_def, save, scale):
     arrays = torch_arrays(save(stand_in.with_scale(graph_def, scale)))
-    # All but the two of the input's scaling; 94 convolutions of 5 arrays, and the classifier.
+    # All except the two of the input scaling: 94 convolutions of 5 arrays, and the classifier.
     constants = [x for x in stand_in.constants(graph_def).values() if x.ndim]
     assert len(arrays) == len(constants) == 94 * 5 + 2
     assert sum(x.size for x in arrays.values()) == sum(x.size for x in constants)
