@@ -135,8 +135,9 @@ flags.DEFINE_enum(
 flags.DEFINE_float(
     "learning_rate",
     None,
-    "Initial learning rate. By default 1e-4 for transfer and 1e-3 for every layer, with adam; and "
-    "0.045 for scratch with sgd or rmsprop. For these it is multiplied by 0.94 every two epochs.",
+    "Initial learning rate. With adam, by default 1e-4 from trained weights and 1e-3 from random "
+    "weights. For scratch with sgd or rmsprop, by default 0.045; it is then multiplied by 0.94 "
+    "every two epochs. For transfer with sgd or rmsprop there is no default.",
     lower_bound=0,
 )
 flags.DEFINE_integer(

@@ -48,9 +48,9 @@ class TrainingConfig:
       epochs: maximum number of epochs; by default 10, or 100 for `scratch`.
       optimizer: `sgd` (momentum 0.9; the default of `scratch`), `rmsprop` (decay 0.9, epsilon 1.0)
         or `adam` (the default of `transfer`). The head of `transfer` is always trained by Adam.
-      learning_rate: initial learning rate; by default 1e-4 for the last blocks and 1e-3 for every
-        layer with Adam, and 0.045 for `scratch` with another optimizer, multiplied by 0.94 every
-        two epochs.
+      learning_rate: initial learning rate. With Adam, by default 1e-4 from trained weights and 1e-3
+        from random weights. For `scratch` with another optimizer, by default 0.045; it is then
+        multiplied by 0.94 every two epochs. `transfer` has no default for other optimizers.
       patience: epochs without a better validation AUC before training stops; by default 3, and
         for `scratch` no early stopping.
       train_from: `transfer` trains the layers after this block (`mixed0` to `mixed10`).
