@@ -242,7 +242,7 @@ def _flatten(settings):
 def interruptible(store: CheckpointStore) -> Iterator[None]:
     """Turns SIGINT and SIGTERM into `Interrupted`, whose message names the last checkpoint.
 
-    Python handles a signal between two of its own instructions, so after the current training
+    Python runs signal handlers between its own instructions, that is, after the current training
     step. Only the main thread receives signals; in other threads this context does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
