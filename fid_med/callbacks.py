@@ -20,8 +20,8 @@ from fid_med.evaluation.extraction import empty_statistics
 from fid_med.evaluation.inputs import is_statistics
 from fid_med.metrics.frechet import factored, frechet_distance
 from fid_med.metrics.statistics import FeatureStatistics, check_comparable
-from fid_med.training.epochs import write_scalar
 from fid_med.utils.progress import warn
+from fid_med.utils.tensorboard import write_scalar
 
 
 class FIDCallback(keras.callbacks.Callback):

@@ -12,57 +12,94 @@ from fid_med.errors import DataError
 
 USAGE = """usage: train_classifier.py --dataset=NAME --data_dir=PATH --output_dir=DIR [flags]
 
-Trains InceptionV3 on labelled radiographs and writes DIR/extractor.keras, which compute_fid.py
-takes as --extractor, beside classifier.keras, training.json, history.csv, history.png, splits.csv,
-augmentation.png and TensorBoard logs. An interrupted run goes on when the same command is given
-again.
+Trains InceptionV3 on labelled radiographs and writes DIR/extractor.keras, the feature extractor
+for the flag --extractor of compute_fid.py. DIR also receives classifier.keras, training.json,
+history.csv, history.png, splits.csv, augmentation.png and TensorBoard logs. If a run is
+interrupted, run the same command again to resume it.
 
-  --dataset=labelled_folder  --data_dir=FOLDER    FOLDER/<label>/**/*, or any with --labels_csv
-  --dataset=mura, --dataset=lera  --data_dir=FOLDER   MURA-v1.1, LERA Dataset, got by registering
-  --dataset=mura_lera        --data_dir=FOLDER    eleven body parts; FOLDER holds both
-  --dataset=medmnist         --data_dir=FILE.npz  MedMNIST's layout, with its own splits
-  --dataset=medmnist/FLAG    --data_dir=FOLDER    one of the twelve (FLAG, FLAG_64, _128, _224),
-                                                  downloaded to FOLDER where it is not there
-  --dataset=phantom                               procedural radiographs, no data needed"""
+  --dataset=labelled_folder  --data_dir=FOLDER    FOLDER/<label>/**/*, or any files listed in
+                                                  --labels_csv
+  --dataset=mura             --data_dir=FOLDER    MURA-v1.1, available after registration
+  --dataset=lera             --data_dir=FOLDER    LERA Dataset, available after registration
+  --dataset=mura_lera        --data_dir=FOLDER    eleven body parts; FOLDER contains both data sets
+  --dataset=medmnist         --data_dir=FILE.npz  a file in MedMNIST's format, with its own splits
+  --dataset=medmnist/FLAG    --data_dir=FOLDER    one of twelve MedMNIST sets (FLAG, FLAG_64,
+                                                  FLAG_128 or FLAG_224), downloaded if missing
+  --dataset=phantom                               procedural radiographs; needs no data"""
 
-_DATASET = flags.DEFINE_string("dataset", "labelled_folder", "Source of images; see above.")
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder, or npz file, of the data set.")
-_OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder to write to.", required=True)
+# Data.
+_DATASET = flags.DEFINE_string("dataset", "labelled_folder", "Name of the data set; see above.")
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir", None, "Folder or npz file of the data set; required except for phantom."
+)
+_OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder for the results.", required=True)
 _OVERWRITE = flags.DEFINE_bool(
     "overwrite",
     False,
-    "Replace a finished run in --output_dir, or an interrupted one with other settings or images.",
+    "Replace a finished run in --output_dir, or an interrupted run with other settings or images.",
 )
 _PATIENT_REGEX = flags.DEFINE_string(
     "patient_regex",
     None,
-    "Regular expression that finds the patient in a file's name (labelled_folder); its first "
-    "group, or the whole match. No patient's images are put into two splits.",
+    "Regular expression that finds the patient in a file name (labelled_folder only): its first "
+    "group, or the whole match. All images of a patient go to the same split. By default patients "
+    "are unknown.",
 )
 _MULTI_FRAME = flags.DEFINE_enum(
     "multi_frame",
     "refuse",
     ["refuse", "unroll"],
-    "DICOM files of several frames (labelled_folder): refuse, or unroll (each frame an image).",
+    "Treatment of DICOM files with several frames (labelled_folder only): refuse reports an error, "
+    "unroll uses each frame as an image.",
 )
 _LABELS_CSV = flags.DEFINE_string(
     "labels_csv",
     None,
-    "Csv file for labelled_folder: its first line names the columns path, label (several as a|b) "
-    "and, where known, patient and study.",
+    "CSV file with the labels (labelled_folder only). Its header names the columns path and label "
+    "(several labels as a|b), and optionally patient and study. By default the folder of an image "
+    "is its label.",
 )
-_RECIPE = flags.DEFINE_enum(
+_LABEL = flags.DEFINE_string(
+    "label",
+    None,
+    "Label to learn. For mura, lera, mura_lera and phantom: body_part (the default), abnormality "
+    "or both. With --labels_csv: a column (by default label). For data sets with several labels "
+    "per image: one label (by default all).",
+)
+_WITHOUT_LABELS = flags.DEFINE_list(
+    "without_labels",
+    None,
+    "Labels to exclude together with their images, for example to study the extractor later on "
+    "images of an unknown kind. By default none.",
+)
+_PHANTOMS = flags.DEFINE_integer(
+    "phantoms", 600, "Number of phantoms to draw (phantom only).", lower_bound=20
+)
+flags.DEFINE_float(
+    "validation_fraction",
+    0.2,
+    "Fraction of the images for validation, if the data set defines no splits.",
+)
+flags.DEFINE_float(
+    "test_fraction",
+    0.2,
+    "Fraction of the images for the final test, if the data set defines no test split; 0 for no "
+    "test.",
+)
+
+# Network and training. Flags without a variable are fields of TrainingConfig, read by name.
+flags.DEFINE_enum(
     "recipe",
     "transfer",
     ["transfer", "scratch"],
-    "transfer trains the head and the last blocks of trained weights; scratch trains every layer "
-    "from random weights as Inception-v3 was trained on ImageNet.",
+    "Training recipe: transfer trains the head and the last blocks of trained weights; scratch "
+    "trains every layer from random weights, as Inception-v3 was trained on ImageNet.",
 )
-_WEIGHTS = flags.DEFINE_string(
+flags.DEFINE_string(
     "weights",
     None,
-    "Where transfer starts: imagenet (the default), random (every layer trains), or a path: an "
-    "extractor.keras of an earlier run, or InceptionV3 weights or models in Keras's forms.",
+    "Start weights of transfer: imagenet (the default), random (every layer is trained), or a "
+    "path to the extractor.keras of an earlier run or to a Keras file with InceptionV3 weights.",
 )
 _IMAGE_SIZE = flags.DEFINE_integer(
     "image_size",
@@ -70,113 +107,127 @@ _IMAGE_SIZE = flags.DEFINE_integer(
     "Height and width of the network's input in pixels; by default those of --weights, or 299.",
     lower_bound=75,
 )
-_ASPECT = flags.DEFINE_enum(
+flags.DEFINE_enum(
     "aspect",
     None,
     ["stretch", "pad"],
-    "How images are fitted; by default as for --weights, or stretch.",
+    "Treatment of images that are not square: stretch them or pad them; by default as in "
+    "--weights, or stretch.",
 )
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Images a step.", lower_bound=1)
-_EPOCHS = flags.DEFINE_integer(
-    "epochs", None, "Epochs at most; by default 10, or 100 from scratch.", lower_bound=1
+flags.DEFINE_string(
+    "train_from",
+    "mixed8",
+    "Block after which transfer trains the layers, mixed0 to mixed10.",
 )
-_OPTIMIZER = flags.DEFINE_enum(
+flags.DEFINE_integer(
+    "batch_size", 32, "Images per training step, over all GPUs together.", lower_bound=1
+)
+flags.DEFINE_integer(
+    "epochs", None, "Maximum number of epochs; by default 10, or 100 for scratch.", lower_bound=1
+)
+flags.DEFINE_enum(
     "optimizer",
     None,
     ["sgd", "rmsprop", "adam"],
-    "sgd has momentum 0.9 (the default of scratch), rmsprop decay 0.9 and epsilon 1.0; adam is the "
-    "default of transfer.",
+    "Optimizer: sgd has momentum 0.9, rmsprop decay 0.9 and epsilon 1.0; by default adam, or sgd "
+    "for scratch.",
 )
-_LEARNING_RATE = flags.DEFINE_float(
+flags.DEFINE_float(
     "learning_rate",
     None,
-    "At the start. By default 1e-4 for transfer, 1e-3 for every layer by adam, and for scratch "
-    "0.045, which falls by 0.94 every two epochs.",
+    "Initial learning rate. With adam, by default 1e-4 from trained weights and 1e-3 from random "
+    "weights. For scratch with sgd or rmsprop, by default 0.045; it is then multiplied by 0.94 "
+    "every two epochs. For transfer with sgd or rmsprop there is no default.",
     lower_bound=0,
 )
-_PATIENCE = flags.DEFINE_integer(
+flags.DEFINE_integer(
     "patience",
     None,
-    "Epochs without a better validation AUC before training stops; by default 3, from scratch "
-    "never.",
+    "Epochs without a better validation AUC before training stops; by default 3, and for scratch "
+    "no early stopping.",
     lower_bound=1,
 )
-_LABEL_SMOOTHING = flags.DEFINE_float(
-    "label_smoothing", 0.0, "Share of a label's weight spread over all labels; the paper has 0.1."
+flags.DEFINE_float(
+    "label_smoothing",
+    0.0,
+    "Share of a label's weight that is spread over all labels; 0 is off, the Inception-v3 paper "
+    "uses 0.1.",
 )
-_CLIP_NORM = flags.DEFINE_float(
+flags.DEFINE_float(
     "clip_norm",
     None,
-    "Largest norm of the gradient, 0 for any; by default 0, and 2, as in the paper, from scratch "
-    "by sgd or rmsprop.",
+    "Maximum norm of the gradient; 0 is off. By default 0, and 2 for scratch with sgd or rmsprop, "
+    "as in the Inception-v3 paper.",
     lower_bound=0,
 )
-_AVERAGE_WEIGHTS = flags.DEFINE_float(
+flags.DEFINE_float(
     "average_weights",
     0.0,
-    "Decay of a running average of the weights, such as 0.999, which is validated and kept in "
-    "their place; 0 for none.",
+    "Decay of a moving average of the weights, for example 0.999; the average is validated and "
+    "saved instead of the weights. 0 is off.",
 )
-_NUM_GPUS = flags.DEFINE_integer(
-    "num_gpus", None, "GPUs of this machine to train on; by default all.", lower_bound=0
+flags.DEFINE_integer(
+    "num_gpus",
+    None,
+    "Number of GPUs of this machine to train on; by default all.",
+    lower_bound=0,
 )
-_MIXED_PRECISION = flags.DEFINE_enum(
+flags.DEFINE_enum(
     "mixed_precision",
     "off",
     ["off", "float16", "bfloat16"],
-    "Computes in 16 bits where that is safe, which is faster on recent GPUs; what is saved is "
-    "float32.",
-)
-_TRAIN_FROM = flags.DEFINE_string(
-    "train_from", "mixed8", "Transfer learning trains the layers behind this block."
-)
-_ROTATION = flags.DEFINE_float("rotation", 10.0, "Augmentation: degrees at most.", lower_bound=0)
-_CROP = flags.DEFINE_float("crop", 0.85, "Augmentation: smallest share kept by a random crop.")
-_TRANSLATION = flags.DEFINE_float(
-    "translation", 0.0, "Augmentation: largest shift, as a share of height and width."
-)
-_FLIP = flags.DEFINE_bool(
-    "flip",
-    False,
-    "Augmentation: mirror every second image left to right. A mirrored radiograph shows the other "
-    "side of the body, so only where sides do not matter.",
-)
-_BRIGHTNESS = flags.DEFINE_float(
-    "brightness", 0.0, "Augmentation: brighter or darker by up to this share of the grey range."
-)
-_CONTRAST = flags.DEFINE_float(
-    "contrast", 0.0, "Augmentation: contrast times 1 - CONTRAST to 1 + CONTRAST."
-)
-_GAMMA = flags.DEFINE_float(
-    "gamma", 0.0, "Augmentation: a gamma curve from 1 / (1 + GAMMA) to 1 + GAMMA."
-)
-_VALIDATION_FRACTION = flags.DEFINE_float(
-    "validation_fraction", 0.2, "Share of images for validation, where no split comes with them."
-)
-_TEST_FRACTION = flags.DEFINE_float(
-    "test_fraction", 0.2, "Share of images never seen in training; 0 for none."
-)
-_PHANTOMS = flags.DEFINE_integer("phantoms", 600, "How many phantoms to draw.", lower_bound=20)
-_LABEL = flags.DEFINE_string(
-    "label",
-    None,
-    "What to learn: body_part, abnormality or both (mura, lera, mura_lera, phantom; by default "
-    "body_part); a column of --labels_csv; or one label of a set with several labels an image.",
-)
-_WITHOUT_LABELS = flags.DEFINE_list(
-    "without_labels",
-    None,
-    "Labels to leave out of the training, images and all, such as those that a study of the "
-    "extractor on images of an unknown kind is to use.",
+    "Precision of the computation: off is float32, the others are faster on recent GPUs. Saved "
+    "weights are always float32.",
 )
 _SEED = flags.DEFINE_integer(
-    "seed", 0, "Of splits, order, augmentation and random weights.", lower_bound=0,
+    "seed",
+    0,
+    "Seed of splits, image order, augmentation and random weights.",
+    lower_bound=0,
     upper_bound=2**32 - 1,
-)  # fmt: skip
+)
+
+# Augmentation.
+flags.DEFINE_float(
+    "rotation", 10.0, "Augmentation: maximum angle in degrees; 0 is off.", lower_bound=0
+)
+flags.DEFINE_float(
+    "crop",
+    0.85,
+    "Augmentation: smallest share of height and width that a random crop keeps; 1 is off.",
+)
+flags.DEFINE_float(
+    "translation",
+    0.0,
+    "Augmentation: maximum shift as a share of height and width; 0 is off.",
+)
+flags.DEFINE_bool(
+    "flip",
+    False,
+    "Augmentation: mirror a random half of the images left to right. A mirrored radiograph shows "
+    "the wrong side of the body; use this only if the side does not matter.",
+)
+flags.DEFINE_float(
+    "brightness",
+    0.0,
+    "Augmentation: maximum change of brightness as a share of the grey range; 0 is off.",
+)
+flags.DEFINE_float(
+    "contrast",
+    0.0,
+    "Augmentation: maximum change of contrast; its factor is between 1 - CONTRAST and "
+    "1 + CONTRAST. 0 is off.",
+)
+flags.DEFINE_float(
+    "gamma",
+    0.0,
+    "Augmentation: maximum gamma correction; its exponent is between 1 / (1 + GAMMA) and "
+    "1 + GAMMA. 0 is off.",
+)
 
 
 @flags.validator("dataset")
-def _known(name):
+def _check_dataset(name):
     try:
         check_name(name)
     except DataError as error:
@@ -186,8 +237,9 @@ def _known(name):
 
 def main():
     cli.load_tensorflow()
+    from fid_med.training.config import TrainingConfig
     from fid_med.training.output import check_output_dir, summary, write_training
-    from fid_med.training.train import TrainingConfig, train
+    from fid_med.training.train import train
 
     fields = [field.name for field in dataclasses.fields(TrainingConfig)]
     config = TrainingConfig(**{n: flags.FLAGS[n].value for n in fields if n in flags.FLAGS})
@@ -207,11 +259,11 @@ def main():
     if _WITHOUT_LABELS.value:
         images = images.without(_WITHOUT_LABELS.value)
     result = train(images, config, output_dir, overwrite=_OVERWRITE.value)
-    named = ["dataset", "label", "without_labels", "patient_regex", "multi_frame"]
+    recorded = ["dataset", "label", "without_labels", "patient_regex", "multi_frame"]
     if _DATASET.value == "phantom":
-        named = ["dataset", "phantoms", "label", "without_labels"]
+        recorded = ["dataset", "phantoms", "label", "without_labels"]
     write_training(
-        output_dir, result, images, config, {name: flags.FLAGS[name].value for name in named}
+        output_dir, result, images, config, {name: flags.FLAGS[name].value for name in recorded}
     )
     for line in summary(result):
         print(line)

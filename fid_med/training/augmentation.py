@@ -1,4 +1,4 @@
-"""Augmentation for small data: moved, and on request mirrored and lit anew; by given numbers."""
+"""Data augmentation: random rotation, crop and shift; on request flip and grey-level changes."""
 
 import dataclasses
 
@@ -6,33 +6,34 @@ import tensorflow as tf
 
 from fid_med.errors import SettingError
 
-# Angle, crop share, crop place down and right; then shift down and right, flip, brightness,
-# contrast, gamma.
+# Random numbers per image, in this order: angle, crop size, crop position (down, right), shift
+# (down, right), flip, brightness, contrast, gamma.
 NUM_DRAWS = 10
 
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """How far images are changed while training.
+    """How strongly training images are augmented.
 
     Attributes:
-      rotation: degrees; each image turns by an angle uniform in [-rotation, rotation].
-      crop: share of height and width, in (0, 1]; each image is cropped to a square share uniform
-        in [crop, 1] at a uniform place and brought back to size. 1 crops nothing.
+      rotation: degrees, 0 to 180; each image is rotated by an angle uniform in
+        [-rotation, rotation].
+      crop: in (0, 1]; each image is cropped to a share of its height and width, uniform in
+        [crop, 1], at a uniform position, and resized to its original size. 1 turns cropping off.
       translation: share of height and width, in [0, 1); each image is shifted by up to that much
-        in either direction.
-      flip: mirrors every second image left to right. Off by default, because a mirrored radiograph
-        shows the other side of the body: a heart on the right, a left hand for a right one, and
-        side markers in mirror writing, which no generated image may be measured against.
-      brightness: share of the grey range, in [0, 1); each image gets up to that much brighter or
-        darker.
-      contrast: in [0, 1); each image's distance from middle grey is multiplied by a factor uniform
-        in [1 - contrast, 1 + contrast].
+        in both directions.
+      flip: whether a random half of the images is mirrored left to right. Off by default, because
+        a mirrored radiograph shows the wrong side of the body: the heart on the right, a left hand
+        as a right one, and mirrored side markers.
+      brightness: share of the grey range, in [0, 1); each image becomes brighter or darker by up to
+        that much.
+      contrast: in [0, 1); the distance of each pixel from middle grey is multiplied by a factor
+        uniform in [1 - contrast, 1 + contrast].
       gamma: at least 0; each image is raised to a power between 1 / (1 + gamma) and 1 + gamma,
         uniform in its logarithm.
 
     Raises:
-      SettingError: a value outside its range.
+      SettingError: a value is outside its range.
     """
 
     rotation: float = 10.0
@@ -52,15 +53,15 @@ class Augmentation:
             if not 0 <= getattr(self, name) < 1:
                 raise SettingError(f"{name} {getattr(self, name)}: expected 0 or more and below 1")
         if not self.gamma >= 0:
-            raise SettingError(f"gamma {self.gamma}: expected 0 (off) or a number above it")
+            raise SettingError(f"gamma {self.gamma}: expected 0 (off) or a positive number")
 
     @property
-    def changes_nothing(self) -> bool:
-        """Whether every image comes out as it went in."""
+    def is_identity(self) -> bool:
+        """Whether every image is returned unchanged."""
         return self == Augmentation(0.0, 1.0)
 
     def describe(self) -> str:
-        """The settings in words."""
+        """Returns the settings in words, for the title of a figure."""
         parts = [
             f"rotation up to {self.rotation:g} degrees",
             f"crop to {self.crop:g} or more" if self.crop < 1 else "no crop",
@@ -75,25 +76,34 @@ class Augmentation:
         return ", ".join(parts)
 
     def apply(self, pixels: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
-        """Changes a batch of images; what comes in from outside is black.
+        """Augments a batch of images; areas outside an image become black.
 
         Args:
-          pixels: [B, h, w, c], any real dtype, 0..255.
-          draws: float32 [B, 10], uniform in [0, 1): angle, crop share, place of the crop down and
-            right, shift down and right, flip, brightness, contrast, gamma.
+          pixels: [B, h, w, c], any real dtype, 0 to 255.
+          draws: float32 [B, 10], uniform in [0, 1), in the order of `NUM_DRAWS`.
 
         Returns:
-          float32 [B, h, w, c], 0..255, bilinearly interpolated.
+          float32 [B, h, w, c], 0 to 255, bilinearly interpolated.
         """
-        images = self._lit(tf.cast(pixels, tf.float32), draws)
-        if dataclasses.replace(self, brightness=0, contrast=0, gamma=0).changes_nothing:
+        images = self._change_grey_levels(tf.cast(pixels, tf.float32), draws)
+        if dataclasses.replace(self, brightness=0, contrast=0, gamma=0).is_identity:
             return images
         height, width = (tf.cast(n, tf.float32) for n in tf.unstack(tf.shape(pixels)[1:3]))
+        return tf.raw_ops.ImageProjectiveTransformV3(
+            images=images,
+            transforms=self._transforms(height, width, draws),
+            output_shape=tf.shape(pixels)[1:3],
+            fill_value=0.0,
+            interpolation="BILINEAR",
+            fill_mode="CONSTANT",
+        )
+
+    def _transforms(self, height, width, draws):
+        """Projective transforms float32 [B, 8] from output to input pixels."""
         angle = (draws[:, 0] * 2 - 1) * (self.rotation * 3.141592653589793 / 180)
         share = 1 - draws[:, 1] * (1 - self.crop)
-        # The centre that an output is taken around, from the image's own: pixels span 0 to n - 1,
-        # so a crop at the very edge ends on the last row, and black comes in by rotation and
-        # translation alone.
+        # Offset of the crop's centre from the image's centre. Pixel centres span 0 to n - 1, so a
+        # crop at the edge ends exactly on the last row: only rotation and translation add black.
         down = (draws[:, 2] - 0.5) * (1 - share) * (height - 1)
         right = (draws[:, 3] - 0.5) * (1 - share) * (width - 1)
         down += (draws[:, 4] * 2 - 1) * self.translation * height
@@ -102,9 +112,8 @@ class Augmentation:
         middle_x, middle_y = (width - 1) / 2, (height - 1) / 2
         mirror = tf.where(draws[:, 6] < 0.5, -1.0, 1.0) if self.flip else tf.ones_like(cos)
         zero = tf.zeros_like(cos)
-        # Rows map an output pixel (x, y, 1) to the input pixel it is taken from.
         x_from_x, y_from_x = cos * mirror, sin * mirror
-        transforms = tf.stack(
+        return tf.stack(
             [
                 x_from_x, -sin, middle_x - x_from_x * middle_x + sin * middle_y + right,
                 y_from_x, cos, middle_y - y_from_x * middle_x - cos * middle_y + down,
@@ -112,17 +121,9 @@ class Augmentation:
             ],
             axis=1,
         )  # fmt: skip
-        return tf.raw_ops.ImageProjectiveTransformV3(
-            images=images,
-            transforms=transforms,
-            output_shape=tf.shape(pixels)[1:3],
-            fill_value=0.0,
-            interpolation="BILINEAR",
-            fill_mode="CONSTANT",
-        )
 
-    def _lit(self, images, draws):
-        """Gamma, then contrast and brightness, cut to 0..255."""
+    def _change_grey_levels(self, images, draws):
+        """Applies gamma, then contrast and brightness, and clips to 0 to 255."""
         if not (self.brightness or self.contrast or self.gamma):
             return images
         either = (draws[:, 7:10] * 2 - 1)[:, None, None, None, :]

@@ -1,4 +1,4 @@
-"""Where an interrupted training goes on: its state after each epoch; and ways to interrupt it."""
+"""Checkpoints of a training run, and how a run stops on a signal."""
 
 import contextlib
 import dataclasses
@@ -14,19 +14,22 @@ import numpy as np
 
 from fid_med.errors import DataError, FidMedError, StatisticsError, reason_of
 from fid_med.metrics.npz import write_npz
-from fid_med.utils.progress import say
 
-FOLDER = "checkpoint"
+_FOLDER = "checkpoint"
 _FILE = "state.npz"
 _FORMAT = 1
 
 
 class CheckpointError(FidMedError):
-    """A checkpoint that cannot be written or read."""
+    """A checkpoint cannot be written or read."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """A training ended by SIGINT or SIGTERM; says how to go on, and `status` to exit with."""
+    """A training run was stopped by SIGINT or SIGTERM.
+
+    Attributes:
+      status: exit status of the process, 128 plus the number of the signal.
+    """
 
     def __init__(self, message: str, status: int):
         super().__init__(message)
@@ -35,19 +38,19 @@ class Interrupted(KeyboardInterrupt):
 
 @dataclasses.dataclass
 class Checkpoint:
-    """All that a run needs to go on as if nothing had happened.
+    """Everything that is needed to continue a run as if it had not been interrupted.
 
     Attributes:
-      settings: what must be the same when it goes on: configuration, weights, data set.
-      hash_key: of the training images' digests.
-      images: uint64 [N], `image_identities` of the data.
-      phase: of the training.
-      epoch: how many epochs of the phase are done.
-      best: epoch and score (validation AUC, minus the loss) of the best weights so far.
-      rows: of the history.
+      settings: what must not change between runs: configuration, start weights, data set.
+      hash_key: key of the digests of the training images.
+      images: uint64 [N], `hash_images` of the data.
+      phase: name of the training phase.
+      epoch: number of finished epochs of the phase.
+      best: epoch and score (validation AUC, negative loss) of the best weights so far.
+      rows: rows of the history.
       seconds: wall time so far.
-      state: network, optimizer and random state, in the order of `Stepper.state_variables`.
-      best_weights: those of the best epoch, empty before the first.
+      state: network, optimizer and random state, in the order of `Trainer.state_variables`.
+      best_weights: weights of the best epoch; empty before the first epoch.
     """
 
     settings: dict
@@ -61,9 +64,11 @@ class Checkpoint:
     state: Sequence[np.ndarray] = ()
     best_weights: Sequence[np.ndarray] = ()
 
-    def where(self) -> str:
-        """After which epoch, in words."""
-        return f"epoch {self.epoch} of {self.phase}" if self.epoch else f"the start of {self.phase}"
+    def describe_position(self) -> str:
+        """Returns the last finished epoch in words."""
+        if self.epoch:
+            return f"epoch {self.epoch} of phase {self.phase}"
+        return f"the start of phase {self.phase}"
 
 
 _ARRAYS = ("state", "best_weights")
@@ -71,23 +76,23 @@ _FIELDS = [f.name for f in dataclasses.fields(Checkpoint) if f.name not in (*_AR
 
 
 class CheckpointStore:
-    """The one checkpoint of an output folder, replaced whole after each epoch.
+    """The single checkpoint of an output folder, replaced atomically after each epoch.
 
     Args:
-      output_dir: the checkpoint lies in its folder `checkpoint`.
+      output_dir: the checkpoint is saved in its subfolder `checkpoint`.
     """
 
     def __init__(self, output_dir: pathlib.Path):
-        self.folder = pathlib.Path(output_dir) / FOLDER
+        self.folder = pathlib.Path(output_dir) / _FOLDER
         self.path = self.folder / _FILE
-        # The last one written or read, which messages about a later failure name.
-        self.last: Checkpoint | None = None
+        # The last one written or read; messages about a later failure name it.
+        self._last: Checkpoint | None = None
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Replaces the checkpoint; the one before stays until the new one is whole.
+        """Replaces the checkpoint; the previous one stays until the new one is complete.
 
         Raises:
-          CheckpointError: it cannot be written, as on a full disk.
+          CheckpointError: the file cannot be written, for example because the disk is full.
         """
         meta = {name: getattr(checkpoint, name) for name in _FIELDS}
         text = json.dumps({"format": _FORMAT, **meta}).encode()
@@ -99,15 +104,15 @@ class CheckpointStore:
             write_npz(self.path, arrays)
         except StatisticsError as error:
             raise CheckpointError(
-                f"{self.path}: the checkpoint after {checkpoint.where()} cannot be written "
-                f"({reason_of(error.__cause__ or error)}); {self.how_to_go_on()}"
+                f"{self.path}: the checkpoint after {checkpoint.describe_position()} cannot be "
+                f"written ({reason_of(error.__cause__ or error)}); {self.resume_hint()}"
             ) from error
-        self.last = dataclasses.replace(checkpoint, state=(), best_weights=())
+        self._last = dataclasses.replace(checkpoint, state=(), best_weights=())
 
     def load(self) -> Checkpoint | None:
-        """The checkpoint of an interrupted run, or None where there is none.
+        """Returns the checkpoint of an interrupted run, or None if there is none.
 
-        What a killed run left half written is removed.
+        Partial files of a killed run are removed.
 
         Raises:
           CheckpointError: the file is damaged.
@@ -120,7 +125,7 @@ class CheckpointStore:
             with np.load(self.path, allow_pickle=False) as npz:
                 meta = json.loads(npz["meta"].tobytes())
                 if meta["format"] != _FORMAT:
-                    raise ValueError("it is of another version of fid_med")
+                    raise ValueError("it was written by another version of fid_med")
                 fields = {name: meta[name] for name in _FIELDS}
                 fields["best"] = (fields["best"][0], tuple(fields["best"][1]))
                 names = sorted(npz.files)
@@ -133,25 +138,35 @@ class CheckpointStore:
             raise CheckpointError(
                 f"{self.path}: cannot be read ({reason_of(error)}); give --overwrite to start over"
             ) from error
-        self.last = dataclasses.replace(found, state=(), best_weights=())
+        self._last = dataclasses.replace(found, state=(), best_weights=())
         return found
 
     def discard(self) -> None:
         """Removes the checkpoint."""
         shutil.rmtree(self.folder, ignore_errors=True)
-        self.last = None
+        self._last = None
 
-    def how_to_go_on(self) -> str:
-        """What giving the same command again will do."""
-        if self.last is None:
-            return "give the same command again to start over"
-        return f"give the same command again to go on after {self.last.where()}"
+    def resume_hint(self) -> str:
+        """Returns what running the same command again will do."""
+        if self._last is None:
+            return "run the same command again to start over"
+        return f"run the same command again to resume after {self._last.describe_position()}"
 
 
-def image_identities(
+def hash_images(
     names: Sequence[str], digests: Sequence[str], labels: np.ndarray, splits: np.ndarray
 ) -> np.ndarray:
-    """A number for each image that changes with its name, pixels, labels or split: uint64 [N]."""
+    """Hashes the name, pixels, label and split of each image to one number.
+
+    Args:
+      names: N image names.
+      digests: N digests of the pixels.
+      labels: int [N] or bool [N, K].
+      splits: N split names.
+
+    Returns:
+      uint64 [N].
+    """
     found = []
     for name, digest, label, split in zip(names, digests, labels.tolist(), splits, strict=True):
         text = json.dumps([name, digest, label, str(split)]).encode()
@@ -160,34 +175,40 @@ def image_identities(
 
 
 def check_settings(saved: Checkpoint, settings: dict, store: CheckpointStore) -> None:
-    """Refuses to go on with other settings than the run began with.
+    """Checks that a run is resumed with the settings that it started with.
 
     Args:
-      saved: the run.
-      settings: dicts by group; groups that are not in it are not compared.
-      store: where the run lies.
+      saved: checkpoint of the interrupted run.
+      settings: dicts by group; only these groups are compared.
+      store: where the checkpoint was loaded from.
 
     Raises:
-      DataError: naming what differs.
+      DataError: settings differ; the message names them.
     """
-    before = _flat({key: saved.settings.get(key, {}) for key in settings})
-    now = _flat(json.loads(json.dumps(settings)))
+    before = _flatten({key: saved.settings.get(key, {}) for key in settings})
+    now = _flatten(json.loads(json.dumps(settings)))
     differing = [
         f"{key} was {before.get(key)}, now {now.get(key)}"
         for key in sorted(before.keys() | now.keys())
         if before.get(key) != now.get(key)
     ]
     if differing:
-        raise DataError(f"{_interrupted_run(store)} other settings: {'; '.join(differing)}{_MEND}")
+        raise DataError(_mismatch(store, "settings", "; ".join(differing)))
 
 
 def check_images(
     saved: Checkpoint, images: np.ndarray, names: Sequence[str], store: CheckpointStore
 ) -> None:
-    """Refuses to go on with other images than the run began with.
+    """Checks that a run is resumed with the images that it started with.
+
+    Args:
+      saved: checkpoint of the interrupted run.
+      images: uint64 [N], `hash_images` of the current data.
+      names: N image names.
+      store: where the checkpoint was loaded from.
 
     Raises:
-      DataError: naming what differs.
+      DataError: images differ; the message names the first one.
     """
     if len(saved.images) != len(images):
         differing = f"it had {len(saved.images)}, now there are {len(images)}"
@@ -196,33 +217,33 @@ def check_images(
         if not len(changed):
             return
         differing = (
-            f"{len(changed)} of {len(images)}, such as {names[changed[0]]}, differ in name, "
+            f"{len(changed)} of {len(images)} (the first is {names[changed[0]]}) differ in name, "
             "pixels, label or patient"
         )
-    raise DataError(f"{_interrupted_run(store)} other images: {differing}{_MEND}")
+    raise DataError(_mismatch(store, "images", differing))
 
 
-_MEND = "; put them back, choose another --output_dir, or give --overwrite to start over"
+def _mismatch(store, what, differing):
+    return (
+        f"{store.folder.parent}: contains an interrupted run with other {what}: {differing}; "
+        "restore them, choose another --output_dir, or give --overwrite to start over"
+    )
 
 
-def _interrupted_run(store):
-    return f"{store.folder.parent}: holds an interrupted run with"
-
-
-def _flat(settings):
-    """Nested dicts as one, the inner keys alone: they name the flags."""
+def _flatten(settings):
+    """Nested dicts as one dict; the inner keys are unique, since they name the flags."""
     found = {}
     for key, value in settings.items():
-        found.update(_flat(value) if isinstance(value, dict) else {key: value})
+        found.update(_flatten(value) if isinstance(value, dict) else {key: value})
     return found
 
 
 @contextlib.contextmanager
 def interruptible(store: CheckpointStore) -> Iterator[None]:
-    """Turns SIGINT and SIGTERM into `Interrupted`, which names the checkpoint to go on from.
+    """Turns SIGINT and SIGTERM into `Interrupted`, whose message names the last checkpoint.
 
-    Python hears a signal between two of its own instructions, so after the step under way. Signals
-    belong to the main thread; elsewhere this does nothing.
+    Python runs signal handlers between its own instructions, that is, after the current training
+    step. Only the main thread receives signals; in other threads this context does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -230,12 +251,12 @@ def interruptible(store: CheckpointStore) -> Iterator[None]:
     before = {}
 
     def stop(number, _):
-        # A second signal ends the process at once, whatever the clearing up of the first does.
-        restore()
+        # A second signal then ends the process at once, even during the cleanup after the first.
+        restore_handlers()
         name = signal.Signals(number).name
-        raise Interrupted(f"interrupted ({name}); {store.how_to_go_on()}", 128 + number)
+        raise Interrupted(f"interrupted ({name}); {store.resume_hint()}", 128 + number)
 
-    def restore():
+    def restore_handlers():
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -244,9 +265,4 @@ def interruptible(store: CheckpointStore) -> Iterator[None]:
     try:
         yield
     finally:
-        restore()
-
-
-def announce(saved: Checkpoint) -> None:
-    """Says where a run goes on."""
-    say(f"going on after {saved.where()}, where an earlier run was interrupted")
+        restore_handlers()

@@ -1,4 +1,4 @@
-"""How well a classifier tells labels apart: by image and by study."""
+"""Metrics of a classifier, per image and per study: accuracy, AUC, kappa, confusion matrix."""
 
 import numpy as np
 
@@ -8,23 +8,27 @@ _THRESHOLD = 0.5
 
 
 def roc_auc(scores, positives) -> float | None:
-    """Area under the ROC curve: the chance that a positive scores above a negative, ties half.
+    """Computes the area under the ROC curve.
 
-    Computed by ranks (Hanley & McNeil 1982, "The meaning and use of the area under a ROC curve").
+    It is the probability that a positive scores higher than a negative, where a tie counts half,
+    and is computed from ranks (Hanley & McNeil 1982, "The meaning and use of the area under a ROC
+    curve").
 
     Args:
       scores: float [N].
       positives: bool [N].
 
     Returns:
-      0 to 1, or None where one of the two kinds is missing.
+      A number in [0, 1], or None without any positives or without any negatives.
 
     Raises:
-      DataError: a score is NaN, which has no rank.
+      DataError: a score is NaN.
     """
     scores, positives = np.asarray(scores, np.float64), np.asarray(positives, bool)
     if np.isnan(scores).any():
-        raise DataError(f"{int(np.isnan(scores).sum())} of {len(scores)} scores are NaN: no AUC")
+        raise DataError(
+            f"{int(np.isnan(scores).sum())} of {len(scores)} scores are NaN, the AUC is undefined"
+        )
     num_positive, num_negative = int(positives.sum()), int((~positives).sum())
     if not num_positive or not num_negative:
         return None
@@ -35,21 +39,31 @@ def roc_auc(scores, positives) -> float | None:
 
 
 def confusion_matrix(labels, predicted, num_classes: int) -> np.ndarray:
-    """Counts int64 [num_classes, num_classes]: rows the true label, columns the predicted one."""
+    """Counts pairs of true and predicted labels.
+
+    Args:
+      labels: int [N], true labels from 0 to num_classes - 1.
+      predicted: int [N], predicted labels.
+      num_classes: K.
+
+    Returns:
+      int64 [K, K]; rows are true labels, columns predicted ones.
+    """
     pairs = np.asarray(labels, np.int64) * num_classes + np.asarray(predicted, np.int64)
     return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
 def cohens_kappa(matrix) -> float | None:
-    """Agreement beyond chance (Cohen 1960): (p_o - p_e) / (1 - p_e), unweighted.
+    """Computes Cohen's kappa, the agreement beyond chance (Cohen 1960), unweighted.
 
-    p_o is the share of agreement, p_e what two raters with these frequencies agree on by chance.
+    kappa = (p_o - p_e) / (1 - p_e), where p_o is the observed agreement and p_e the agreement
+    expected by chance from the label frequencies of both raters.
 
     Args:
-      matrix: counts [K, K], one rater's labels by the other's, such as `confusion_matrix`.
+      matrix: counts [K, K] of label pairs, for example a `confusion_matrix`.
 
     Returns:
-      -1 to 1, or None where p_e is 1: both raters know one label only.
+      A number in [-1, 1], or None if p_e is 1 because both raters use one label only.
     """
     shares = np.asarray(matrix, np.float64) / np.sum(matrix)
     chance = float(shares.sum(axis=0) @ shares.sum(axis=1))
@@ -59,29 +73,29 @@ def cohens_kappa(matrix) -> float | None:
 
 
 def classification_report(probabilities, labels, classes) -> dict:
-    """What is known of a classifier from the images of one split, as JSON types.
+    """Computes the metrics of a classifier on the images of one split.
 
     Args:
       probabilities: float [N, K], N at least 1.
-      labels: int [N]; or, where an image may carry several labels at once, bool [N, K].
+      labels: int [N]; or bool [N, K] if an image may have several labels.
       classes: K names.
 
     Returns:
-      Of int labels: `count`, `accuracy`, `balanced_accuracy` (mean recall over classes with
-      images), `auc` (of the second class where there are two, else the mean over classes, one
-      against the rest), `kappa` (`cohens_kappa` of prediction and truth), `by_class` (`count`,
+      A dict of JSON types, with None for undefined numbers.
+
+      For int labels: `count`, `accuracy`, `balanced_accuracy` (mean recall over classes with
+      images), `auc` (of the second of two classes; of more classes the mean of one class against
+      the rest), `kappa` (`cohens_kappa` of prediction and truth), `by_class` (`count`,
       `precision`, `recall`, `auc`) and `confusion_matrix`.
 
-      Of bool labels, each label decided alone at a probability of at least 0.5: `count`,
-      `accuracy` (the share of right decisions, over images and labels: MedMNIST's, Yang et al.
-      2023, as is the AUC), `balanced_accuracy` (mean over labels of (recall + specificity) / 2),
-      `auc`, `precision` and `recall` (macro: plain means over labels), and `by_class`. A mean
-      leaves out labels where the number is not defined.
-
-      None where a number is not defined.
+      For bool labels, where each label is predicted separately at a probability of at least 0.5:
+      `count`, `accuracy` (the share of correct decisions over images and labels, as in MedMNIST,
+      Yang et al. 2023), `balanced_accuracy` (mean over labels of (recall + specificity) / 2),
+      `auc`, `precision` and `recall` (means over labels), and `by_class`. Means skip labels for
+      which the number is undefined.
 
     Raises:
-      DataError: no images, shapes that do not fit, probabilities that are NaN.
+      DataError: there are no images, the shapes do not match, or probabilities are NaN.
     """
     probabilities, labels = np.asarray(probabilities, np.float64), np.asarray(labels)
     if not len(labels):
@@ -94,14 +108,14 @@ def classification_report(probabilities, labels, classes) -> dict:
         )
     if np.isnan(probabilities).any():
         raise DataError(
-            "the classifier's probabilities are NaN: the training has diverged; start again with "
-            "a lower learning rate"
+            "the classifier's probabilities are NaN: the training has diverged; lower the learning "
+            "rate and start again"
         )
-    several = labels.ndim == 2
-    return (_several if several else _single)(probabilities, labels, classes)
+    report = _multi_label_report if labels.ndim == 2 else _single_label_report
+    return report(probabilities, labels, classes)
 
 
-def _single(probabilities, labels, classes):
+def _single_label_report(probabilities, labels, classes):
     matrix = confusion_matrix(labels, probabilities.argmax(axis=1), len(classes))
     by_class = {}
     for i, name in enumerate(classes):
@@ -112,7 +126,7 @@ def _single(probabilities, labels, classes):
             "recall": _ratio(matrix[i, i], true),
             "auc": roc_auc(probabilities[:, i], labels == i),
         }
-    # Of two classes the second alone: where the softmax saturates, the two break ties differently.
+    # Of two classes only the second: if the softmax saturates, ties differ between the two.
     counted = classes[1:] if len(classes) == 2 else classes
     return {
         "count": len(labels),
@@ -125,7 +139,7 @@ def _single(probabilities, labels, classes):
     }
 
 
-def _several(probabilities, labels, classes):
+def _multi_label_report(probabilities, labels, classes):
     truth, decided = labels.astype(bool), probabilities >= _THRESHOLD
     by_class, balanced = {}, []
     for i, name in enumerate(classes):
@@ -161,21 +175,22 @@ def _mean(rows, key):
 
 
 def study_report(probabilities, labels, studies, classes) -> dict:
-    """`classification_report` of studies: a study's probability is the mean over its images.
+    """Computes `classification_report` per study, as for MURA.
 
-    As MURA's authors evaluate (Rajpurkar et al. 2018, sections 3 and 4), with Cohen's kappa.
+    The probability of a study is the mean over its images (Rajpurkar et al. 2018, sections 3
+    and 4).
 
     Args:
-      probabilities: float [N, K], of images.
+      probabilities: float [N, K], one row per image.
       labels: int [N] or bool [N, K], the same for all images of a study.
-      studies: an image's study, any hashable.
+      studies: N study identifiers, any hashable type.
       classes: K names.
 
     Returns:
-      As `classification_report`; `count` counts studies.
+      The dict of `classification_report`, where `count` is the number of studies.
 
     Raises:
-      DataError: images of one study with different labels, and as `classification_report`.
+      DataError: images of one study have different labels; or as `classification_report`.
     """
     probabilities, labels = np.asarray(probabilities, np.float64), np.asarray(labels)
     numbers: dict = {}
@@ -183,7 +198,7 @@ def study_report(probabilities, labels, studies, classes) -> dict:
     if not len(of_image) == len(labels) == len(probabilities):
         raise DataError(
             f"{len(probabilities)} probabilities, {len(labels)} labels and {len(of_image)} "
-            "studies: expected one of each for an image"
+            "studies: expected one of each per image"
         )
     if not len(labels):
         raise DataError("no studies to report on: the split is empty")

@@ -1,65 +1,74 @@
-"""The recipes of training: what a run is asked to do, its learning rates, its optimizers.
+"""Configuration of a training run.
 
-`transfer` starts from trained weights and trains the head, then the last blocks. `scratch` trains
-every layer from random weights as Szegedy et al. 2015 ("Rethinking the Inception Architecture for
-Computer Vision", sections 4, 7 and 8) trained Inception-v3 on ImageNet.
+The recipe `transfer` starts from trained weights and trains the head, then the last blocks. The
+recipe `scratch` trains every layer from random weights, as Inception-v3 was trained on ImageNet
+(Szegedy et al. 2015, "Rethinking the Inception Architecture for Computer Vision", sections 4, 7
+and 8).
 """
 
 import dataclasses
 import pathlib
 
-import keras
-
 from fid_med.errors import SettingError
-from fid_med.extractors import inception_v3
+from fid_med.extractors.inception_v3 import BLOCKS
 from fid_med.training.augmentation import Augmentation
-from fid_med.training.devices import PRECISIONS
+from fid_med.training.devices import MIXED_PRECISION_POLICIES
 
 RECIPES = ("transfer", "scratch")
 OPTIMIZERS = ("sgd", "rmsprop", "adam")
 AUXILIARY_WEIGHT = 0.3
 
-# Szegedy et al. 2015, section 8: "a learning rate of 0.045, decayed every two epoch using an
-# exponential rate of 0.94".
-_RATE, _DECAY, _DECAY_EPOCHS = 0.045, 0.94, 2
+# Szegedy et al. 2015, section 8: "a learning rate of 0.045".
+_SCRATCH_LEARNING_RATE = 0.045
 # The same section: "gradient clipping with threshold 2.0 to be useful to stabilize the training".
-_CLIP_NORM = 2.0
-_ADAM_RATE_TOP, _ADAM_RATE_ALL = 1e-4, 1e-3
+_SCRATCH_CLIP_NORM = 2.0
+_ADAM_LEARNING_RATE_TOP, _ADAM_LEARNING_RATE_ALL = 1e-4, 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig:
-    """What a training run is asked to do; None stands for the recipe's own value.
+    """Settings of a training run; None means the default of the recipe.
+
+    ```python
+    from fid_med.training.config import TrainingConfig
+
+    config = TrainingConfig(recipe="scratch", epochs=50)
+    print(config.resolved().learning_rate)  # 0.045
+    ```
 
     Attributes:
       recipe: `transfer` or `scratch`.
       weights: `imagenet` (the default of `transfer`), `random`, or a path, as for
-        `load_extractor`; `scratch` takes `random` alone. `transfer` from `random` has nothing to
-        transfer and trains every layer with its own settings.
-      image_size: height and width of the network's input; by default that of `weights`, 299 where
-        these do not tell.
-      aspect: `stretch` or `pad`; by default likewise, or `stretch`.
-      batch_size: images a step, over all GPUs together.
-      epochs: at most; by default 10, or 100 from scratch.
+        `load_extractor`. `scratch` accepts only `random`. `transfer` from `random` trains every
+        layer, with the other settings of `transfer`.
+      image_size: height and width of the network's input in pixels; by default that of `weights`,
+        or 299 if they do not define it.
+      aspect: `stretch` or `pad`; by default that of `weights`, or `stretch`.
+      batch_size: images per step, over all GPUs together.
+      epochs: maximum number of epochs; by default 10, or 100 for `scratch`.
       optimizer: `sgd` (momentum 0.9; the default of `scratch`), `rmsprop` (decay 0.9, epsilon 1.0)
-        or `adam` (the default of `transfer`). The head of `transfer` always trains by Adam.
-      learning_rate: by default 1e-4 for the top blocks and 1e-3 for every layer by Adam; 0.045,
-        times 0.94 every two epochs, from scratch by the other two.
+        or `adam` (the default of `transfer`). The head of `transfer` is always trained by Adam.
+      learning_rate: initial learning rate. With Adam, by default 1e-4 from trained weights and 1e-3
+        from random weights. For `scratch` with another optimizer, by default 0.045; it is then
+        multiplied by 0.94 every two epochs. `transfer` has no default for other optimizers.
       patience: epochs without a better validation AUC before training stops; by default 3, and
-        from scratch never.
-      train_from: transfer learning trains the layers behind this block (`mixed0` .. `mixed10`).
-      dropout: before the softmax.
-      label_smoothing: share of each label's weight that is spread over all labels.
-      clip_norm: the gradient's norm over all layers is cut to this; 0 leaves it. By default 0, and
-        2 from scratch by `sgd` or `rmsprop`: with the paper's rate and a handful of labels instead
-        of its 1,000, the head's loss else rises threefold before it falls.
-      average_weights: decay of a running average of the weights, which is then what is validated
-        and kept; 0 keeps the weights themselves.
-      rotation, crop, translation, flip, brightness, contrast, gamma: of `Augmentation`.
-      validation_fraction, test_fraction: of the images, where the data set has no own division.
+        for `scratch` no early stopping.
+      train_from: `transfer` trains the layers after this block (`mixed0` to `mixed10`).
+      dropout: dropout rate before the last layer, in [0, 1).
+      label_smoothing: share of each label's weight that is spread over all labels, in [0, 1).
+      clip_norm: maximum norm of the gradient over all layers; 0 turns clipping off. By default 0,
+        and 2 for `scratch` with `sgd` or `rmsprop`: the paper's learning rate was chosen for 1,000
+        labels, and with few labels the loss first triples without clipping.
+      average_weights: decay of a moving average of the weights, in [0, 1); the average is
+        validated and kept instead of the weights. 0 turns averaging off.
+      rotation, crop, translation, flip, brightness, contrast, gamma: see `Augmentation`.
+      validation_fraction, test_fraction: shares of the images, if the data set defines no splits.
       num_gpus: GPUs of this machine to train on; by default all that TensorFlow sees.
-      mixed_precision: `off`, `float16` or `bfloat16`; what is kept is float32 in any case.
-      seed: of splits, order, augmentation and random weights.
+      mixed_precision: `off`, `float16` or `bfloat16`; saved weights are always float32.
+      seed: seed of splits, image order, augmentation and random weights.
+
+    Raises:
+      SettingError: a value is outside its range, or two settings contradict each other.
     """
 
     recipe: str = "transfer"
@@ -91,8 +100,8 @@ class TrainingConfig:
 
     def __post_init__(self):
         _check_choice("recipe", self.recipe, RECIPES)
-        _check_choice("train_from", self.train_from, inception_v3.BLOCKS)
-        _check_choice("mixed_precision", self.mixed_precision, PRECISIONS)
+        _check_choice("train_from", self.train_from, BLOCKS)
+        _check_choice("mixed_precision", self.mixed_precision, MIXED_PRECISION_POLICIES)
         if self.optimizer is not None:
             _check_choice("optimizer", self.optimizer, OPTIMIZERS)
         for name in ("batch_size", "epochs", "patience"):
@@ -103,45 +112,47 @@ class TrainingConfig:
             if not 0 <= getattr(self, name) < 1:
                 raise SettingError(f"{name} {getattr(self, name)}: expected 0 or more and below 1")
         if self.learning_rate is not None and not self.learning_rate > 0:
-            raise SettingError(f"learning_rate {self.learning_rate}: expected a number above 0")
+            raise SettingError(f"learning_rate {self.learning_rate}: expected a positive number")
         if self.clip_norm is not None and not self.clip_norm >= 0:
-            raise SettingError(f"clip_norm {self.clip_norm}: expected 0 (off) or a number above it")
+            raise SettingError(f"clip_norm {self.clip_norm}: expected 0 (off) or a positive number")
         if self.recipe == "scratch" and self.weights not in (None, "random"):
             raise SettingError(
-                f"weights {self.weights!r}: recipe scratch starts from random weights; leave "
-                "--weights out, or go on from these by --recipe=transfer"
+                f"weights {self.weights!r}: recipe scratch starts from random weights; omit "
+                "--weights, or start from these weights with --recipe=transfer"
             )
         self.augmentation()
 
     def augmentation(self) -> Augmentation:
-        """How the images are moved."""
+        """Returns the settings of the data augmentation."""
         fields = [field.name for field in dataclasses.fields(Augmentation)]
         return Augmentation(**{name: getattr(self, name) for name in fields})
 
     def resolved(self) -> "TrainingConfig":
-        """The same with the recipe's own values in place of None.
+        """Returns a copy with the recipe's defaults in place of None.
 
-        But for `num_gpus`, and for `image_size` and `aspect`, which are the weights' own.
+        `num_gpus` may stay None, and so may `image_size` and `aspect`, which the weights define.
 
         Raises:
-          SettingError: an optimizer that the recipe knows no learning rate for.
+          SettingError: the recipe has no default learning rate for the optimizer.
         """
         scratch = self.recipe == "scratch"
         weights = self.weights or ("random" if scratch else "imagenet")
         optimizer = self.optimizer or ("sgd" if scratch else "adam")
         epochs = self.epochs or (100 if scratch else 10)
-        clip = self.clip_norm
-        if clip is None:
-            clip = _CLIP_NORM if scratch and optimizer != "adam" else 0.0
+        clip_norm = self.clip_norm
+        if clip_norm is None:
+            clip_norm = _SCRATCH_CLIP_NORM if scratch and optimizer != "adam" else 0.0
         rate = self.learning_rate
         if rate is None:
             if optimizer == "adam":
-                rate = _ADAM_RATE_ALL if weights == "random" else _ADAM_RATE_TOP
+                random = weights == "random"
+                rate = _ADAM_LEARNING_RATE_ALL if random else _ADAM_LEARNING_RATE_TOP
             elif scratch:
-                rate = _RATE
+                rate = _SCRATCH_LEARNING_RATE
             else:
                 raise SettingError(
-                    f"recipe transfer knows no learning rate for {optimizer}: give --learning_rate"
+                    f"optimizer {optimizer}: recipe transfer has no default learning rate for it; "
+                    "give --learning_rate"
                 )
         return dataclasses.replace(
             self,
@@ -149,73 +160,17 @@ class TrainingConfig:
             optimizer=optimizer,
             epochs=epochs,
             learning_rate=rate,
-            clip_norm=clip,
+            clip_norm=clip_norm,
             patience=self.patience or (epochs if scratch else 3),
         )
+
+    def to_dict(self) -> dict:
+        """Returns the resolved settings as JSON types; of a path only the last part is kept."""
+        fields = dataclasses.asdict(self.resolved())
+        fields["weights"] = pathlib.PurePath(fields["weights"]).name
+        return fields
 
 
 def _check_choice(name, value, choices):
     if value not in choices:
         raise SettingError(f"{name} {value!r}: expected one of {', '.join(choices)}")
-
-
-def learning_rate(config: TrainingConfig, epoch: int) -> float:
-    """The learning rate of an epoch: constant, or for `scratch` 0.94 times less every two epochs.
-
-    r(e) = r(0) * 0.94 ** floor(e / 2): "decayed every two epoch" is read as a staircase. Adam
-    scales its steps itself and keeps its rate.
-
-    Args:
-      config: resolved.
-      epoch: counted from 0.
-    """
-    if config.recipe != "scratch" or config.optimizer == "adam":
-        return config.learning_rate
-    return config.learning_rate * _DECAY ** (epoch // _DECAY_EPOCHS)
-
-
-def make_optimizer(config: TrainingConfig, replicas: int = 1) -> keras.optimizers.Optimizer:
-    """The optimizer of a resolved configuration, at the rate of the first epoch.
-
-    Section 8 of Szegedy et al. 2015: momentum "with a decay of 0.9", or "RMSProp with decay of 0.9
-    and epsilon = 1.0", and "gradient clipping with threshold 2.0", which cites Pascanu et al. 2013:
-    the norm over all layers together.
-
-    Args:
-      config: resolved.
-      replicas: devices that train together; each hands in its share of the gradient's sum.
-    """
-    rate = config.learning_rate
-    options = {"global_clipnorm": config.clip_norm / replicas} if config.clip_norm else {}
-    if config.optimizer == "sgd":
-        optimizer = keras.optimizers.SGD(rate, momentum=0.9, **options)
-    elif config.optimizer == "rmsprop":
-        optimizer = keras.optimizers.RMSprop(rate, rho=0.9, epsilon=1.0, **options)
-    else:
-        optimizer = keras.optimizers.Adam(rate, **options)
-    if config.mixed_precision == "float16":
-        # Float16 gradients below 6e-8 would vanish; bfloat16 has float32's range.
-        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-    return optimizer
-
-
-def batch_norm_momentum(config: TrainingConfig, steps: int) -> float:
-    """Momentum of the moving statistics where every layer trains.
-
-    Keras's 0.99 needs several hundred steps to forget its start, and small data has fewer; so about
-    an epoch's steps are averaged, between 10 and 100.
-
-    Args:
-      config: the recipe `transfer` always averages 10.
-      steps: of an epoch.
-    """
-    if config.recipe == "transfer":
-        return 0.9
-    return min(max(1 - 1 / steps, 0.9), 0.99)
-
-
-def config_fields(config: TrainingConfig) -> dict:
-    """The configuration as JSON types, resolved, paths cut to their last part."""
-    fields = dataclasses.asdict(config.resolved())
-    fields["weights"] = pathlib.PurePath(fields["weights"]).name
-    return fields

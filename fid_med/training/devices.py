@@ -1,4 +1,4 @@
-"""What a training runs on: one device or several GPUs, in float32 or in mixed precision."""
+"""Devices of a training run: one device or several GPUs, in float32 or mixed precision."""
 
 import contextlib
 from collections.abc import Iterator
@@ -9,29 +9,34 @@ import tensorflow as tf
 from fid_med.errors import SettingError
 from fid_med.utils.gpus import visible_gpus
 
-PRECISIONS = {"off": "float32", "float16": "mixed_float16", "bfloat16": "mixed_bfloat16"}
+# Values of `TrainingConfig.mixed_precision`, and Keras's name of each dtype policy.
+MIXED_PRECISION_POLICIES = {
+    "off": "float32",
+    "float16": "mixed_float16",
+    "bfloat16": "mixed_bfloat16",
+}
 
 
 def make_strategy(num_gpus: int | None) -> tf.distribute.Strategy:
-    """How the steps are spread over this machine.
+    """Makes the strategy that distributes training over the GPUs of this machine.
 
     Args:
-      num_gpus: GPUs to use, or None for all visible; 0 and 1 leave it to TensorFlow where the one
-        network lies.
+      num_gpus: number of GPUs, or None for all visible ones. With 0 or 1 TensorFlow places the
+        single network.
 
     Returns:
-      `MirroredStrategy` on that many GPUs (each holds the whole network and takes its share of
-      every batch), or TensorFlow's default.
+      `MirroredStrategy` on that many GPUs, each with a copy of the network and its share of every
+      batch; or TensorFlow's default strategy.
 
     Raises:
-      SettingError: fewer GPUs are visible, or the number is negative.
+      SettingError: the number is negative, or fewer GPUs are visible.
     """
     gpus = visible_gpus()
     wanted = len(gpus) if num_gpus is None else num_gpus
     if wanted < 0 or wanted > max(len(gpus), 1):
         raise SettingError(
             f"num_gpus {wanted}: {len(gpus)} GPUs are visible to TensorFlow; give 0 to "
-            f"{max(len(gpus), 1)}, or leave it out for all"
+            f"{max(len(gpus), 1)}, or omit it to use all"
         )
     if wanted < 2:
         return tf.distribute.get_strategy()
@@ -39,15 +44,15 @@ def make_strategy(num_gpus: int | None) -> tf.distribute.Strategy:
 
 
 @contextlib.contextmanager
-def building_on(strategy: tf.distribute.Strategy, mixed_precision: str) -> Iterator[None]:
-    """Networks and optimizers made in this block belong to the strategy and compute as asked.
+def device_scope(strategy: tf.distribute.Strategy, mixed_precision: str) -> Iterator[None]:
+    """Builds networks and optimizers inside the block for a strategy and a precision.
 
     Args:
-      strategy: of `make_strategy`.
-      mixed_precision: a key of `PRECISIONS`; variables are float32 in any case.
+      strategy: from `make_strategy`.
+      mixed_precision: a key of `MIXED_PRECISION_POLICIES`; variables are always float32.
     """
     before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(PRECISIONS[mixed_precision])
+    keras.config.set_dtype_policy(MIXED_PRECISION_POLICIES[mixed_precision])
     try:
         with strategy.scope():
             yield

@@ -1,4 +1,4 @@
-"""After each epoch: validation, the log, the best weights, the decision to stop."""
+"""What happens after each epoch: validation, logging, early stopping, time estimate."""
 
 import csv
 import pathlib
@@ -13,6 +13,7 @@ from fid_med.errors import DataError
 from fid_med.training.classification_report import classification_report
 from fid_med.utils.files import atomic_path
 from fid_med.utils.progress import say
+from fid_med.utils.tensorboard import write_scalar
 
 COLUMNS = (
     "phase", "epoch", "loss", "auxiliary_loss", "accuracy", "val_loss", "val_accuracy", "val_auc",
@@ -22,14 +23,17 @@ _TIMED_STEPS = 4
 
 
 class EpochLog:
-    """Numbers of every epoch, in history.csv and in TensorBoard logs below `tensorboard/`.
+    """Writes the numbers of every epoch to `history.csv` and to TensorBoard logs.
 
-    Logs of an earlier run in the same folder are replaced; a run that goes on writes its earlier
-    epochs anew, so that none stands there twice.
+    TensorBoard logs of an earlier run in the same folder are replaced. A resumed run writes its
+    earlier epochs again, so that each epoch is logged exactly once.
 
     Args:
-      output_dir: where both go.
-      rows: of the epochs that an interrupted run had done.
+      output_dir: folder of `history.csv` and of the subfolder `tensorboard`.
+      rows: epochs that an interrupted run had finished.
+
+    Attributes:
+      rows: a dict with the keys `COLUMNS` for each epoch.
     """
 
     def __init__(self, output_dir: pathlib.Path, rows: Sequence[dict] = ()):
@@ -43,10 +47,10 @@ class EpochLog:
             self.add(row)
 
     def add(self, row: dict) -> None:
-        """Adds an epoch and writes the table anew, whole.
+        """Adds an epoch; the table is replaced atomically.
 
         Raises:
-          OSError: it cannot be written.
+          OSError: a file cannot be written.
         """
         self.rows.append(row)
         with atomic_path(self._path) as temporary, open(temporary, "w", newline="") as file:
@@ -59,48 +63,41 @@ class EpochLog:
                     if row[name] is not None:
                         write_scalar(f"{row['phase']}/{name}", row[name])
             self._writer.flush()
-        except tf.errors.OpError as error:  # as on a full disk
+        except tf.errors.OpError as error:  # for example because the disk is full
             reason = error.message.splitlines()[0].rpartition("}} ")[2]
-            raise OSError(f"TensorBoard's log cannot be written ({reason})") from error
+            raise OSError(f"TensorBoard logs cannot be written ({reason})") from error
 
     def close(self) -> None:
+        """Closes the TensorBoard log."""
         self._writer.close()
 
 
-def write_scalar(name: str, value: float) -> None:
-    """Writes a number for TensorBoard to the default summary writer, at its default step."""
-    # tf.summary.scalar needs the tensorboard package since TensorFlow 2.21; the file does not.
-    metadata = tf.compat.v1.SummaryMetadata(display_name=name)
-    metadata.plugin_data.plugin_name = "scalars"
-    tf.summary.write(name, tf.constant(value, tf.float32), metadata=metadata)
+class EarlyStopping:
+    """Validates after each epoch, keeps the best weights, and decides when to stop.
 
-
-class KeepBest:
-    """Validates after each epoch, says when nothing improves any more, and knows the best weights.
-
-    The best are those with the highest validation AUC, and among equals the lowest loss: on small
-    data the loss mostly tells how overconfident the softmax has become, the AUC what the features
-    tell apart.
+    The best weights have the highest validation AUC and, among equal AUCs, the lowest validation
+    loss. The AUC comes first because on small data sets the loss mostly reflects how overconfident
+    the softmax has become, and not how well the features separate the labels.
 
     Args:
-      owner: the model whose weights are kept and put back.
-      predict: returns float [n, K] probabilities of the validation images.
-      labels: int [n] or bool [n, K] of them.
-      loss: validation loss of such probabilities.
-      accuracy: the same for the share of right labels.
-      patience: epochs without a better one before training stops.
-      phase: what the log calls this part of the training.
-      kept: indices into the owner's weights; those that training changes.
+      model: the model whose weights are kept and restored.
+      predict: returns the probabilities of the validation images, float [n, K].
+      labels: int [n] or bool [n, K], labels of the validation images.
+      loss: computes the validation loss of such probabilities.
+      accuracy: computes the share of correct labels of such probabilities.
+      patience: epochs without improvement before training stops.
+      phase: name of the training phase in the log.
+      kept: indices of the weights of `model` that training changes; by default all.
 
     Attributes:
-      best_epoch: number of the best epoch, from 1; 0 before any.
-      best_score: its validation AUC and minus its loss.
-      best_weights: its weights, those of `kept`.
+      best_epoch: number of the best epoch, from 1; 0 before the first.
+      best_score: validation AUC and negative validation loss of the best epoch.
+      best_weights: the `kept` weights of the best epoch.
     """
 
     def __init__(
         self,
-        owner: keras.Model,
+        model: keras.Model,
         predict: Callable[[], np.ndarray],
         labels: np.ndarray,
         loss: Callable[[np.ndarray], float],
@@ -109,30 +106,30 @@ class KeepBest:
         phase: str,
         kept: Sequence[int] | None = None,
     ):
-        self._owner, self._predict, self._labels = owner, predict, labels
+        self._model, self._predict, self._labels = model, predict, labels
         self._loss, self._accuracy = loss, accuracy
         self._patience, self._phase = patience, phase
-        self._kept = range(len(owner.weights)) if kept is None else kept
+        self._kept = range(len(model.weights)) if kept is None else kept
         self.best_epoch, self.best_score, self.best_weights = 0, (-1.0, 0.0), []
 
-    def after_epoch(self, epoch: int, logs: dict, seconds: float) -> dict:
-        """Validates and keeps the weights if they are the best.
+    def validate(self, epoch: int, logs: dict, seconds: float) -> dict:
+        """Validates, and keeps the weights if they are the best so far.
 
         Args:
-          epoch: number of the epoch done, from 1.
+          epoch: number of the finished epoch, from 1.
           logs: `loss`, `auxiliary_loss`, `accuracy` and `learning_rate` of the epoch.
-          seconds: that its steps took.
+          seconds: duration of the training steps.
 
         Returns:
-          The epoch's row of the history.
+          The epoch's row of the history, with the keys `COLUMNS`.
 
         Raises:
-          DataError: the loss is no longer a number.
+          DataError: the training loss is NaN or infinite.
         """
         if not np.isfinite(logs["loss"]):
             raise DataError(
-                f"{self._phase} epoch {epoch}: the loss is {logs['loss']}, the training has "
-                "diverged; give a lower --learning_rate, or --clip_norm=2"
+                f"phase {self._phase}, epoch {epoch}: training has diverged, the loss is "
+                f"{logs['loss']}; give a lower --learning_rate, or --clip_norm=2"
             )
         start = time.perf_counter()
         probabilities = self._predict()
@@ -151,45 +148,48 @@ class KeepBest:
         score = (row["val_auc"] or 0.0, -row["val_loss"])
         if score > self.best_score:
             self.best_score, self.best_epoch = score, epoch
-            weights = self._owner.weights
+            weights = self._model.weights
             self.best_weights = [weights[i].numpy() for i in self._kept]
         return row
 
-    def is_over(self, epoch: int) -> bool:
-        """Whether `patience` epochs have passed since the best one."""
+    def should_stop(self, epoch: int) -> bool:
+        """Whether `patience` epochs without improvement have passed after `epoch` epochs."""
         return epoch > 0 and epoch - self.best_epoch >= self._patience
 
-    def put_back(self) -> None:
+    def restore_best_weights(self) -> None:
         """Sets the best weights, if there are any."""
-        weights = self._owner.weights
+        weights = self._model.weights
         for i, value in zip(self._kept, self.best_weights, strict=False):
             weights[i].assign(value)
 
-    def best(self) -> str:
-        """The best epoch in words."""
+    def describe_best(self) -> str:
+        """Returns the best epoch in one line."""
         auc, loss = self.best_score
-        return f"best after epoch {self.best_epoch}: validation AUC {auc:.3f}, loss {-loss:.4f}"
+        return (
+            f"{self._phase}: best epoch {self.best_epoch}, validation AUC {auc:.3f}, loss "
+            f"{-loss:.4f}"
+        )
 
 
-def describe(row: dict) -> str:
-    """An epoch in one line."""
+def describe_epoch(row: dict) -> str:
+    """Returns an epoch in one line."""
     auc = "-" if row["val_auc"] is None else f"{row['val_auc']:.3f}"
     auxiliary = row["auxiliary_loss"]
     return (
         f"{row['phase']} epoch {row['epoch']}: loss {row['loss']:.4f}, "
-        + (f"auxiliary {auxiliary:.4f}, " if auxiliary is not None else "")
+        + (f"auxiliary loss {auxiliary:.4f}, " if auxiliary is not None else "")
         + f"validation loss {row['val_loss']:.4f}, accuracy {row['val_accuracy']:.3f}, AUC {auc}, "
         f"{row['seconds']:.0f} s"
     )
 
 
-class Projection:
-    """Says once, after the first steps, how long a phase will take.
+class TimeEstimate:
+    """Prints once, after the first steps, how long a phase will take.
 
     Args:
-      phase: of the training.
-      images: in an epoch's training.
-      epochs: still to come, at most.
+      phase: name of the training phase.
+      images: training images per epoch.
+      epochs: maximum number of epochs that remain.
     """
 
     def __init__(self, phase: str, images: int, epochs: int):
@@ -197,11 +197,11 @@ class Projection:
         self._steps, self._seen, self._timed, self._seconds = 0, 0, 0, 0.0
 
     def begin_epoch(self) -> None:
-        """Starts the clock, so that the validation before is not counted."""
+        """Starts the clock, so that the preceding validation is not counted."""
         self._since = time.perf_counter()
 
-    def after_step(self, count: int) -> None:
-        """Counts a step of so many images; the first is left out, for it builds the graph."""
+    def add_step(self, count: int) -> None:
+        """Adds a step of `count` images; the first, which builds the graph, is not timed."""
         now = time.perf_counter()
         if 1 <= self._steps <= _TIMED_STEPS:
             self._timed += count
@@ -211,13 +211,12 @@ class Projection:
             rate = self._timed / self._seconds
             say(
                 f"{self._phase}: {rate:.1f} images/s; {self._epochs} epochs of {self._images} "
-                f"images take {duration(self._images * self._epochs / rate)} at most, validation "
-                "not counted"
+                f"images take at most {_format_duration(self._images * self._epochs / rate)}, "
+                "plus validation"
             )
 
 
-def duration(seconds: float) -> str:
-    """Seconds in the unit that a person would use."""
+def _format_duration(seconds):
     for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:.1f} {unit}"

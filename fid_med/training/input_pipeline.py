@@ -1,4 +1,4 @@
-"""Pixels decoded once, then fed to training by tf.data in a full, seeded shuffle."""
+"""Input of the training: images decoded once, then shuffled, batched and augmented by tf.data."""
 
 import math
 import os
@@ -19,27 +19,27 @@ MEMORY_LIMIT = 2 << 30
 _FIRST_DRAWS = 4
 
 
-def decode(
+def decode_images(
     images: LabelledImages,
     preprocessing: Preprocessing,
     hasher: ImageHasher,
-    scratch: pathlib.Path,
+    scratch_dir: pathlib.Path,
 ) -> tuple[np.ndarray, list[str]]:
     """Decodes and resizes every image once.
 
     Args:
       images: N labelled images.
-      preprocessing: gives the size; resize mode `antialias`.
-      hasher: hashes each image's own pixels.
-      scratch: folder for a file of pixels where they exceed `MEMORY_LIMIT` bytes (2 GiB); the file
-        has no name and goes with the process.
+      preprocessing: gives the size; the resize mode must be `antialias`.
+      hasher: hashes the pixels of each image before resizing.
+      scratch_dir: folder for a temporary file that holds the pixels if they exceed `MEMORY_LIMIT`
+        bytes (2 GiB). The file is anonymous and disappears with the process.
 
     Returns:
-      uint8 [N, height, width, c], c = 1 where every image is grey and 3 elsewhere, and N digests.
+      uint8 [N, height, width, c] with c = 1 if every image is grey, else 3; and N digests.
 
     Raises:
-      UnreadableImageError: the first image that cannot be read.
-      DataError: no space on disk for that file.
+      UnreadableImageError: an image cannot be read; the first one is named.
+      DataError: there is not enough disk space for the temporary file.
     """
     source = ImageSource(
         "labelled", images.name, zip(images.names, images.loaders, strict=True), len(images)
@@ -51,7 +51,7 @@ def decode(
         channels = 1 if image.pixels.ndim == 2 else 3
         if pixels is None or channels > pixels.shape[-1]:
             shape = (len(images), preprocessing.height, preprocessing.width, channels)
-            wider = _allocate(shape, scratch)
+            wider = _allocate(shape, scratch_dir)
             if pixels is not None:
                 wider[:i] = pixels[:i]
             pixels = wider
@@ -60,21 +60,21 @@ def decode(
     return pixels, digests
 
 
-def _allocate(shape, scratch):
+def _allocate(shape, scratch_dir):
     size = math.prod(shape)
     if size <= MEMORY_LIMIT:
         return np.empty(shape, np.uint8)
-    scratch.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=scratch) as file:
+    scratch_dir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=scratch_dir) as file:
         try:
             file.truncate(size)
             if hasattr(os, "posix_fallocate"):  # not on macOS
-                # Writing to a mapped file on a full disk kills the process: better told now.
+                # Writing to a mapped file on a full disk would kill the process later.
                 os.posix_fallocate(file.fileno(), 0, size)
         except OSError as error:
             raise DataError(
-                f"{scratch}: no place for {size / 1e9:.3g} GB of decoded images "
-                f"({error.strerror}); free some, or choose an --output_dir on a larger disk"
+                f"{scratch_dir}: no space for {size / 1e9:.3g} GB of decoded images "
+                f"({error.strerror}); free disk space, or choose an --output_dir on a larger disk"
             ) from None
         return np.memmap(file, np.uint8, "r+", shape=shape)
 
@@ -90,26 +90,28 @@ def training_batches(
     augmentation: Augmentation | None,
     first_epoch: int = 0,
 ) -> tf.data.Dataset:
-    """Endless batches for training, an epoch after the other, each a full shuffle of its own.
+    """Makes an infinite data set of training batches, epoch after epoch.
 
-    Order and augmentation are functions of (seed, epoch, image), so a run can be taken up at any
-    epoch. Each epoch ends with its remainder as a smaller batch.
+    Each epoch is a full shuffle and ends with a smaller batch if needed. Order and augmentation
+    depend only on seed, epoch and image, so training can be resumed at any epoch.
 
     Args:
-      pixels: uint8 [N, h, w, c] of `decode`.
-      labels: int64 [N], or float32 [N, K]; handed through.
+      pixels: uint8 [N, h, w, c], from `decode_images`.
+      labels: int64 [N] or float32 [N, K].
       weights: float [N], weight of each image in the loss.
-      members: int [n], the images to train on.
-      batch_size, seed: as named.
-      augmentation: what to do to the images, or None.
-      first_epoch: number of the epoch to begin with.
+      members: int [n], indices of the training images.
+      batch_size: B, images per batch.
+      seed: seed of order and augmentation.
+      augmentation: applied to the images; None for no augmentation.
+      first_epoch: number of the first epoch, from 0.
 
     Returns:
-      Elements (float32 [B, h, w, 3] from 0 to 255, labels [B] or [B, K], float32 [B]).
+      A data set of (images float32 [B, h, w, 3] in 0 to 255, labels [B] or [B, K], weights
+      float32 [B]).
     """
     members = tf.constant(members, tf.int64)
 
-    def epoch_of(epoch):
+    def make_epoch(epoch):
         order, draws = epoch_draws(seed, epoch, len(members))
         slices = (tf.gather(members, order), tf.gather(draws, order))
         return tf.data.Dataset.from_tensor_slices(slices).batch(batch_size)
@@ -122,25 +124,27 @@ def training_batches(
         weight.set_shape([None])
         return _rgb(images), label, weight
 
-    epochs = tf.data.Dataset.range(first_epoch, np.iinfo(np.int64).max).flat_map(epoch_of)
+    epochs = tf.data.Dataset.range(first_epoch, np.iinfo(np.int64).max).flat_map(make_epoch)
     batches = epochs.map(finish, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     return batches.prefetch(tf.data.AUTOTUNE)
 
 
 def epoch_draws(seed: int, epoch, count: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """The chance of an epoch: a function of seed and epoch, and of nothing that went before.
+    """Draws the random numbers of an epoch, which depend only on seed and epoch.
 
     Args:
-      seed, epoch: the key.
-      count: n, the number of images.
+      seed: seed of the run.
+      epoch: number of the epoch, from 0; an int or an integer tensor.
+      count: n, number of images.
 
     Returns:
-      int32 [n], the order of the images, and float32 [n, NUM_DRAWS], how each of them is augmented,
-      in the order before that.
+      int32 [n], the shuffled order of the images, and float32 [n, NUM_DRAWS], the draws of
+      `Augmentation.apply` for the images in their original order.
     """
     seed, epoch = tf.constant(seed, tf.int64), tf.cast(epoch, tf.int64)
     uniform = tf.random.stateless_uniform([count, 1 + _FIRST_DRAWS], tf.stack([seed, epoch]))
-    # Draws of later years come from a key of their own, so that the first stay what they were.
+    # The first draws came with an earlier version: the others use another key, so that a seed
+    # still gives the same order and the same first draws.
     more = tf.random.stateless_uniform(
         [count, NUM_DRAWS - _FIRST_DRAWS], tf.stack([seed, -1 - epoch])
     )
@@ -156,34 +160,34 @@ def augmented_examples(
     seed: int,
     augmentation: Augmentation,
 ) -> np.ndarray:
-    """Images as training will see them in its first epochs.
+    """Augments some training images as in the first epochs of training.
 
     Args:
-      pixels: uint8 [N, h, w, c] of `decode`.
-      members: int [n], the images to train on.
-      shown: int [s], places in `members` of the images to look at.
-      epochs: how many.
-      seed, augmentation: as for `training_batches`.
+      pixels: uint8 [N, h, w, c], from `decode_images`.
+      members: int [n], indices of the training images.
+      shown: int [s], positions in `members` of the images to return.
+      epochs: number of epochs.
+      seed: as for `training_batches`.
+      augmentation: as for `training_batches`.
 
     Returns:
-      uint8 [s, 1 + epochs, h, w, c]: each image untouched, then as in epoch 1, 2, ...
+      uint8 [s, 1 + epochs, h, w, c]: each image unchanged, then as in epoch 1, 2, ...
     """
-    untouched = pixels[members[shown]]
-    columns = [untouched]
+    originals = pixels[members[shown]]
+    columns = [originals]
     for epoch in range(epochs):
         _, draws = epoch_draws(seed, epoch, len(members))
-        moved = augmentation.apply(untouched, tf.gather(draws, shown)).numpy()
+        moved = augmentation.apply(originals, tf.gather(draws, shown)).numpy()
         columns.append(np.rint(moved).astype(np.uint8))
     return np.stack(columns, axis=1)
 
 
 def _gather(pixels, labels, weights, index):
-    kind = tf.as_dtype(labels.dtype)
-
     def rows(index):
         return pixels[index], labels[index], weights[index].astype(np.float32)
 
-    return tf.numpy_function(rows, [index], [tf.uint8, kind, tf.float32], stateful=False)
+    dtypes = [tf.uint8, tf.as_dtype(labels.dtype), tf.float32]
+    return tf.numpy_function(rows, [index], dtypes, stateful=False)
 
 
 def _rgb(images):
@@ -191,7 +195,7 @@ def _rgb(images):
 
 
 def plain_batches(pixels: np.ndarray, members: np.ndarray, batch_size: int):
-    """Yields float32 [B, h, w, 3] of the named images in their order, untouched."""
+    """Yields the images `members` in their order as float32 [B, h, w, 3], without augmentation."""
     for start in range(0, len(members), batch_size):
         batch = np.asarray(pixels[members[start : start + batch_size]], np.float32)
         yield np.repeat(batch, 3, axis=-1) if batch.shape[-1] == 1 else batch

@@ -1,34 +1,34 @@
-"""What training minimises: one label an image by softmax, any number of labels by sigmoids."""
+"""The training loss: softmax for one label per image, sigmoids for several labels."""
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-_SMALLEST = 1e-7
+_EPSILON = 1e-7
 
 
 class Objective:
-    """Cross-entropy of the labels, with what it needs of the data.
+    """Cross-entropy loss and accuracy for the labels of a data set.
 
-    One label an image: softmax and categorical cross-entropy, where each image weighs inversely to
-    its label's frequency. Several at once: sigmoids and binary cross-entropy, averaged over labels,
-    every image and label with weight 1: with one in 500 positive, as ChestX-ray14's rarest finding
-    has it, a balancing weight would let single images rule the gradient, and the AUC that chooses
-    the epoch is of ranks, which such a weight hardly moves.
+    With one label per image, the loss is softmax cross-entropy, and images are weighted inversely
+    to the frequency of their label. With several labels per image, it is binary cross-entropy with
+    sigmoids, averaged over labels and without weights. For a finding in one of 500 images, as in
+    ChestX-ray14, balancing weights would let single images dominate the gradient. They would hardly
+    change the validation AUC either, which depends only on ranks.
 
     Args:
-      labels: int64 [N], or bool [N, K].
+      labels: int64 [N] or bool [N, K].
       num_classes: K.
-      train: int [n], the training images, which the weights are counted from.
-      label_smoothing: share of a label's weight spread over all labels (Szegedy et al. 2015,
-        section 7); validation losses are without it.
+      train: int [n], indices of the training images, which define the class weights.
+      label_smoothing: share of a label's weight that is spread over all labels (Szegedy et al.
+        2015, section 7); not used in validation.
 
     Attributes:
-      multi_label: whether an image may carry several labels.
+      multi_label: whether an image may have several labels.
       activation: `softmax` or `sigmoid`.
-      class_weights: float64 [K], or None for several labels.
-      targets: what `loss` takes, an entry an image: int64 [N], or float32 [N, K].
-      image_weights: float64 [N], of each image in the loss.
+      class_weights: float64 [K], or None with several labels per image.
+      targets: int64 [N] or float32 [N, K], the targets for `loss`.
+      image_weights: float64 [N], weight of each image in the loss.
     """
 
     def __init__(
@@ -53,11 +53,14 @@ class Objective:
         self.targets = one_hot[labels] if label_smoothing else labels.astype(np.int64)
 
     def loss(self, targets: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
-        """Cross-entropy of each image, float32 [B], unweighted.
+        """Computes the unweighted cross-entropy of each image.
 
         Args:
-          targets: [B] or [B, K], from `targets`.
+          targets: [B] or [B, K], rows of the attribute `targets`.
           probabilities: float32 [B, K].
+
+        Returns:
+          float32 [B].
         """
         losses, smoothing = keras.losses, self._smoothing
         if self.multi_label:
@@ -69,32 +72,40 @@ class Objective:
         return losses.sparse_categorical_crossentropy(targets, probabilities)
 
     def accuracy(self, targets: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
-        """Float32 [B]: 1 where the label is right; of several labels the share that is right."""
+        """Computes the accuracy of each image; of several labels, the share that is correct.
+
+        Args:
+          targets: [B] or [B, K], rows of the attribute `targets`.
+          probabilities: float32 [B, K].
+
+        Returns:
+          float32 [B], 0 to 1.
+        """
         if self.multi_label:
-            right = tf.equal(probabilities > 0.5, targets > 0.5)
-            return tf.reduce_mean(tf.cast(right, tf.float32), axis=1)
+            correct = tf.equal(probabilities > 0.5, targets > 0.5)
+            return tf.reduce_mean(tf.cast(correct, tf.float32), axis=1)
         if len(targets.shape) == 2:
             targets = tf.argmax(targets, axis=1)
         return tf.cast(tf.equal(tf.argmax(probabilities, axis=1), targets), tf.float32)
 
     def validation_loss(self, probabilities: np.ndarray, members: np.ndarray) -> float:
-        """Weighted mean cross-entropy of the images `members`, in NumPy and without smoothing.
+        """Computes the weighted mean cross-entropy without label smoothing, in NumPy.
 
         Args:
           probabilities: float [n, K].
-          members: int [n].
+          members: int [n], indices of the images.
         """
         labels = self._labels[members]
         probabilities = probabilities.astype(np.float64)
         if self.multi_label:
             chosen = np.where(labels, probabilities, 1 - probabilities)
-            return float(-np.log(np.maximum(chosen, _SMALLEST)).mean())
+            return float(-np.log(np.maximum(chosen, _EPSILON)).mean())
         chosen = probabilities[np.arange(len(labels)), labels]
         weights = self.image_weights[members]
-        return float(np.sum(weights * -np.log(np.maximum(chosen, _SMALLEST))) / np.sum(weights))
+        return float(np.sum(weights * -np.log(np.maximum(chosen, _EPSILON))) / np.sum(weights))
 
     def validation_accuracy(self, probabilities: np.ndarray, members: np.ndarray) -> float:
-        """Share of right labels among the images `members`."""
+        """Computes the share of correct labels; arguments as for `validation_loss`."""
         labels = self._labels[members]
         if self.multi_label:
             return float(((probabilities > 0.5) == labels).mean())

@@ -1,4 +1,4 @@
-"""What a training run leaves behind: networks, tables, a plot, and the account of it all."""
+"""Output files of a training run: networks, tables, a plot, and `training.json`."""
 
 import csv
 import pathlib
@@ -9,36 +9,41 @@ from fid_med.data.labelled import SPLITS, LabelledImages
 from fid_med.errors import DataError, reason_of
 from fid_med.extractors.keras_file import save_extractor
 from fid_med.training.checkpoints import CheckpointStore
-from fid_med.training.config import AUXILIARY_WEIGHT, TrainingConfig, config_fields
+from fid_med.training.config import AUXILIARY_WEIGHT, TrainingConfig
 from fid_med.training.train import TrainingResult
-from fid_med.utils import plots
 from fid_med.utils.files import atomic_path, check_writable, versions, write_json
+from fid_med.utils.plots import plot_history
 
-RESULT_FILES = ("extractor.keras", "classifier.keras", "training.json")
+_RESULT_FILES = ("extractor.keras", "classifier.keras", "training.json")
 
 
 def check_output_dir(output_dir: pathlib.Path, overwrite: bool) -> None:
-    """Makes the output folder, before hours of work depend on it.
+    """Makes the output folder and checks it before a long training.
 
-    An interrupted run is no finished one, even where it had begun to write its results:
-    `training.json` comes last, and `train` goes on from the checkpoint.
+    A run that was interrupted while it wrote its results does not count as finished:
+    `training.json` is written last, and `train` resumes from the checkpoint.
+
+    Args:
+      output_dir: folder of the results.
+      overwrite: whether results of a finished run may be replaced.
 
     Raises:
-      DataError: it holds the results of a finished run and `overwrite` is not set, or it cannot
-        be written to.
+      DataError: the folder contains a finished run and `overwrite` is not set, or the path is a
+        file.
+      OSError: the folder cannot be written to.
     """
-    finished = [name for name in RESULT_FILES if (output_dir / name).exists()]
+    finished = [name for name in _RESULT_FILES if (output_dir / name).exists()]
     interrupted = CheckpointStore(output_dir).path.exists()
-    if interrupted and RESULT_FILES[-1] not in finished:
+    if interrupted and _RESULT_FILES[-1] not in finished:
         finished = []
     if finished and not overwrite:
         raise DataError(
-            f"{output_dir}: holds a finished run ({', '.join(finished)}); choose another "
-            "--output_dir or give --overwrite"
+            f"{output_dir}: contains a finished run ({', '.join(finished)}); choose another "
+            "--output_dir, or give --overwrite to replace it"
         )
     if output_dir.exists() and not output_dir.is_dir():
-        raise DataError(f"{output_dir}: is a file; --output_dir must be a folder")
-    check_writable(output_dir / RESULT_FILES[0])
+        raise DataError(f"{output_dir}: is a file; give a folder as --output_dir")
+    check_writable(output_dir / _RESULT_FILES[0])
 
 
 def write_training(
@@ -48,24 +53,27 @@ def write_training(
     config: TrainingConfig,
     flags: dict,
 ) -> None:
-    """Writes `extractor.keras`, `classifier.keras`, `training.json`, `splits.csv` and a plot.
+    """Writes the results of a run, then removes its checkpoint.
 
-    The checkpoint is removed when they are on disk.
+    The files are `extractor.keras`, `classifier.keras`, `training.json`, `splits.csv` and
+    `history.png`.
 
     Args:
-      output_dir: where to; `history.csv` and `tensorboard/` are there already.
-      result, images, config: of the run.
-      flags: of the script, to be stated; no paths.
+      output_dir: folder given to `train`, which has written `history.csv` and `tensorboard/`.
+      result: returned by `train`.
+      images: given to `train`.
+      config: given to `train`.
+      flags: further settings to record in `training.json`, as JSON types; must not contain paths.
 
     Raises:
-      DataError: they cannot be written; the checkpoint stays.
+      DataError: a file cannot be written; the checkpoint is kept.
     """
     try:
         _write_results(output_dir, result, images, config, flags)
     except OSError as error:
         raise DataError(
-            f"{output_dir}: the results cannot be written ({reason_of(error)}); nothing that was "
-            "trained is lost: make room and give the same command again"
+            f"{output_dir}: the results cannot be written ({reason_of(error)}); the trained "
+            "weights are kept in the checkpoint: free disk space and run the same command again"
         ) from error
     CheckpointStore(output_dir).discard()
 
@@ -79,9 +87,9 @@ def _write_results(output_dir, result, images, config, flags):
         "training_images": extractor.training_images,
         "lineage": extractor.lineage,
     }
-    plots.plot_history(result.history, output_dir / "history.png")
+    plot_history(result.history, output_dir / "history.png")
     _write_splits(output_dir / "splits.csv", result, images)
-    # The classifier's forward pass holds the extractor, so it is saved under the same identity.
+    # The classifier contains the extractor, so it is saved with the same fingerprint.
     for name, network in (
         ("classifier.keras", result.classifier),
         ("extractor.keras", extractor.network),
@@ -92,7 +100,7 @@ def _write_results(output_dir, result, images, config, flags):
         {
             "dataset": images.name,
             "flags": flags,
-            "config": config_fields(config),
+            "config": config.to_dict(),
             "fingerprint": extractor.fingerprint,
             "lineage": list(extractor.lineage),
             "preprocessing": extractor.preprocessing.to_dict(),
@@ -124,40 +132,40 @@ def _write_splits(path, result, images):
         open(temporary, "w", encoding="utf-8", errors="backslashreplace", newline="") as file,
     ):
         writer = csv.writer(file)
-        columns = {"image": images.names, "label": _label_texts(images), "split": result.splits}
-        if images.patients is not None:  # so that whoever doubts it can check
+        columns = {"image": images.names, "label": _format_labels(images), "split": result.splits}
+        if images.patients is not None:  # lets a user check that no patient is in two splits
             columns["patient"] = images.patients
         writer.writerow(columns)
         writer.writerows(zip(*columns.values(), strict=True))
 
 
-def _label_texts(images):
+def _format_labels(images):
     rows = map(np.flatnonzero, images.labels) if images.multi_label else images.labels[:, None]
     return ["|".join(images.classes[k] for k in row) for row in rows]
 
 
 def summary(result: TrainingResult) -> list[str]:
-    """What a person wants to know first, a line for each held-out split, and one by study."""
+    """Returns one line with the main metrics for each report: per split, by image and by study."""
     lines = []
     for part, report in result.reports.items():
-        lines.append(f"{part}: {report['count']} images, {_numbers(report)}")
+        lines.append(f"{part}: {report['count']} images, {_format_metrics(report)}")
         if part in result.study_reports:
             by_study = result.study_reports[part]
-            lines.append(f"{part}: {by_study['count']} studies, {_numbers(by_study)}")
+            lines.append(f"{part}: {by_study['count']} studies, {_format_metrics(by_study)}")
     return lines
 
 
-# How a report's numbers are called on the terminal; what a report lacks is left out.
-_SHOWN = {
+_SUMMARY_NAMES = {
     "accuracy": "accuracy",
-    "balanced_accuracy": "balanced",
+    "balanced_accuracy": "balanced accuracy",
     "auc": "AUC",
     "kappa": "kappa",
 }
 
 
-def _numbers(report):
-    def written(value):
-        return "undefined" if value is None else f"{value:.3f}"
-
-    return ", ".join(f"{name} {written(report[k])}" for k, name in _SHOWN.items() if k in report)
+def _format_metrics(report):
+    values = {name: report[key] for key, name in _SUMMARY_NAMES.items() if key in report}
+    return ", ".join(
+        f"{name} undefined" if value is None else f"{name} {value:.3f}"
+        for name, value in values.items()
+    )

@@ -1,5 +1,6 @@
-"""One training run: the network, its heads, the data, and the phases that it goes through."""
+"""A training run: the network with its heads, the data, and the phases of training."""
 
+import math
 import pathlib
 import time
 
@@ -7,17 +8,30 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from fid_med.data.labelled import LabelledImages
+from fid_med.data.labelled import SPLITS, LabelledImages
 from fid_med.errors import DataError
-from fid_med.extractors import inception_v3
 from fid_med.extractors.extractor import FeatureExtractor
-from fid_med.training import classification_report, devices, heads, input_pipeline, splits
-from fid_med.training import config as training_config
+from fid_med.extractors.inception_v3 import build_network
 from fid_med.training.checkpoints import Checkpoint, CheckpointStore
-from fid_med.training.config import TrainingConfig
-from fid_med.training.epochs import EpochLog, KeepBest, Projection, describe
+from fid_med.training.classification_report import classification_report, study_report
+from fid_med.training.config import AUXILIARY_WEIGHT, TrainingConfig
+from fid_med.training.devices import device_scope
+from fid_med.training.epochs import EarlyStopping, EpochLog, TimeEstimate, describe_epoch
+from fid_med.training.heads import (
+    AUXILIARY_PREFIX,
+    add_auxiliary_head,
+    build_classifier,
+    build_head,
+)
+from fid_med.training.input_pipeline import (
+    augmented_examples,
+    epoch_draws,
+    plain_batches,
+    training_batches,
+)
 from fid_med.training.loss import Objective
-from fid_med.training.step import Stepper
+from fid_med.training.optimizer import batch_norm_momentum, learning_rate, make_optimizer
+from fid_med.training.step import Trainer
 from fid_med.utils.plots import contact_sheet
 from fid_med.utils.progress import Progress, say, warn
 
@@ -27,15 +41,21 @@ _SHEET_IMAGES, _SHEET_EPOCHS = 6, 7
 
 
 class TrainingRun:
-    """A run in progress.
+    """A training run in progress.
+
+    Call `attach_checkpoints`, then `train`, then `evaluate`.
 
     Args:
-      base: the extractor that is trained; its network takes the result.
-      images: the data.
-      pixels: uint8 [N, h, w, c] of `pipeline.decode`.
+      base: the extractor to start from; its network is trained in place.
+      images: N labelled images.
+      pixels: uint8 [N, h, w, c], from `decode_images`.
       assigned: [N] split of every image.
       config: resolved.
-      strategy: of `devices.make_strategy`.
+      strategy: from `devices.make_strategy`.
+
+    Attributes:
+      classifier: the network with its head, from pixels to probabilities.
+      log: the `EpochLog` given to `attach_checkpoints`.
     """
 
     def __init__(
@@ -47,16 +67,16 @@ class TrainingRun:
         config: TrainingConfig,
         strategy: tf.distribute.Strategy,
     ):
-        self.config, self.images, self.pixels, self.strategy = config, images, pixels, strategy
-        self.base, self.network = base, base.network
-        self.members = {part: np.flatnonzero(assigned == part) for part in splits.SPLITS}
-        self.objective = Objective(
-            images.labels, len(images.classes), self.members["train"], config.label_smoothing
+        self._config, self._images, self._pixels = config, images, pixels
+        self._base, self._strategy = base, strategy
+        self._members = {part: np.flatnonzero(assigned == part) for part in SPLITS}
+        self._objective = Objective(
+            images.labels, len(images.classes), self._members["train"], config.label_smoothing
         )
-        self.head = self._build_head()
-        self.classifier = heads.join(self.network, self.head)
+        self._head = self._build_head()
+        self.classifier = build_classifier(base.network, self._head)
 
-    def survive_by(
+    def attach_checkpoints(
         self,
         store: CheckpointStore,
         saved: Checkpoint | None,
@@ -64,44 +84,73 @@ class TrainingRun:
         start: float,
         identity: dict,
     ) -> None:
-        """Sets where the run's state goes, and where it comes from.
+        """Sets where checkpoints are saved, and which one the run resumes from.
 
         Args:
-          store: for the checkpoints.
-          saved: the one to go on from, or None.
-          log: of the epochs.
+          store: where checkpoints are saved.
+          saved: the checkpoint to resume from, or None.
+          log: receives every epoch.
           start: `time.perf_counter()` when the run began.
-          identity: fields of each checkpoint that tell whose it is.
+          identity: the fields `settings`, `hash_key` and `images` of each checkpoint.
         """
         self.log, self._store, self._saved, self._identity = log, store, saved, identity
         self._start = start - (saved.seconds if saved else 0)
 
     def train(self) -> None:
-        """Goes through the phases, or through what is left of them."""
-        if self.config.weights == "random":
-            self.train_everything()
+        """Runs the phases of training, or those that remain.
+
+        From random weights, the single phase `all` trains every layer, and batch normalisation
+        learns its statistics. Otherwise the phase `head` trains the head, and the phase `top`
+        trains the last blocks and the head with batch normalisation frozen.
+        """
+        if self._config.weights == "random":
+            self._train_layers("all")
         else:
             if not self._saved:
-                self.train_head()
-            self.train_top()
+                self._train_head()
+            self._train_layers("top")
         self.log.close()
 
     def seconds(self) -> float:
+        """Returns the wall time so far, including that of the interrupted run."""
         return time.perf_counter() - self._start
 
-    def class_weights(self) -> dict | None:
-        weights = self.objective.class_weights
+    def class_weights(self) -> dict[str, float] | None:
+        """Returns the weight of each label in the loss; None with several labels per image."""
+        weights = self._objective.class_weights
         if weights is None:
             return None
-        return dict(zip(self.images.classes, weights.tolist(), strict=True))
+        return dict(zip(self._images.classes, weights.tolist(), strict=True))
+
+    def evaluate(self) -> dict[str, dict]:
+        """Evaluates the classifier on the validation split and, if it has images, the test split.
+
+        Returns:
+          `reports`: `classification_report` by split, and `study_reports`: `study_report` by split,
+          empty if no studies are known.
+        """
+        images, by_image, by_study = self._images, {}, {}
+        for part in ("validation", "test"):
+            members = self._members[part]
+            if not len(members):
+                continue
+            probabilities, labels = self._probabilities(part), images.labels[members]
+            by_image[part] = classification_report(probabilities, labels, images.classes)
+            if images.studies is not None:
+                studies = [images.studies[i] for i in members]
+                try:
+                    by_study[part] = study_report(probabilities, labels, studies, images.classes)
+                except DataError as error:  # not worth losing the trained network
+                    warn(f"no report per study for {part}: {error}")
+        return {"reports": by_image, "study_reports": by_study}
 
     def draw_augmentation(self, path: pathlib.Path) -> None:
-        """Draws training images as the first epochs will see them."""
-        train = self.members["train"]
+        """Draws some training images as the first epochs will see them, to a PNG file."""
+        train = self._members["train"]
         shown = np.linspace(0, len(train) - 1, min(_SHEET_IMAGES, len(train))).astype(int)
-        augmentation = self.config.augmentation()
-        rows = input_pipeline.augmented_examples(
-            self.pixels, train, shown, epochs=_SHEET_EPOCHS, seed=self.config.seed,
+        augmentation = self._config.augmentation()
+        rows = augmented_examples(
+            self._pixels, train, shown, epochs=_SHEET_EPOCHS, seed=self._config.seed,
             augmentation=augmentation,
         )  # fmt: skip
         squeezed = rows[..., 0] if rows.shape[-1] == 1 else rows
@@ -112,223 +161,203 @@ class TrainingRun:
             + augmentation.describe(),
         )
 
-    def train_head(self) -> None:
-        """Trains the head alone, on features that the frozen network computes once."""
+    def _train_head(self):
+        """Trains the head on features that the frozen network computes once."""
         features = {
-            part: self._features(self.members[part], f"features of {part}")
-            for part in ("train", "validation")
+            part: self._features(part, f"features of {part}") for part in ("train", "validation")
         }
-        objective, train = self.objective, self.members["train"]
-        keep = self._keep_best(
-            self.head,
+        objective, train = self._objective, self._members["train"]
+        stopping = self._early_stopping(
+            self._head,
             lambda: self._head_outputs(features["validation"]),
             "head",
-            patience=max(10, self.config.patience),
+            patience=max(10, self._config.patience),
         )
         optimizer = keras.optimizers.Adam(_HEAD_LEARNING_RATE)
-        stepper = Stepper(self.head, objective, optimizer, tf.distribute.get_strategy())
+        trainer = Trainer(self._head, objective, optimizer, tf.distribute.get_strategy())
         data = (
             features["train"],
             objective.targets[train],
             objective.image_weights[train].astype(np.float32),
         )
-        size = self.config.batch_size
+        size = self._config.batch_size
         for epoch in range(1, _HEAD_EPOCHS + 1):
             start = time.perf_counter()
-            order, _ = input_pipeline.epoch_draws(self.config.seed, epoch, len(train))
+            order, _ = epoch_draws(self._config.seed, epoch, len(train))
             batches = [order[i : i + size].numpy() for i in range(0, len(train), size)]
-            logs = stepper.epoch((tuple(x[rows] for x in data) for rows in batches), len(batches))
+            logs = trainer.train_epoch(
+                (tuple(x[rows] for x in data) for rows in batches), len(batches)
+            )
             logs["learning_rate"] = _HEAD_LEARNING_RATE
-            self.log.add(keep.after_epoch(epoch, logs, time.perf_counter() - start))
-            if keep.is_over(epoch):
+            self.log.add(stopping.validate(epoch, logs, time.perf_counter() - start))
+            if stopping.should_stop(epoch):
                 break
-        keep.put_back()
-        say(f"head: {keep.best()}")
+        stopping.restore_best_weights()
+        say(stopping.describe_best())
 
-    def train_top(self) -> None:
-        """Trains the last blocks and the head, batch normalisation frozen."""
-        self._fit("top")
-
-    def train_everything(self) -> None:
-        """Trains every layer; batch normalisation learns its statistics."""
-        self._fit("all")
+    def _train_layers(self, phase):
+        """Trains the last blocks and the head (phase `top`), or every layer (phase `all`)."""
+        config, num_train = self._config, len(self._members["train"])
+        steps = math.ceil(num_train / config.batch_size)
+        trainer, trained = self._build_trainer(phase, steps)
+        changing = {id(w) for layer in trained.layers if layer.trainable for w in layer.weights}
+        stopping = self._early_stopping(
+            self.classifier,
+            lambda: self._probabilities("validation"),
+            phase,
+            config.patience,
+            [i for i, w in enumerate(trained.weights) if id(w) in changing],
+        )
+        done = self._restore(trainer, stopping)
+        if not done and phase == "top":
+            # Keeps the trained head, which took a pass over all images.
+            self._save(phase, 0, trainer, stopping, self.log.rows)
+        batches = self._training_batches(first_epoch=done)
+        estimate = TimeEstimate(phase, num_train, config.epochs - done)
+        for epoch in range(done + 1, config.epochs + 1):
+            if stopping.should_stop(epoch - 1):
+                break
+            start = time.perf_counter()
+            rate = learning_rate(config, epoch - 1)
+            trainer.optimizer.learning_rate = rate
+            estimate.begin_epoch()
+            with Progress(f"{phase} epoch {epoch}", num_train) as progress:
+                logs = trainer.train_epoch(
+                    batches, steps, lambda n: (progress.update(n), estimate.add_step(n))
+                )
+            logs["learning_rate"] = rate
+            self._copy_to_classifier(trainer, trained)
+            row = stopping.validate(epoch, logs, time.perf_counter() - start)
+            self._save(phase, epoch, trainer, stopping, [*self.log.rows, row])
+            self.log.add(row)
+            say(describe_epoch(row))
+        stopping.restore_best_weights()
+        say(stopping.describe_best())
 
     def _build_head(self):
-        config = self.config
-        return heads.build_head(
-            len(self.images.classes), self.objective.activation, config.dropout, config.seed
+        config = self._config
+        return build_head(
+            len(self._images.classes), self._objective.activation, config.dropout, config.seed
         )
 
-    def _trainee(self, phase, steps):
-        """What is trained: the classifier itself, or a copy of it where that must differ.
-
-        Returns:
-          A model to train, and the classifier in it, whose weights go into the kept one.
-        """
-        config = self.config
-        network, classifier = self.network, self.classifier
-        copied = (
-            self.strategy.num_replicas_in_sync > 1
-            or config.mixed_precision != "off"
-            or config.average_weights
+    def _build_trainer(self, phase, steps):
+        """The trainer of a phase, and the classifier that it trains: the run's own or a copy."""
+        config, replicas = self._config, self._strategy.num_replicas_in_sync
+        with device_scope(self._strategy, config.mixed_precision):
+            network, trained = self._base.network, self.classifier
+            if replicas > 1 or config.mixed_precision != "off" or config.average_weights:
+                network = build_network(self._base.preprocessing)
+                trained = build_classifier(network, self._build_head())
+                trained.set_weights(self.classifier.get_weights())
+            momentum = batch_norm_momentum(config, steps)
+            self._set_trainable(network, phase, momentum)
+            model = trained
+            if config.recipe == "scratch":
+                model = self._add_auxiliary_head(network, trained, momentum)
+            optimizer = make_optimizer(config, replicas)
+        trainer = Trainer(
+            model,
+            self._objective,
+            optimizer,
+            self._strategy,
+            AUXILIARY_WEIGHT,
+            config.average_weights,
+            trained,
         )
-        if copied:
-            network = inception_v3.build_network(self.base.preprocessing)
-            classifier = heads.join(network, self._build_head())
-            classifier.set_weights(self.classifier.get_weights())
-        momentum = training_config.batch_norm_momentum(config, steps)
+        return trainer, trained
+
+    def _set_trainable(self, network, phase, momentum):
         names = [layer.name for layer in network.layers]
-        first = names.index(config.train_from) + 1 if phase == "top" else 0
+        first = names.index(self._config.train_from) + 1 if phase == "top" else 0
         for i, layer in enumerate(network.layers):
             is_norm = isinstance(layer, keras.layers.BatchNormalization)
             layer.trainable = i >= first and not (is_norm and phase == "top")
             if is_norm and phase == "all":
                 layer.momentum = momentum
-        if config.recipe != "scratch":
-            return classifier, classifier
-        model = heads.with_auxiliary_head(
-            network, classifier, len(self.images.classes), self.objective.activation, config.seed
+
+    def _add_auxiliary_head(self, network, trained, momentum):
+        model = add_auxiliary_head(
+            network,
+            trained,
+            len(self._images.classes),
+            self._objective.activation,
+            self._config.seed,
         )
         for layer in model.layers:
-            if layer.name.startswith(heads.PREFIX) and hasattr(layer, "momentum"):
+            if layer.name.startswith(AUXILIARY_PREFIX) and hasattr(layer, "momentum"):
                 layer.momentum = momentum
-        return model, classifier
+        return model
 
-    def _fit(self, phase):
-        config, train = self.config, self.members["train"]
-        steps = -(-len(train) // config.batch_size)
-        with devices.building_on(self.strategy, config.mixed_precision):
-            model, trained = self._trainee(phase, steps)
-            optimizer = training_config.make_optimizer(config, self.strategy.num_replicas_in_sync)
-        stepper = Stepper(
-            model,
-            self.objective,
-            optimizer,
-            self.strategy,
-            training_config.AUXILIARY_WEIGHT,
-            config.average_weights,
-            trained,
-        )
-        changing = {id(w) for layer in trained.layers if layer.trainable for w in layer.weights}
-        kept = [i for i, w in enumerate(trained.weights) if id(w) in changing]
-        keep = self._keep_best(
-            self.classifier, lambda: self.probabilities("validation"), phase, config.patience, kept
-        )
-        done = self._go_on(stepper, keep)
-        if not done and phase == "top":
-            # Else the head, which took a pass over all images, would have to be trained again.
-            self._save(phase, 0, stepper, keep, self.log.rows)
-        augmentation = config.augmentation()
-        batches = iter(
-            input_pipeline.training_batches(
-                self.pixels,
-                self.objective.targets,
-                self.objective.image_weights,
-                train,
+    def _training_batches(self, first_epoch):
+        config, augmentation = self._config, self._config.augmentation()
+        return iter(
+            training_batches(
+                self._pixels,
+                self._objective.targets,
+                self._objective.image_weights,
+                self._members["train"],
                 batch_size=config.batch_size,
                 seed=config.seed,
-                augmentation=None if augmentation.changes_nothing else augmentation,
-                first_epoch=done,
-            )
-        )
-        projection = Projection(phase, len(train), config.epochs - done)
-        for epoch in range(done + 1, config.epochs + 1):
-            if keep.is_over(epoch - 1):
-                break
-            start = time.perf_counter()
-            rate = training_config.learning_rate(config, epoch - 1)
-            optimizer.learning_rate = rate
-            projection.begin_epoch()
-            with Progress(f"{phase} epoch {epoch}", len(train)) as progress:
-                logs = stepper.epoch(
-                    batches, steps, lambda n: (progress.update(n), projection.after_step(n))
-                )
-            logs["learning_rate"] = rate
-            self._hand_over(stepper, trained)
-            row = keep.after_epoch(epoch, logs, time.perf_counter() - start)
-            self._save(phase, epoch, stepper, keep, [*self.log.rows, row])
-            self.log.add(row)
-            say(describe(row))
-        keep.put_back()
-        say(f"{phase}: {keep.best()}")
-
-    def _hand_over(self, stepper, trained):
-        """Brings what was trained into the classifier that is validated and kept."""
-        if stepper.averages:
-            self.classifier.set_weights([average.numpy() for average in stepper.averages])
-        elif trained is not self.classifier:
-            self.classifier.set_weights(trained.get_weights())
-
-    def _go_on(self, stepper, keep):
-        """Sets the state of the interrupted run; returns how many epochs it had done."""
-        saved, self._saved = self._saved, None
-        if not saved:
-            return 0
-        stepper.restore(saved.state)
-        keep.best_epoch, keep.best_score = saved.best
-        keep.best_weights = list(saved.best_weights)
-        return saved.epoch
-
-    def _save(self, phase, epoch, stepper, keep, rows):
-        self._store.save(
-            Checkpoint(
-                **self._identity,
-                phase=phase,
-                epoch=epoch,
-                best=(keep.best_epoch, keep.best_score),
-                rows=rows,
-                seconds=self.seconds(),
-                state=stepper.state(),
-                best_weights=keep.best_weights,
+                augmentation=None if augmentation.is_identity else augmentation,
+                first_epoch=first_epoch,
             )
         )
 
-    def _keep_best(self, owner, predict, phase, patience, kept=None):
-        validation = self.members["validation"]
-        return KeepBest(
-            owner,
+    def _early_stopping(self, model, predict, phase, patience, kept=None):
+        validation = self._members["validation"]
+        return EarlyStopping(
+            model,
             predict,
-            self.images.labels[validation],
-            lambda probabilities: self.objective.validation_loss(probabilities, validation),
-            lambda probabilities: self.objective.validation_accuracy(probabilities, validation),
+            self._images.labels[validation],
+            lambda probabilities: self._objective.validation_loss(probabilities, validation),
+            lambda probabilities: self._objective.validation_accuracy(probabilities, validation),
             patience,
             phase,
             kept,
         )
 
-    def _features(self, members, label):
-        rows = []
+    def _copy_to_classifier(self, trainer, trained):
+        """Copies the averaged or trained weights to the classifier that is validated and kept."""
+        if trainer.averages:
+            self.classifier.set_weights([average.numpy() for average in trainer.averages])
+        elif trained is not self.classifier:
+            self.classifier.set_weights(trained.get_weights())
+
+    def _restore(self, trainer, stopping):
+        """Sets the state of the interrupted run; returns its number of finished epochs."""
+        saved, self._saved = self._saved, None
+        if not saved:
+            return 0
+        trainer.restore(saved.state)
+        stopping.best_epoch, stopping.best_score = saved.best
+        stopping.best_weights = list(saved.best_weights)
+        return saved.epoch
+
+    def _save(self, phase, epoch, trainer, stopping, rows):
+        self._store.save(
+            Checkpoint(
+                **self._identity,
+                phase=phase,
+                epoch=epoch,
+                best=(stopping.best_epoch, stopping.best_score),
+                rows=rows,
+                seconds=self.seconds(),
+                state=trainer.state(),
+                best_weights=stopping.best_weights,
+            )
+        )
+
+    def _features(self, part, label):
+        members, size, rows = self._members[part], self._config.batch_size, []
         with Progress(label, len(members)) as progress:
-            size = self.config.batch_size
-            for batch in input_pipeline.plain_batches(self.pixels, members, size):
-                rows.append(self.base.extract_batch(batch, size))
+            for batch in plain_batches(self._pixels, members, size):
+                rows.append(self._base.extract_batch(batch, size))
                 progress.update(len(batch))
         return np.concatenate(rows)
 
-    def probabilities(self, part: str) -> np.ndarray:
-        """Outputs float32 [n, K] for the images of a split, in the order of `members`."""
-        return self._head_outputs(self._features(self.members[part], part))
+    def _probabilities(self, part):
+        """Probabilities float32 [n, K] of the images of a split, in the order of `_members`."""
+        return self._head_outputs(self._features(part, part))
 
     def _head_outputs(self, features):
-        return np.asarray(self.head(features, training=False))
-
-    def reports(self) -> dict:
-        """The reports of each held-out split that has images: by image, and by study if known."""
-        images, by_image, by_study = self.images, {}, {}
-        for part in ("validation", "test"):
-            members = self.members[part]
-            if not len(members):
-                continue
-            probabilities, labels = self.probabilities(part), images.labels[members]
-            by_image[part] = classification_report.classification_report(
-                probabilities, labels, images.classes
-            )
-            if images.studies is not None:
-                studies = [images.studies[i] for i in members]
-                try:
-                    by_study[part] = classification_report.study_report(
-                        probabilities, labels, studies, images.classes
-                    )
-                except DataError as error:  # no reason to lose what was trained
-                    warn(f"no report by study of {part}: {error}")
-        return {"reports": by_image, "study_reports": by_study}
+        return np.asarray(self._head(features, training=False))

@@ -1,4 +1,4 @@
-"""Train, validation and test: no patient, no study, and no image twice, on two sides."""
+"""Training, validation and test splits that share no patient, no study and no image."""
 
 from collections.abc import Sequence
 
@@ -18,76 +18,78 @@ def split(
 ) -> np.ndarray:
     """Assigns every image to a split.
 
-    What the data set divides itself stands. What it leaves open (`LabelledImages.splits`) is
-    divided here: the images of a patient, of a study, and identical images, and all that hang
-    together through these, go whole into one split; groups in seeded random order but large ones
-    first, each to the split that lacks its labels most, rare labels weighing more. Undivided
-    images take part in all three splits in their fractions; those for development in train and
-    validation alone, where the validation fraction is that of the development images.
+    Splits that the data set defines are kept. The other images (see `LabelledImages.splits`) are
+    divided here, in groups: images of the same patient, images of the same study and identical
+    images are linked, and linked images go to the same split. Groups are taken in order of size,
+    largest first, and in seeded random order among equal sizes. Each goes to the split that lacks
+    its labels most, where rare labels weigh more. Undivided images go to all three splits.
+    Development images go to training and validation only, and the validation fraction then refers
+    to the development images.
 
-    Training images that share image, patient or study with validation or test, and validation
-    images that share them with test, can then only come of the data set's own division: they are
-    left out, so that the test split stays as published.
+    After that, a link between two splits can only come from the data set's own splits. Training
+    images linked to validation or test, and validation images linked to test, are excluded, so
+    that the test split stays as published.
 
     Args:
-      images: N labelled images, with one label each or several.
-      digests: an image's hash, equal for identical pixels.
-      fractions: of the images, for validation and test.
-      seed: of the random order.
+      images: N labelled images, with one label or several per image.
+      digests: N hashes, equal for identical pixels.
+      fractions: shares of the images for validation and for test.
+      seed: seed of the random order.
 
     Returns:
-      [N] strings of `SPLITS`, or "repeated" for images left out.
+      [N] strings of `SPLITS`, or "repeated" for excluded images.
 
     Raises:
-      DataError: a label that has no image in training or validation, an empty test split where
-        one was asked for.
-      SettingError: impossible fractions.
+      DataError: a label has no training or no validation image, or the test split is empty although
+        `fractions` asks for one.
+      SettingError: the fractions are impossible.
     """
-    own = _own(images)
-    assigned = own.astype("<U11")
-    keys = _keys(images, digests)
-    open_ones = np.flatnonzero(np.isin(own, (DEVELOPMENT, UNDIVIDED)))
-    groups = linked_groups(keys, open_ones)
+    given = _given_splits(images)
+    assigned = given.astype("<U11")
+    keys = _link_keys(images, digests)
+    groups = linked_groups(keys, np.flatnonzero(np.isin(given, (DEVELOPMENT, UNDIVIDED))))
     if groups:
-        _divide(images, groups, own, fractions, seed, assigned)
-    _leave_out(images, keys, assigned)
-    tested = "test" in own or (UNDIVIDED in own and fractions[1] > 0)
-    _check(images, groups, assigned, fractions if tested else None)
+        _divide(images, groups, given, fractions, seed, assigned)
+    _exclude_linked(images, keys, assigned)
+    has_test = "test" in given or (UNDIVIDED in given and fractions[1] > 0)
+    _check_splits(images, groups, assigned, fractions[1] if has_test else None)
     return assigned
 
 
 def check_fractions(images: LabelledImages, fractions: tuple[float, float]) -> None:
-    """Raises SettingError for fractions that `split` could not divide these images by."""
-    _shares(fractions, _own(images))
+    """Raises SettingError if `split` cannot divide the images by these fractions."""
+    _shares(fractions, _given_splits(images))
 
 
-def _own(images):
+def _given_splits(images):
     return np.full(len(images), UNDIVIDED) if images.splits is None else np.asarray(images.splits)
 
 
-def _keys(images, digests):
-    """What ties an image to others, a tuple for each image."""
-    tied = [[("image", digest) for digest in digests]]
+def _link_keys(images, digests):
+    """A tuple for each image; images that share an entry are linked."""
+    columns = [[("image", digest) for digest in digests]]
     for kind, values in (("patient", images.patients), ("study", images.studies)):
         if values is not None:
-            tied.append([(kind, value) for value in values])
-    return list(zip(*tied, strict=True))
+            columns.append([(kind, value) for value in values])
+    return list(zip(*columns, strict=True))
 
 
-def _divide(images, groups, own, fractions, seed, assigned):
+def _divide(images, groups, given, fractions, seed, assigned):
     labels = _label_columns(images)
-    shares = _shares(fractions, own)
-    wanted = sum(share[:, None] * labels[own == kind].sum(axis=0) for kind, share in shares.items())
+    shares = _shares(fractions, given)
+    wanted = sum(
+        share[:, None] * labels[given == kind].sum(axis=0) for kind, share in shares.items()
+    )
     totals = np.maximum(labels[np.concatenate(groups)].sum(axis=0), 1)
     filled = np.zeros_like(wanted)
     rng = np.random.default_rng(seed)
-    # Shuffled first and sorted stably after: the seed decides among patients of one size.
+    # Shuffled, then sorted stably: the seed decides the order of groups of equal size.
     rng.shuffle(groups)
     groups.sort(key=len, reverse=True)
     for group in groups:
         counts = labels[group].sum(axis=0)
-        kind = DEVELOPMENT if (own[group] == DEVELOPMENT).any() else UNDIVIDED
-        # How far each split lies behind its share of these labels, by how rare the label is.
+        kind = DEVELOPMENT if (given[group] == DEVELOPMENT).any() else UNDIVIDED
+        # How many of these labels each split still lacks, weighted by rarity.
         lack = ((wanted - filled) / totals * counts).sum(axis=1)
         lack[shares[kind] == 0] = -np.inf
         part = int(np.argmax(lack))
@@ -96,31 +98,31 @@ def _divide(images, groups, own, fractions, seed, assigned):
 
 
 def _label_columns(images):
-    """Int64 [N, K]; with several labels an image, a column more for images that have none."""
+    """Int64 [N, K]; with several labels per image, one more column for images without labels."""
     if not images.multi_label:
         return np.eye(len(images.classes), dtype=np.int64)[images.labels]
     none = ~images.labels.any(axis=1, keepdims=True)
     return np.hstack([images.labels, none]).astype(np.int64)
 
 
-def _shares(fractions, own):
+def _shares(fractions, given):
     validation, test = fractions
     shares = {
         UNDIVIDED: np.array([1 - validation - test, validation, test]),
         DEVELOPMENT: np.array([1 - validation, validation, 0]),
     }
-    for kind in set(own) & set(shares):
+    for kind in set(given) & set(shares):
         if not ((shares[kind][:2] > 0).all() and shares[kind][2] >= 0):
             raise SettingError(
-                f"validation and test fractions {validation} and {test}: the first must be above "
-                "0, the second at least 0, and something must be left to train on"
+                f"validation_fraction {validation} and test_fraction {test}: expected fractions "
+                "above 0 and at least 0, with a sum below 1"
             )
     return shares
 
 
-def _leave_out(images, keys, assigned):
+def _exclude_linked(images, keys, assigned):
     held_out: set = set()
-    not_repeated = 0
+    not_identical = 0
     for part in reversed(SPLITS):
         kept = []
         for i in np.flatnonzero(assigned == part):
@@ -128,31 +130,34 @@ def _leave_out(images, keys, assigned):
                 kept.append(i)
             else:
                 assigned[i] = "repeated"
-                not_repeated += keys[i][0] not in held_out
+                not_identical += keys[i][0] not in held_out
         held_out.update(key for i in kept for key in keys[i])
-    if not_repeated:
+    if not_identical:
         warn(
-            f"{images.name}: its own division has patients on two sides; {not_repeated} images of "
-            "theirs left out of the split that they are held out from"
+            f"{images.name}: the data set's own splits share patients or studies; {not_identical} "
+            "images of these are excluded from training or validation"
         )
 
 
-def _check(images, groups, assigned, tested):
+def _check_splits(images, groups, assigned, test_fraction):
     for part in ("train", "validation"):
         empty = [name for name, count in images.counts(assigned == part).items() if not count]
         if empty:
-            raise DataError(f"{images.name}: {_why_empty(images, groups, part, empty)}")
-    if tested and not (assigned == "test").any():
+            raise DataError(f"{images.name}: {_explain_empty(images, groups, part, empty)}")
+    if test_fraction is None:
+        return
+    if not (assigned == "test").any():
         raise DataError(
-            f"{images.name}: the test split comes out empty: no patient (or image) fits into "
-            f"test_fraction {tested[1]} of {len(images)} images; raise it, or give 0 for no test"
+            f"{images.name}: the test split is empty: no patient (or image) fits into "
+            f"test_fraction {test_fraction} of {len(images)} images; increase it, or give 0 for no "
+            "test split"
         )
     empty = [name for name, count in images.counts(assigned == "test").items() if not count]
-    if tested and empty:
+    if empty:
         warn(f"{images.name}: no test image has the label {', '.join(empty)}")
 
 
-def _why_empty(images, groups, part, empty):
+def _explain_empty(images, groups, part, empty):
     labels = _label_columns(images)
     alone = [
         name
@@ -162,15 +167,15 @@ def _why_empty(images, groups, part, empty):
     if alone:
         whose = "one patient" if images.patients is not None else "one image"
         return (
-            f"the label {', '.join(alone)} has {whose} only, and training and validation need one "
-            "each; add more or leave the label out"
+            f"the label {', '.join(alone)} has {whose} only, but training and validation need one "
+            "each; add images or exclude the label"
         )
     return (
-        f"no {part} image has the label {', '.join(empty)}; too few patients (or images) with it "
-        "to split"
+        f"no {part} image has the label {', '.join(empty)}: too few patients (or images) have it; "
+        "add images or exclude the label"
     )
 
 
-def repeats(digests: Sequence[str]) -> int:
-    """How many images repeat one that came before."""
+def count_repeats(digests: Sequence[str]) -> int:
+    """Counts the images that are identical to an earlier one."""
     return len(digests) - len(set(digests))

@@ -1,43 +1,55 @@
-"""Training an extractor from labels: transfer learning, or every layer from random weights."""
+"""Trains an extractor on labelled images: by transfer learning, or from random weights."""
 
 import dataclasses
 import pathlib
 import secrets
 import time
+from collections.abc import Callable
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from fid_med.data.labelled import LabelledImages
+from fid_med.data.labelled import SPLITS, LabelledImages
 from fid_med.errors import DataError, ExtractorError, reason_of
 from fid_med.extractors import inception_v3
 from fid_med.extractors.extractor import FeatureExtractor, TrainingImages
 from fid_med.extractors.registry import load_extractor
-from fid_med.training import checkpoints, devices, input_pipeline, splits
-from fid_med.training import config as training_config
-from fid_med.training.checkpoints import CheckpointStore
+from fid_med.training.checkpoints import (
+    Checkpoint,
+    CheckpointError,
+    CheckpointStore,
+    check_images,
+    check_settings,
+    hash_images,
+    interruptible,
+)
 from fid_med.training.config import TrainingConfig
+from fid_med.training.devices import make_strategy
 from fid_med.training.epochs import EpochLog
+from fid_med.training.input_pipeline import decode_images
 from fid_med.training.run import TrainingRun
+from fid_med.training.splits import check_fractions, count_repeats, split
 from fid_med.utils.hashing import ImageHasher
 from fid_med.utils.progress import say, warn
 
 
 @dataclasses.dataclass
 class TrainingResult:
-    """What came out of a training run.
+    """Result of a training run.
 
     Attributes:
-      classifier: from pixels (0..255) to probabilities: softmax, or sigmoids for several labels.
-      extractor: its network up to the global average pool, with fingerprint and hashes.
-      history: a dict of numbers for each epoch.
+      classifier: model from pixels (0 to 255) to probabilities: softmax, or sigmoids with several
+        labels per image.
+      extractor: the classifier's network up to the global average pool.
+      history: a dict for each epoch, with the keys `epochs.COLUMNS`.
       splits: [N] split of every image.
-      reports: `classification_report` of validation and, where there is one, test.
-      study_reports: `study_report` of the same, empty where no studies are known.
-      repeated: images that repeat an earlier one, pixel for pixel.
-      class_weights: weight of each label in the loss, or None for several labels an image.
-      seconds: wall time, of an interrupted run up to its last checkpoint.
+      reports: `classification_report` of the validation split and of the test split, if any.
+      study_reports: `study_report` of the same splits; empty if no studies are known.
+      repeated: number of images that are identical to an earlier one, pixel for pixel.
+      class_weights: weight of each label in the loss; None with several labels per image.
+      seconds: wall time; time that an interrupted run spent after its last checkpoint is not
+        included.
     """
 
     classifier: keras.Model
@@ -57,90 +69,103 @@ def train(
     output_dir: pathlib.Path,
     overwrite: bool = False,
 ) -> TrainingResult:
-    """Trains a classifier on labelled images and cuts it into an extractor.
+    """Trains a classifier on labelled images and cuts it into a feature extractor.
 
-    Transfer learning from trained weights: a head on the features of the frozen network first,
-    then the blocks behind `train_from` together with the head, at a lower rate and with batch
-    normalisation frozen. From random weights, and by the recipe `scratch`, every layer trains.
-    The last phase's weights with the best validation AUC are kept.
+    Transfer learning first trains a head on the features of the frozen network. It then trains the
+    blocks after `train_from` together with the head, at a lower learning rate and with batch
+    normalisation frozen. From random weights every layer is trained. The weights with the best
+    validation AUC of the last phase are kept.
 
-    After each epoch a checkpoint is written. Called again with the same images, configuration and
-    folder, an interrupted run goes on from it, in the order and to the weights of an unbroken one.
-    `write_training` removes it when the results are on disk.
+    A checkpoint is saved after each epoch. If the function is called again with the same images,
+    configuration and folder, it resumes an interrupted run and reaches the same weights as a run
+    that was not interrupted. `write_training` removes the checkpoint once the results are saved.
+
+    ```python
+    import pathlib
+
+    from fid_med.data.datasets import load_dataset
+    from fid_med.training.config import TrainingConfig
+    from fid_med.training.output import write_training
+    from fid_med.training.train import train
+
+    images = load_dataset("phantom", None, phantoms=24, image_size=75)
+    config = TrainingConfig(weights="random", image_size=75, epochs=1)
+    result = train(images, config, pathlib.Path("phantom_run"))
+    print(result.reports["test"]["accuracy"])
+    write_training(pathlib.Path("phantom_run"), result, images, config, {"dataset": "phantom"})
+    ```
 
     Args:
       images: N labelled images.
-      config: what to do.
-      output_dir: augmentation.png, history.csv, TensorBoard logs and the checkpoint grow here while
-        training runs.
-      overwrite: start over where the folder holds an interrupted run with other settings or images.
+      config: settings of the run.
+      output_dir: folder for `augmentation.png`, `history.csv`, TensorBoard logs and the checkpoint,
+        which are written during training.
+      overwrite: start over if the folder contains an interrupted run with other settings or images.
 
     Returns:
-      The trained networks and the account of the run.
+      The trained networks, the history and the reports.
 
     Raises:
-      FidMedError: images that cannot be read or split, weights that cannot be loaded, an
-        interrupted run with other settings, a full disk (the last checkpoint stays).
-      Interrupted: by SIGINT or SIGTERM, in the main thread.
+      SettingError: the configuration does not fit the data or the machine.
+      DataError: images cannot be split, an interrupted run has other settings or images, training
+        has diverged, or a file cannot be written.
+      UnreadableImageError: an image cannot be read.
+      ExtractorError: the start weights cannot be loaded or trained.
+      CheckpointError: a checkpoint cannot be written or read; the previous one is kept.
+      Interrupted: SIGINT or SIGTERM arrived in the main thread.
     """
     config = config.resolved()
     store = CheckpointStore(output_dir)
-    with checkpoints.interruptible(store):
+    with interruptible(store):
         try:
             return _train(images, config, pathlib.Path(output_dir), store, overwrite)
-        except OSError as error:  # of the log, the contact sheet; the checkpoint has its own
-            raise DataError(f"{output_dir}: {reason_of(error)}; {store.how_to_go_on()}") from error
+        except OSError as error:  # from the log or the contact sheet
+            raise DataError(f"{output_dir}: {reason_of(error)}; {store.resume_hint()}") from error
 
 
 def _train(images, config, output_dir, store, overwrite):
     start = time.perf_counter()
-    # Without it TensorFlow sums gradients in whatever order its threads finish.
+    # Otherwise TensorFlow sums gradients in the order in which its threads finish.
     tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(config.seed)
-    strategy = devices.make_strategy(config.num_gpus)
+    strategy = make_strategy(config.num_gpus)
     settings = {
-        "config": training_config.config_fields(config),
+        "config": config.to_dict(),
         "data": {"dataset": images.name, "labels": ", ".join(images.classes)},
     }
 
-    def with_same_settings(saved):
-        checkpoints.check_settings(saved, settings, store)
+    def same_settings(saved):
+        check_settings(saved, settings, store)
 
-    _saved_run(store, overwrite, with_same_settings)
-    base = load_extractor(
-        config.weights, image_size=config.image_size, aspect=config.aspect, seed=config.seed
-    )
-    if base.architecture != inception_v3.NETWORK:
-        raise ExtractorError(
-            f"{base.name}: the graph of 2015-12-05 is for reference numbers and is not trained; "
-            "start from imagenet, random or Keras weights"
-        )
+    # Once before and once after the weights are loaded, which may take a download.
+    _load_checkpoint(store, overwrite, same_settings)
+    base = _load_start(config)
     settings["weights"] = {"fingerprint of --weights": base.fingerprint}
-    saved = _saved_run(store, overwrite, with_same_settings)
+    saved = _load_checkpoint(store, overwrite, same_settings)
     fractions = (config.validation_fraction, config.test_fraction)
-    splits.check_fractions(images, fractions)
+    check_fractions(images, fractions)
     hasher = ImageHasher(_hash_key(saved, base))
     say(f"reading {len(images)} images of {images.name}")
-    pixels, digests = input_pipeline.decode(images, base.preprocessing, hasher, output_dir)
-    assigned = splits.split(images, digests, fractions, config.seed)
-    _warn_about(images, digests, assigned, base)
-    say("; ".join(f"{part}: {_counts_line(images, assigned == part)}" for part in splits.SPLITS))
-    identities = checkpoints.image_identities(images.names, digests, images.labels, assigned)
+    pixels, digests = decode_images(images, base.preprocessing, hasher, output_dir)
+    assigned = split(images, digests, fractions, config.seed)
+    _warn_about_splits(images, digests, assigned, base)
+    say("; ".join(f"{part}: {_describe_counts(images, assigned == part)}" for part in SPLITS))
+    hashes = hash_images(images.names, digests, images.labels, assigned)
     if saved:
-        saved = _saved_run(
-            store, overwrite, lambda x: checkpoints.check_images(x, identities, images.names, store)
+        saved = _load_checkpoint(
+            store, overwrite, lambda saved: check_images(saved, hashes, images.names, store)
         )
     if saved:
-        checkpoints.announce(saved)
+        say(f"resuming an interrupted run after {saved.describe_position()}")
 
     run = TrainingRun(base, images, pixels, assigned, config, strategy)
     run.draw_augmentation(output_dir / "augmentation.png")
-    run.survive_by(
+    run.attach_checkpoints(
         store,
         saved,
         EpochLog(output_dir, saved.rows if saved else ()),
         start,
-        {"settings": settings, "hash_key": hasher.key, "images": identities},
+        {"settings": settings, "hash_key": hasher.key, "images": hashes},
     )
     run.train()
     return TrainingResult(
@@ -148,33 +173,47 @@ def _train(images, config, output_dir, store, overwrite):
         extractor=_trained_extractor(base, images, hasher, digests, assigned),
         history=run.log.rows,
         splits=assigned,
-        repeated=splits.repeats(digests),
+        repeated=count_repeats(digests),
         class_weights=run.class_weights(),
-        **run.reports(),
+        **run.evaluate(),
         seconds=run.seconds(),
     )
 
 
-def _hash_key(saved, base):
-    """Of an interrupted run, or of what `base` was trained on, which is then known by it too."""
-    if saved:
-        return saved.hash_key
-    return base.training_images.key if base.training_images else secrets.token_hex(16)
+def _load_start(config):
+    base = load_extractor(
+        config.weights, image_size=config.image_size, aspect=config.aspect, seed=config.seed
+    )
+    if base.architecture != inception_v3.NETWORK:
+        raise ExtractorError(
+            f"{base.name}: the graph of 2015-12-05 computes reference values and cannot be "
+            "trained; start from imagenet, random or Keras weights"
+        )
+    return base
 
 
-def _saved_run(store, overwrite, check):
-    """The interrupted run to go on with, if `check` lets it pass, else None."""
+def _load_checkpoint(
+    store: CheckpointStore, overwrite: bool, check: Callable[[Checkpoint], None]
+) -> Checkpoint | None:
+    """Loads the interrupted run to resume; if `check` rejects it, `overwrite` discards it."""
     try:
         saved = store.load()
         if saved:
             check(saved)
         return saved
-    except (checkpoints.CheckpointError, DataError):
+    except (CheckpointError, DataError):
         if not overwrite:
             raise
-        say("starting over, as --overwrite says: the interrupted run's checkpoint is removed")
+        say("starting over because of --overwrite: the interrupted run's checkpoint is removed")
         store.discard()
         return None
+
+
+def _hash_key(saved, base):
+    """The interrupted run's key; or that of `base`, so that its training images are recognised."""
+    if saved:
+        return saved.hash_key
+    return base.training_images.key if base.training_images else secrets.token_hex(16)
 
 
 def _trained_extractor(base, images, hasher, digests, assigned):
@@ -196,11 +235,11 @@ def _trained_extractor(base, images, hasher, digests, assigned):
     )
 
 
-def _warn_about(images, digests, assigned, base):
+def _warn_about_splits(images, digests, assigned, base):
     if images.patients is None:
         warn(
-            f"{images.name}: no patient is known, so one patient's images may stand in training "
-            "and validation both and flatter the numbers (see --patient_regex)"
+            f"{images.name}: patients are unknown, so images of one patient may be in both "
+            "training and validation, which makes the reports too optimistic; give --patient_regex"
         )
     if base.training_images:
         held_out = np.array(digests)[np.isin(assigned, ("validation", "test"))]
@@ -208,18 +247,21 @@ def _warn_about(images, digests, assigned, base):
         if known:
             warn(
                 f"{images.name}: {base.name} was trained on {known} of the {len(held_out)} images "
-                "held out for validation and test, which flatters the numbers"
+                "held out for validation and test, which makes the reports too optimistic"
             )
-    repeated = splits.repeats(digests)
+    repeated = count_repeats(digests)
     if repeated:
-        left_out = int((assigned == "repeated").sum())
-        tail = f"; {left_out} left out of a split that an identical image is held out from"
+        excluded = int((assigned == "repeated").sum())
         warn(
-            f"{images.name}: {repeated} images repeat another one pixel for pixel"
-            + (tail if left_out else "; kept on one side of the split")
+            f"{images.name}: {repeated} images are identical to another one; "
+            + (
+                f"{excluded} are excluded, because an identical image is held out from their split"
+                if excluded
+                else "identical images are in the same split"
+            )
         )
 
 
-def _counts_line(images, members):
+def _describe_counts(images, members):
     counts = ", ".join(f"{n} {name}" for name, n in images.counts(members).items())
     return f"{int(members.sum())} images ({counts})"

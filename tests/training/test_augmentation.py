@@ -1,4 +1,4 @@
-"""Augmentation against the same movement computed point by point with SciPy."""
+"""Tests augmentation against the same transformation computed with SciPy."""
 
 import numpy as np
 import pytest
@@ -13,8 +13,8 @@ def smooth(count, height, width, channels=1):
     return ndimage.gaussian_filter(noise, (0, 2, 2, 0)).astype(np.float32)
 
 
-def by_hand(image, augmentation, draws):
-    """One channel [h, w] moved as the draws say, and where its points come from."""
+def transform_with_scipy(image, augmentation, draws):
+    """Returns one augmented channel [h, w] and the source coordinates of its pixels."""
     height, width = image.shape
     angle = np.radians((2 * draws[0] - 1) * augmentation.rotation)
     share = 1 - draws[1] * (1 - augmentation.crop)
@@ -35,8 +35,8 @@ def uniform(count, seed=0):
     return np.random.default_rng(seed).random((count, NUM_DRAWS)).astype(np.float32)
 
 
-def drawn(*first):
-    """One image's draws: the first as given, the rest in the middle, where they change nothing."""
+def draws_of(*first):
+    """Draws of one image: the first as given, the others 0.5, which changes nothing."""
     return np.float32([[*first, *[0.5] * (NUM_DRAWS - len(first))]])
 
 
@@ -51,7 +51,7 @@ def drawn(*first):
         (15.0, 0.8, 0.1, True),
     ],
 )
-def test_any_draw_moves_each_image_as_told(size, rotation, crop, translation, flip):
+def test_images_are_transformed_as_drawn(size, rotation, crop, translation, flip):
     images = smooth(16, *size) + 20
     draws = uniform(16, seed=1)
     augmentation = Augmentation(rotation, crop, translation, flip)
@@ -59,11 +59,13 @@ def test_any_draw_moves_each_image_as_told(size, rotation, crop, translation, fl
     height, width = size
     num_outside = 0
     for i in range(16):
-        expected, y, x = by_hand(images[i, ..., 0], augmentation, draws[i].astype(float))
+        expected, y, x = transform_with_scipy(
+            images[i, ..., 0], augmentation, draws[i].astype(float)
+        )
         inside = (y >= 0) & (y <= height - 1) & (x >= 0) & (x <= width - 1)
         outside = (y <= -1) | (y >= height) | (x <= -1) | (x >= width)
         assert inside.mean() > 0.5
-        # Within the last pixel both fade to black, each its own way.
+        # Within one pixel of the edge, the two implementations fade to black differently.
         np.testing.assert_allclose(obtained[i, ..., 0][inside], expected[inside], atol=0.05)
         assert not obtained[i, ..., 0][outside].any()
         num_outside += outside.sum()
@@ -79,7 +81,7 @@ def test_flip_mirrors_half_of_the_images_left_to_right():
     assert 70 < mirrored.sum() < 130
 
 
-def test_nothing_is_flipped_or_lit_unless_asked():
+def test_flip_and_grey_level_changes_are_off_by_default():
     assert not Augmentation().flip
     images = smooth(8, 16, 16)
     draws = uniform(8)
@@ -100,17 +102,17 @@ def test_nothing_is_flipped_or_lit_unless_asked():
         ({"gamma": 1.0}, (9, 0.0), np.sqrt),
     ],
 )
-def test_light_changes_as_told(settings, draw, expected):
+def test_grey_levels_change_as_drawn(settings, draw, expected):
     pixels = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
-    draws = drawn()
+    draws = draws_of()
     draws[0, draw[0]] = draw[1]
     obtained = Augmentation(0.0, 1.0, **settings).apply(pixels, draws).numpy()
     np.testing.assert_allclose(obtained, 255 * np.clip(expected(pixels / 255), 0, 1), atol=0.01)
 
 
-def test_light_leaves_what_comes_in_from_outside_black():
+def test_areas_outside_the_image_stay_black_when_brightness_changes():
     images = np.full((1, 20, 20, 1), 100, np.uint8)
-    draws = drawn(1.0)
+    draws = draws_of(1.0)
     draws[0, 7] = 1.0
     obtained = Augmentation(45.0, 1.0, brightness=0.2).apply(images, draws).numpy()
     assert obtained[0, 0, 0, 0] == 0
@@ -129,21 +131,21 @@ def test_light_leaves_what_comes_in_from_outside_black():
         ({"gamma": float("nan")}, "gamma"),
     ],
 )
-def test_senseless_settings_are_refused(settings, name):
+def test_settings_out_of_range_are_errors(settings, name):
     with pytest.raises(SettingError, match=name):
         Augmentation(**settings)
 
 
-def test_identity_without_rotation_and_crop_for_any_draw():
+def test_no_rotation_and_no_crop_is_the_identity_for_any_draws():
     images = smooth(8, 21, 34)
     draws = uniform(8)
     np.testing.assert_allclose(Augmentation(0.0, 1.0).apply(images, draws), images, atol=1e-3)
 
 
-def test_draws_span_the_angles_from_minus_to_plus():
+def test_angles_range_from_minus_to_plus_rotation():
     images = smooth(1, 41, 41)
     turn = Augmentation(90.0, 1.0)
-    half = drawn(0.5, 0.0, 0.0, 0.0)
+    half = draws_of(0.5, 0.0, 0.0, 0.0)
     low, high = half.copy(), half.copy()
     low[0, 0], high[0, 0] = 0.0, 1.0
     np.testing.assert_allclose(turn.apply(images, half), images, atol=1e-3)
@@ -154,19 +156,19 @@ def test_draws_span_the_angles_from_minus_to_plus():
     np.testing.assert_allclose(found[1], quarter[-k][1:-1, 1:-1], atol=0.05)
 
 
-def test_a_crop_brings_in_nothing_from_outside():
+def test_a_crop_contains_nothing_outside_the_image():
     images = np.full((64, 32, 32, 1), 100, np.uint8)
     draws = uniform(64)
-    # All corners of the draws too: places at the very edges.
+    # The extreme draws as well: crops at the edges.
     draws[:4, 1:4] = [[1, 0, 0], [1, 0, 1], [1, 1, 0], [1, 1, 1]]
     obtained = Augmentation(0.0, 0.4).apply(images, draws).numpy()
     np.testing.assert_allclose(obtained, 100, atol=1e-3)
 
 
-def test_channels_move_together_and_images_apart():
+def test_channels_of_an_image_share_their_transformation_and_images_do_not():
     images = smooth(2, 24, 24, 3)
     images[1] = images[0]
-    draws = np.concatenate([drawn(0.9, 0.5, 0.2, 0.7), drawn(0.1, 0.5, 0.2, 0.7)])
+    draws = np.concatenate([draws_of(0.9, 0.5, 0.2, 0.7), draws_of(0.1, 0.5, 0.2, 0.7)])
     augmentation = Augmentation(20.0, 0.8)
     obtained = augmentation.apply(images, draws).numpy()
     for channel in range(3):
@@ -175,7 +177,7 @@ def test_channels_move_together_and_images_apart():
     assert np.abs(obtained[0] - obtained[1]).max() > 5
 
 
-def test_eight_bit_pixels_come_out_as_floats_between_their_neighbours():
+def test_eight_bit_pixels_are_interpolated_in_float():
     images = smooth(4, 24, 24).astype(np.uint8)
     draws = uniform(4)
     obtained = Augmentation().apply(images, draws).numpy()

@@ -1,4 +1,4 @@
-"""A checkpoint is whole or it is the one before; other settings or images are refused."""
+"""Tests checkpoints: complete or the previous one, and only for the same settings and images."""
 
 import dataclasses
 import os
@@ -10,8 +10,16 @@ import numpy as np
 import pytest
 
 from fid_med.errors import DataError
-from fid_med.training import checkpoints
-from fid_med.training.checkpoints import Checkpoint, CheckpointError, CheckpointStore, Interrupted
+from fid_med.training.checkpoints import (
+    Checkpoint,
+    CheckpointError,
+    CheckpointStore,
+    Interrupted,
+    check_images,
+    check_settings,
+    hash_images,
+    interruptible,
+)
 
 FIRST = Checkpoint(
     settings={"config": {"epochs": 3, "rotation": 10.0}, "data": {"dataset": "bones"}},
@@ -42,7 +50,7 @@ def assert_same(one, other):
             assert a == b
 
 
-def test_what_is_saved_is_loaded_whole(tmp_path):
+def test_a_saved_checkpoint_is_loaded_unchanged(tmp_path):
     store = CheckpointStore(tmp_path)
     assert store.load() is None
     store.save(FIRST)
@@ -54,7 +62,7 @@ def test_what_is_saved_is_loaded_whole(tmp_path):
     assert not store.folder.exists()
 
 
-def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path, monkeypatch):
+def test_a_full_disk_keeps_the_previous_checkpoint(tmp_path, monkeypatch):
     store = CheckpointStore(tmp_path)
     write = pathlib.Path.write_bytes
 
@@ -71,13 +79,13 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path, monkeypatch):
     with pytest.raises(CheckpointError) as caught:
         store.save(SECOND)
     assert "\n" not in str(caught.value)
-    assert "after epoch 2 of top cannot be written" in str(caught.value)
-    assert "give the same command again to go on after epoch 1 of top" in str(caught.value)
+    assert "after epoch 2 of phase top cannot be written" in str(caught.value)
+    assert "run the same command again to resume after epoch 1 of phase top" in str(caught.value)
     assert_same(CheckpointStore(tmp_path).load(), FIRST)
     assert os.listdir(store.folder) == ["state.npz"]
 
 
-def test_what_a_killed_run_left_half_written_is_removed(tmp_path):
+def test_partial_files_of_a_killed_run_are_removed(tmp_path):
     store = CheckpointStore(tmp_path)
     store.save(FIRST)
     (store.folder / ".abc.partial.npz").write_bytes(b"half")
@@ -85,7 +93,7 @@ def test_what_a_killed_run_left_half_written_is_removed(tmp_path):
     assert os.listdir(store.folder) == ["state.npz"]
 
 
-def test_a_damaged_checkpoint_is_told_in_one_line(tmp_path):
+def test_a_damaged_checkpoint_is_an_error(tmp_path):
     store = CheckpointStore(tmp_path)
     store.save(FIRST)
     store.path.write_bytes(store.path.read_bytes()[:-200])
@@ -93,26 +101,26 @@ def test_a_damaged_checkpoint_is_told_in_one_line(tmp_path):
         store.load()
 
 
-def test_other_settings_are_named(tmp_path):
+def test_changed_settings_are_named(tmp_path):
     store = CheckpointStore(tmp_path)
-    checkpoints.check_settings(FIRST, FIRST.settings, store)
+    check_settings(FIRST, FIRST.settings, store)
     other = {"config": {"epochs": 9, "rotation": 10.0}, "data": {"dataset": "feet"}}
     with pytest.raises(DataError) as caught:
-        checkpoints.check_settings(FIRST, other, store)
+        check_settings(FIRST, other, store)
     message = str(caught.value)
     assert "dataset was bones, now feet; epochs was 3, now 9" in message
     assert "rotation" not in message
     assert "--overwrite" in message
 
 
-def identities(**changes):
+def hashes(**changes):
     fields = {
         "names": ["a", "b", "c"],
         "digests": ["1", "2", "3"],
         "labels": np.array([0, 1, 1]),
         "splits": np.array(["train", "train", "test"]),
     } | changes
-    return checkpoints.image_identities(**fields)
+    return hash_images(**fields)
 
 
 @pytest.mark.parametrize(
@@ -125,45 +133,46 @@ def identities(**changes):
     ],
     ids=lambda changes: next(iter(changes)),
 )
-def test_other_images_are_named(changes, tmp_path):
-    store, saved = CheckpointStore(tmp_path), dataclasses.replace(FIRST, images=identities())
-    checkpoints.check_images(saved, identities(), ["a", "b", "c"], store)
-    with pytest.raises(DataError, match=r"1 of 3, such as b, differ .*--overwrite"):
-        checkpoints.check_images(saved, identities(**changes), ["a", "b", "c"], store)
+def test_changed_images_are_named(changes, tmp_path):
+    store, saved = CheckpointStore(tmp_path), dataclasses.replace(FIRST, images=hashes())
+    check_images(saved, hashes(), ["a", "b", "c"], store)
+    with pytest.raises(DataError, match=r"1 of 3 \(the first is b\) differ .*--overwrite"):
+        check_images(saved, hashes(**changes), ["a", "b", "c"], store)
     with pytest.raises(DataError, match="it had 3, now there are 2"):
-        checkpoints.check_images(saved, identities()[:2], ["a", "b"], store)
+        check_images(saved, hashes()[:2], ["a", "b"], store)
 
 
-def test_several_labels_have_identities_too():
+def test_the_hash_of_an_image_covers_several_labels():
     labels = np.array([[True, False], [True, True], [False, False]])
     changed = labels.copy()
     changed[2, 1] = True
-    assert (identities(labels=labels) != identities(labels=changed)).tolist() == [
+    assert (hashes(labels=labels) != hashes(labels=changed)).tolist() == [
         False, False, True
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_signals_end_the_run_and_say_how_to_go_on(number, tmp_path):
+def test_signals_stop_the_run_and_say_how_to_resume(number, tmp_path):
     store = CheckpointStore(tmp_path)
     store.save(FIRST)
     before = signal.getsignal(number)
-    with pytest.raises(Interrupted) as caught, checkpoints.interruptible(store):
+    with pytest.raises(Interrupted) as caught, interruptible(store):
         os.kill(os.getpid(), number)
     assert caught.value.status == 128 + number
     assert str(caught.value) == (
-        f"interrupted ({number.name}); give the same command again to go on after epoch 1 of top"
+        f"interrupted ({number.name}); run the same command again to resume after epoch 1 of "
+        "phase top"
     )
     assert isinstance(caught.value, KeyboardInterrupt)  # no `except Exception` swallows it
     assert signal.getsignal(number) is before
 
 
-def test_signals_are_left_alone_outside_the_main_thread(tmp_path):
+def test_signals_are_not_handled_outside_the_main_thread(tmp_path):
     failures = []
 
     def work():
         try:
-            with checkpoints.interruptible(CheckpointStore(tmp_path)):
+            with interruptible(CheckpointStore(tmp_path)):
                 pass
         except Exception as error:
             failures.append(error)

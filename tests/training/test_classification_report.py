@@ -1,4 +1,4 @@
-"""AUC, confusion matrix and the report, against counting by hand."""
+"""Tests AUC, confusion matrix, kappa and reports against values computed by hand."""
 
 import json
 
@@ -16,14 +16,14 @@ from fid_med.training.classification_report import (
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_auc_is_the_share_of_pairs_in_order(seed):
+def test_auc_is_the_share_of_correctly_ordered_pairs(seed):
     rng = np.random.default_rng(seed)
     scores, positives = rng.integers(0, 12, 60), rng.random(60) < 0.3  # with many ties
     pairs = [(p > n) + (p == n) / 2 for p in scores[positives] for n in scores[~positives]]
     assert roc_auc(scores, positives) == pytest.approx(np.mean(pairs), abs=1e-12)
 
 
-def test_auc_of_one_kind_is_undefined():
+def test_auc_is_undefined_without_positives_or_negatives():
     assert roc_auc([0.1, 0.2], [True, True]) is None
     assert roc_auc([0.1, 0.2], [False, True]) == 1.0
     assert roc_auc([0.2, 0.1], [False, True]) == 0.0
@@ -57,7 +57,7 @@ def test_confusion_matrix_counts_pairs(seed):
     np.testing.assert_array_equal(confusion_matrix(labels, predicted, 5), expected)
 
 
-def test_auc_depends_on_order_alone():
+def test_auc_depends_only_on_the_order_of_scores():
     rng = np.random.default_rng(0)
     scores, positives = rng.normal(size=80), rng.random(80) < 0.4
     expected = roc_auc(scores, positives)
@@ -69,8 +69,8 @@ def test_auc_depends_on_order_alone():
     assert roc_auc(scores[shuffled], positives[shuffled]) == expected
 
 
-def test_auc_of_two_classes_is_the_second_ones():
-    # A saturated softmax: the second column ties where the first still tells apart.
+def test_auc_of_two_classes_is_that_of_the_second():
+    # A saturated softmax: the second column has a tie where the first has none.
     probabilities = np.array([[1e-9, 1.0], [1e-12, 1.0], [0.4, 0.6], [0.9, 0.1]], np.float32)
     report = classification_report(probabilities, np.array([0, 1, 1, 0]), ("normal", "abnormal"))
     assert report["by_class"]["abnormal"]["auc"] == report["auc"] == 2.5 / 4
@@ -101,7 +101,7 @@ def test_small_integer_labels_do_not_overflow():
     assert matrix[13, 13] == matrix[19, 19] == 1
 
 
-def test_nan_has_no_rank():
+def test_auc_of_nan_is_an_error():
     with pytest.raises(DataError, match="1 of 3 scores are NaN"):
         roc_auc([0.1, np.nan, 0.3], [True, False, False])
     assert roc_auc([0.1, np.inf, 0.3], [False, True, False]) == 1.0
@@ -115,14 +115,14 @@ def test_report_on_no_images_is_an_error(shape):
         study_report(np.zeros((0, 2)), np.zeros(shape, int), [], ("a", "b"))
 
 
-def test_report_of_a_diverged_training_says_so():
+def test_a_report_of_nan_probabilities_is_an_error():
     for labels in (np.array([0, 1]), np.eye(2, dtype=bool)):
         with pytest.raises(DataError, match="diverged"):
             classification_report([[0.1, 0.9], [np.nan, np.nan]], labels, ("a", "b"))
 
 
 @pytest.mark.parametrize(("rows", "labels"), [(3, 2), (2, (2, 3)), (2, (2, 2, 1))])
-def test_report_of_shapes_that_do_not_fit(rows, labels):
+def test_a_report_of_mismatched_shapes_is_an_error(rows, labels):
     with pytest.raises(DataError, match="expected"):
         classification_report(np.zeros((rows, 2)), np.zeros(labels, int), ("a", "b"))
 
@@ -130,7 +130,7 @@ def test_report_of_shapes_that_do_not_fit(rows, labels):
 @pytest.mark.parametrize(
     ("matrix", "kappa"),
     [
-        # Cohen 1960's own kind of table; (0.7 - 0.5) / (1 - 0.5), worked by hand.
+        # A table as in Cohen 1960: (0.7 - 0.5) / (1 - 0.5).
         ([[20, 5], [10, 15]], 0.4),
         ([[45, 15], [25, 15]], (0.6 - 0.54) / 0.46),
         ([[5, 0], [0, 5]], 1.0),
@@ -146,7 +146,7 @@ def test_kappa(matrix, kappa):
 
 def test_reports_agree_with_scikit_learn():
     # Values of scikit-learn 1.9.1 (cohen_kappa_score, roc_auc_score, precision_score,
-    # recall_score) for the same numbers; over 300 random sets the two agree to 4e-16.
+    # recall_score) for the same numbers; over 300 random inputs the two agree to 4e-16.
     labels, predicted = [0, 0, 0, 1, 1, 1, 1, 2, 2, 2], [0, 1, 0, 1, 1, 2, 0, 2, 1, 0]
     report = classification_report(np.eye(3)[predicted], labels, "abc")
     assert report["kappa"] == pytest.approx(0.24242424242424243, abs=1e-12)
@@ -228,6 +228,6 @@ def test_study_report_of_several_labels():
         ([0, 1, 1], ["x", "y"], "3 labels and 2 studies"),
     ],
 )
-def test_studies_that_cannot_be_evaluated(labels, studies, message):
+def test_a_report_of_inconsistent_studies_is_an_error(labels, studies, message):
     with pytest.raises(DataError, match=message):
         study_report(np.full((3, 2), 0.5), labels, studies, ("a", "b"))

@@ -1,4 +1,4 @@
-"""Several devices take the step of one: on logical CPUs, in a process of their own."""
+"""Tests that several devices compute the steps of one, on logical CPUs in another process."""
 
 import json
 import subprocess
@@ -10,14 +10,17 @@ import pytest
 from fid_med.errors import SettingError
 from fid_med.training import devices
 
-# Run on as many logical CPUs as argv[1] says, in the precisions behind it; prints what a network
-# with and one without batch normalisation make of seven images in batches of 3, 3 and 1.
+# Trains on argv[1] logical CPUs, in each precision given by the other arguments: a network without
+# and one with batch normalisation, on seven images in batches of 3, 3 and 1.
 CODE = """
 import json, sys
 import keras, numpy as np, tensorflow as tf
-from fid_med.models import auxiliary, devices, recipes
+from fid_med.training import devices
+from fid_med.training.config import TrainingConfig
+from fid_med.training.heads import add_auxiliary_head
 from fid_med.training.loss import Objective
-from fid_med.training.step import Stepper
+from fid_med.training.optimizer import make_optimizer
+from fid_med.training.step import Trainer
 
 number, precisions = int(sys.argv[1]), sys.argv[2:]
 cpu = tf.config.list_physical_devices("CPU")[0]
@@ -32,10 +35,10 @@ weights = objective.image_weights.astype(np.float32)
 found = {"replicas": strategy.num_replicas_in_sync}
 for precision, norm in [(p, False) for p in precisions] + [("off", True)]:
     keras.utils.set_random_seed(0)
-    config = recipes.TrainingConfig(
+    config = TrainingConfig(
         recipe="scratch", clip_norm=0.5, mixed_precision=precision
     ).resolved()
-    with devices.building_on(strategy, precision):
+    with devices.device_scope(strategy, precision):
         pixels = keras.Input((16, 16, 3))
         x = keras.layers.Rescaling(1 / 127.5, -1)(pixels)
         x = keras.layers.Conv2D(8, 3, strides=2, name="mixed7")(x)
@@ -46,22 +49,22 @@ for precision, norm in [(p, False) for p in precisions] + [("off", True)]:
         classifier = keras.Model(pixels, output)
         model = classifier
         if not norm:
-            model = auxiliary.with_auxiliary_head(network, classifier, 3, "softmax", 0)
+            model = add_auxiliary_head(network, classifier, 3, "softmax", 0)
             for layer in model.layers:
                 if isinstance(layer, keras.layers.BatchNormalization):
                     layer.trainable = False
-        optimizer = recipes.make_optimizer(config, strategy.num_replicas_in_sync)
-    stepper = Stepper(model, objective, optimizer, strategy, 0.3, average=0.9, averaged=classifier)
+        optimizer = make_optimizer(config, strategy.num_replicas_in_sync)
+    trainer = Trainer(model, objective, optimizer, strategy, 0.3, 0.9, classifier)
     losses = []
     for epoch in range(3):
         for rows in (slice(0, 3), slice(3, 6), slice(6, 7)):
-            losses.append(stepper.step(images[rows], objective.targets[rows], weights[rows]))
-    state = stepper.state()
-    stepper.restore(state)
+            losses.append(trainer.train_step(images[rows], objective.targets[rows], weights[rows]))
+    state = trainer.state()
+    trainer.restore(state)
     found["norm" if norm else precision] = {
         "losses": losses,
         "weights": [w.numpy().ravel().astype(float).tolist() for w in classifier.weights],
-        "averages": [w.numpy().ravel().astype(float).tolist() for w in stepper.averages],
+        "averages": [w.numpy().ravel().astype(float).tolist() for w in trainer.averages],
         "types": sorted({str(w.dtype) for w in classifier.weights}),
     }
 print(json.dumps(found))
@@ -81,7 +84,7 @@ def one():
     return run(1, "off", "bfloat16")
 
 
-def test_two_devices_take_the_steps_of_one(one):
+def test_two_devices_compute_the_steps_of_one(one):
     two = run(2, "off")
     assert (one["replicas"], two["replicas"]) == (1, 2)
     # Clipped gradients, the remainder of one image, and the averages included.
@@ -89,20 +92,20 @@ def test_two_devices_take_the_steps_of_one(one):
         for a, b in zip(one["off"][key], two["off"][key], strict=True):
             assert a == pytest.approx(b, rel=1e-4, abs=1e-5)
     assert one["off"]["losses"][0][1] > 0  # of the auxiliary head
-    # Each device normalises its own share, so the same is not expected: only that it trains.
-    apart = [row[0] for row in two["norm"]["losses"]]
-    assert all(0 < loss < 10 for loss in apart)
-    assert apart != [row[0] for row in one["norm"]["losses"]]
+    # Each device normalises its own share of a batch, so losses differ.
+    two_losses = [row[0] for row in two["norm"]["losses"]]
+    assert all(0 < loss < 10 for loss in two_losses)
+    assert two_losses != [row[0] for row in one["norm"]["losses"]]
 
 
-def test_mixed_precision_computes_nearly_the_same_and_keeps_float32(one):
+def test_mixed_precision_gives_similar_losses_and_float32_weights(one):
     for a, b in zip(one["off"]["losses"], one["bfloat16"]["losses"], strict=True):
         assert a[:2] == pytest.approx(b[:2], rel=0.05)
     assert one["off"]["losses"] != one["bfloat16"]["losses"]
     assert one["bfloat16"]["types"] == ["float32"]
 
 
-def test_more_gpus_than_there_are_is_an_error(monkeypatch):
+def test_more_gpus_than_visible_is_an_error(monkeypatch):
     monkeypatch.setattr(devices, "visible_gpus", lambda: [])
     with pytest.raises(SettingError, match="num_gpus 2: 0 GPUs are visible"):
         devices.make_strategy(2)
@@ -110,7 +113,7 @@ def test_more_gpus_than_there_are_is_an_error(monkeypatch):
         assert devices.make_strategy(number).num_replicas_in_sync == 1
 
 
-def test_policy_is_put_back():
-    with devices.building_on(devices.make_strategy(1), "float16"):
+def test_device_scope_restores_the_dtype_policy():
+    with devices.device_scope(devices.make_strategy(1), "float16"):
         assert keras.layers.Dense(1).compute_dtype == "float16"
     assert keras.layers.Dense(1).compute_dtype == "float32"

@@ -1,4 +1,4 @@
-"""Pixels on their way into training: decoded once, shuffled in full, moved by a known amount."""
+"""Tests the input pipeline: decoding, shuffling, batching and augmentation."""
 
 import os
 
@@ -20,7 +20,7 @@ WEIGHTS = np.arange(NUM) / 10
 
 
 def epochs(count, members=None, **options):
-    """The indices of each epoch, read back from the pixels, with labels and weights checked."""
+    """Returns the image indices of each epoch; checks labels and weights."""
     members = np.arange(NUM) if members is None else members
     options = {"batch_size": 5, "seed": 3, "augmentation": None} | options
     batches = iter(input_pipeline.training_batches(PIXELS, LABELS, WEIGHTS, members, **options))
@@ -38,7 +38,7 @@ def epochs(count, members=None, **options):
     return found
 
 
-def test_each_epoch_is_a_permutation_of_its_own():
+def test_each_epoch_is_another_permutation():
     members = np.arange(2, 22)
     found = epochs(3, members)
     for order in found:
@@ -46,20 +46,20 @@ def test_each_epoch_is_a_permutation_of_its_own():
     assert found[0] != found[1] != found[2]
 
 
-def test_order_is_a_function_of_seed_and_epoch():
+def test_order_depends_on_seed_and_epoch():
     assert epochs(4) == epochs(4)
     assert epochs(4)[2:] == epochs(2, first_epoch=2)
     assert epochs(1) != epochs(1, seed=4)
 
 
-def test_a_label_sorted_source_comes_out_mixed():
+def test_images_sorted_by_label_are_shuffled():
     order = epochs(1)[0]
-    # The labels' correlation with their place; 1 where nothing was shuffled.
+    # Correlation of label and position; 0.87 without shuffling.
     assert abs(np.corrcoef(np.arange(NUM), LABELS[order])[0, 1]) < 0.6
     assert len(set(LABELS[order[:8]])) == 2
 
 
-def test_augmentation_is_a_function_of_seed_and_epoch():
+def test_augmentation_depends_on_seed_and_epoch():
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (4, 16, 16, 3), dtype=np.uint8)
 
@@ -82,14 +82,16 @@ def labelled(arrays):
 
 @pytest.mark.parametrize("limit", [1 << 30, 0], ids=["memory", "file"])
 @pytest.mark.parametrize("colour_at", [None, 0, 2])
-def test_decode(limit, colour_at, tmp_path, monkeypatch):
+def test_images_are_decoded_once(limit, colour_at, tmp_path, monkeypatch):
     monkeypatch.setattr(input_pipeline, "MEMORY_LIMIT", limit)
     rng = np.random.default_rng(0)
     arrays = [rng.integers(0, 256, (8, 8), dtype=np.uint8) for _ in range(4)]
     if colour_at is not None:
         arrays[colour_at] = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
     hasher = ImageHasher("00" * 16)
-    pixels, digests = input_pipeline.decode(labelled(arrays), Preprocessing(8, 8), hasher, tmp_path)
+    pixels, digests = input_pipeline.decode_images(
+        labelled(arrays), Preprocessing(8, 8), hasher, tmp_path
+    )
     assert isinstance(pixels, np.memmap) == (limit == 0)
     assert pixels.shape == (4, 8, 8, 1 if colour_at is None else 3)
     for array, decoded in zip(arrays, pixels, strict=True):
@@ -100,7 +102,7 @@ def test_decode(limit, colour_at, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_plain_batches_keep_order_and_repeat_grey():
+def test_plain_batches_keep_the_order_and_repeat_grey_channels():
     batches = list(input_pipeline.plain_batches(PIXELS, np.array([5, 3, 9]), 2))
     assert [len(batch) for batch in batches] == [2, 1]
     np.testing.assert_array_equal(np.concatenate(batches)[:, 0, 0], [[5] * 3, [3] * 3, [9] * 3])
@@ -111,20 +113,20 @@ def smooth(count=2, size=48):
     return ndimage.gaussian_filter(noise, (0, 3, 3)).astype(np.float32)
 
 
-def moved(images, augmentation, draws):
+def augmented(images, augmentation, draws):
     draws = np.tile(np.float32([*draws, *[0.5] * (NUM_DRAWS - 4)]), (len(images), 1))
     return augmentation.apply(images[..., None], draws).numpy()[..., 0]
 
 
 def test_no_augmentation_is_the_identity():
     images = smooth()
-    obtained = moved(images, Augmentation(0.0, 1.0), [0.3, 0.7, 0.2, 0.9])
+    obtained = augmented(images, Augmentation(0.0, 1.0), [0.3, 0.7, 0.2, 0.9])
     np.testing.assert_allclose(obtained, images, atol=1e-3)
 
 
-def test_rotation_turns_by_the_angle_and_fills_with_black():
+def test_rotation_is_by_the_drawn_angle_and_fills_with_black():
     images = smooth() + 50
-    obtained = moved(images, Augmentation(30.0, 1.0), [1.0, 0.5, 0.5, 0.5])  # 30 degrees
+    obtained = augmented(images, Augmentation(30.0, 1.0), [1.0, 0.5, 0.5, 0.5])  # 30 degrees
     expected = ndimage.rotate(images, -30, axes=(1, 2), reshape=False, order=1, mode="constant")
     opposite = ndimage.rotate(images, 30, axes=(1, 2), reshape=False, order=1, mode="constant")
     inner = np.s_[:, 10:-10, 10:-10]
@@ -134,9 +136,11 @@ def test_rotation_turns_by_the_angle_and_fills_with_black():
     assert obtained[0, 0, 0] == 0
 
 
-def test_crop_keeps_the_share_at_the_place():
+def test_crop_has_the_drawn_size_and_position():
     images = smooth()
-    obtained = moved(images, Augmentation(0.0, 0.5), [0.5, 1.0, 0.0, 1.0])  # upper right quarter
+    obtained = augmented(
+        images, Augmentation(0.0, 0.5), [0.5, 1.0, 0.0, 1.0]
+    )  # upper right quarter
     rows, columns = np.mgrid[0:48, 0:48].astype(float)
     source = [rows / 2, columns / 2 + 47 / 2]  # from corner to corner of the quarter
     for image, crop in zip(images, obtained, strict=True):
@@ -145,7 +149,7 @@ def test_crop_keeps_the_share_at_the_place():
 
 
 @pytest.mark.parametrize("batch_size", [1, 5, 23, 100])
-def test_every_epoch_ends_with_its_remainder(batch_size):
+def test_every_epoch_ends_with_the_remaining_images(batch_size):
     batches = iter(
         input_pipeline.training_batches(
             PIXELS,
@@ -166,10 +170,10 @@ def test_order_does_not_depend_on_the_batch_size():
     assert epochs(2, batch_size=4) == epochs(2, batch_size=7)
 
 
-def test_every_image_comes_at_every_place():
-    places = np.array([np.argsort(order) for order in epochs(200, batch_size=23)])
-    # The mean place over 200 epochs has a standard deviation of 0.47 around 11.
-    np.testing.assert_allclose(places.mean(axis=0), 11, atol=2.4)
+def test_every_image_takes_every_position():
+    positions = np.array([np.argsort(order) for order in epochs(200, batch_size=23)])
+    # The mean position over 200 epochs has a standard deviation of 0.47 around 11.
+    np.testing.assert_allclose(positions.mean(axis=0), 11, atol=2.4)
 
 
 def test_augmented_images_keep_their_labels_and_weights():
@@ -208,33 +212,33 @@ def test_augmentation_of_an_image_does_not_depend_on_the_batch_size():
     np.testing.assert_allclose(images(6), images(2), atol=1e-3)
 
 
-def test_no_place_for_the_file_of_pixels_is_told(tmp_path, monkeypatch):
+def test_a_full_disk_is_an_error_before_decoding(tmp_path, monkeypatch):
     def full(file, offset, size):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(input_pipeline, "MEMORY_LIMIT", 0)
     monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
     images = labelled([np.zeros((8, 8), np.uint8)] * 4)
-    with pytest.raises(DataError, match=r"no place for .* GB .*No space left.*--output_dir"):
-        input_pipeline.decode(images, Preprocessing(8, 8), ImageHasher("00" * 16), tmp_path)
+    with pytest.raises(DataError, match=r"no space for .* GB .*No space left.*--output_dir"):
+        input_pipeline.decode_images(images, Preprocessing(8, 8), ImageHasher("00" * 16), tmp_path)
     assert not list(tmp_path.iterdir())
 
 
-def test_decode_names_the_image_that_cannot_be_read(tmp_path):
+def test_decoding_names_an_unreadable_image(tmp_path):
     def fail():
         raise UnreadableImageError("c.png: cannot be read")
 
     images = labelled([np.zeros((8, 8), np.uint8)] * 4)
     images.loaders[2] = fail
     with pytest.raises(UnreadableImageError, match=r"c\.png"):
-        input_pipeline.decode(images, Preprocessing(8, 8), ImageHasher("00" * 16), tmp_path)
+        input_pipeline.decode_images(images, Preprocessing(8, 8), ImageHasher("00" * 16), tmp_path)
 
 
-def test_decode_resizes_and_hashes_the_pixels_before_that(tmp_path):
+def test_decoding_hashes_the_pixels_before_resizing_them(tmp_path):
     image = np.random.default_rng(0).integers(0, 256, (30, 20), dtype=np.uint8)
     hasher = ImageHasher("00" * 16)
     preprocessing = Preprocessing(8, 12, aspect="pad")
-    pixels, digests = input_pipeline.decode(
+    pixels, digests = input_pipeline.decode_images(
         labelled([image, image]), preprocessing, hasher, tmp_path
     )
     assert pixels.dtype == np.uint8
@@ -242,18 +246,18 @@ def test_decode_resizes_and_hashes_the_pixels_before_that(tmp_path):
     assert digests == [hasher.digest(image)] * 2
 
 
-def test_draws_are_uniform_and_new_in_each_epoch_and_column():
+def test_draws_are_uniform_and_independent_between_epochs_and_columns():
     drawn = [input_pipeline.epoch_draws(5, epoch, 400)[1].numpy() for epoch in range(3)]
     columns = np.concatenate(drawn, axis=1).T
     assert columns.shape == (3 * NUM_DRAWS, 400)
     np.testing.assert_allclose(columns.mean(axis=1), 0.5, atol=0.07)
     np.testing.assert_allclose(columns.std(axis=1), 12**-0.5, atol=0.04)
-    # Independent of each other: 400 numbers correlate by 0.05 at one standard deviation.
+    # Of independent columns, 400 numbers correlate by 0.05 at one standard deviation.
     assert np.abs(np.corrcoef(columns) - np.eye(len(columns))).max() < 0.25
     assert (input_pipeline.epoch_draws(6, 0, 400)[1].numpy() != drawn[0]).all()
 
 
-def test_contact_sheet_shows_what_training_sees():
+def test_augmented_examples_equal_the_training_batches():
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (9, 16, 16, 1), dtype=np.uint8)
     members, augmentation = np.array([8, 1, 2, 6, 4]), Augmentation(translation=0.1, gamma=0.5)
@@ -263,7 +267,7 @@ def test_contact_sheet_shows_what_training_sees():
     )
     assert (shown.shape, shown.dtype) == ((2, 3, 16, 16, 1), np.uint8)
     np.testing.assert_array_equal(shown[:, 0], pixels[[1, 6]])
-    # Labels tell the images apart.
+    # Labels identify the images.
     batches = input_pipeline.training_batches(
         pixels, np.arange(9), np.ones(9), members, batch_size=5, **options
     )
@@ -273,7 +277,7 @@ def test_contact_sheet_shows_what_training_sees():
             np.testing.assert_allclose(shown[row, 1 + epoch], fed, atol=0.5001)
 
 
-def test_several_labels_are_handed_through():
+def test_several_labels_per_image_are_returned():
     labels = np.random.default_rng(0).random((NUM, 3)).astype(np.float32)
     batches = input_pipeline.training_batches(
         PIXELS, labels, WEIGHTS, np.arange(NUM), batch_size=5, seed=0, augmentation=None

@@ -1,8 +1,9 @@
-"""Opt-in, minutes: a training killed at random moments ends where an unbroken one ends.
+"""Tests that a training killed at random moments ends with the weights of an uninterrupted one.
+
+Each run is a process of train_classifier.py, ended by SIGKILL and started again. The test takes
+minutes and runs only on request:
 
     FID_MED_KILLS=10 python -m pytest -s tests/training/test_kill.py
-
-The script itself is killed by SIGKILL and started again, in processes of their own.
 """
 
 import contextlib
@@ -26,7 +27,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 SCRIPT = ROOT / "train" / "train_classifier.py"
 FLAGS = ("--dataset=phantom", "--phantoms=60", "--image_size=75", "--batch_size=16", "--epochs=12")
 EPOCH = re.compile(r"(?:top|all) epoch (\d+)")
-GOING_ON = re.compile(r"going on after (?:epoch (\d+)|the start) of (?:top|all)")
+RESUMED = re.compile(r"resuming an interrupted run after (?:epoch (\d+)|the start) of phase \w+")
 
 pytestmark = pytest.mark.skipif(not KILLS, reason="slow: FID_MED_KILLS=10 runs it")
 
@@ -38,9 +39,9 @@ def start(folder, recipe, errors):
 
 
 def run_and_kill(folder, recipe, log, epochs=None, seconds=0.0):
-    """Starts the script; kills it `seconds` after it told of `epochs` epochs, or lets it end.
+    """Starts the script and kills it `seconds` after it reported `epochs` epochs, or lets it end.
 
-    Returns what it told and its exit status.
+    Returns its standard error and its exit status.
     """
     with open(log, "w") as errors:
         process = start(folder, recipe, errors)
@@ -55,7 +56,7 @@ def run_and_kill(folder, recipe, log, epochs=None, seconds=0.0):
 
 
 def transfer(small_extractor, folder):
-    """Flags of a run from trained weights, which are random ones in a file."""
+    """Returns the flags of a transfer run; its weights file has random weights."""
     import keras
 
     weights = folder / "start.weights.h5"
@@ -66,13 +67,13 @@ def transfer(small_extractor, folder):
 
 
 @pytest.mark.parametrize("recipe", ["transfer", "scratch"])
-def test_ten_kills_lose_nothing_but_the_epoch_under_way(recipe, small_extractor, tmp_path):
+def test_a_killed_run_loses_only_the_current_epoch(recipe, small_extractor, tmp_path):
     recipe = transfer(small_extractor, tmp_path) if recipe == "transfer" else ["--recipe=scratch"]
     began = time.monotonic()
-    told, status = run_and_kill(tmp_path / "whole", recipe, tmp_path / "whole.log")
-    assert status == 0, told
+    printed, status = run_and_kill(tmp_path / "whole", recipe, tmp_path / "whole.log")
+    assert status == 0, printed
     whole = time.monotonic() - began
-    unbroken = load_extractor(tmp_path / "whole" / "extractor.keras")
+    uninterrupted = load_extractor(tmp_path / "whole" / "extractor.keras")
     with open(tmp_path / "whole" / "history.csv") as table:
         an_epoch = float(list(csv.DictReader(table))[-1]["seconds"])
     rng = np.random.default_rng(0)
@@ -80,25 +81,25 @@ def test_ten_kills_lose_nothing_but_the_epoch_under_way(recipe, small_extractor,
     while kills < KILLS or runs == 0:
         folder, done, status = tmp_path / f"killed{runs}", 0, -1
         while status != 0:
-            # Any moment: while it starts, in its first epochs, or while it writes a checkpoint.
+            # At any moment: at the start, in the first epochs, or while a checkpoint is written.
             epochs = int(rng.integers(3))
             seconds = rng.uniform(0, 1.5 * an_epoch if epochs else whole / 2)
             if kills < KILLS:
-                told, status = run_and_kill(folder, recipe, log, epochs, seconds)
+                printed, status = run_and_kill(folder, recipe, log, epochs, seconds)
             else:
-                told, status = run_and_kill(folder, recipe, log)
-            assert status in (0, -signal.SIGKILL), told
-            resumed = GOING_ON.search(told)
-            assert resumed or not done or not EPOCH.search(told), told
+                printed, status = run_and_kill(folder, recipe, log)
+            assert status in (0, -signal.SIGKILL), printed
+            resumed = RESUMED.search(printed)
+            assert resumed or not done or not EPOCH.search(printed), printed
             if resumed:
-                assert int(resumed.group(1) or 0) >= done, told
-            done = max([done, *map(int, EPOCH.findall(told))])
+                assert int(resumed.group(1) or 0) >= done, printed
+            done = max([done, *map(int, EPOCH.findall(printed))])
             kills += status != 0
             print(f"kill {kills}: {done} epochs done" if status else f"finished, {done} epochs")
         runs += 1
         found = load_extractor(folder / "extractor.keras")
         for a, b in zip(
-            inception_v3.network_arrays(unbroken.network),
+            inception_v3.network_arrays(uninterrupted.network),
             inception_v3.network_arrays(found.network),
             strict=True,
         ):
@@ -108,6 +109,8 @@ def test_ten_kills_lose_nothing_but_the_epoch_under_way(recipe, small_extractor,
             row.rsplit(",", 1)[0] for row in columns[1]
         ]
         assert not (folder / "checkpoint").exists()
-    print(f"{kills} kills in {runs} runs, unbroken {whole:.0f} s: largest difference {largest:g}")
+    print(
+        f"{kills} kills in {runs} runs, uninterrupted {whole:.0f} s: largest difference {largest:g}"
+    )
     assert largest == 0.0
-    assert found.fingerprint == unbroken.fingerprint
+    assert found.fingerprint == uninterrupted.fingerprint

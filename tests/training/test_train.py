@@ -1,4 +1,4 @@
-"""Training end to end on a few phantoms at 75 pixels, and what a run leaves behind."""
+"""Tests training on a few phantoms at 75 pixels, and the files of a run."""
 
 import csv
 import dataclasses
@@ -19,8 +19,7 @@ from fid_med.evaluation.compute import compute_fid
 from fid_med.extractors import inception_v3
 from fid_med.extractors.registry import load_extractor
 from fid_med.phantoms.radiograph import phantom_set
-from fid_med.training import classification_report, epochs, output
-from fid_med.training import train as train_module
+from fid_med.training import epochs, output
 from fid_med.training.checkpoints import Checkpoint, CheckpointStore, Interrupted
 from fid_med.training.config import TrainingConfig
 from fid_med.training.output import check_output_dir, summary, write_training
@@ -31,12 +30,12 @@ CONFIG = TrainingConfig(image_size=75, batch_size=16, epochs=2, train_from="mixe
 
 @pytest.fixture(scope="module")
 def images():
-    """Sorted by label, as a folder of folders comes: what shuffles badly learns nothing."""
+    """Phantoms sorted by label, like a folder of folders: without shuffling nothing is learned."""
     return subset(phantom.load(60, 80, seed=0), lambda x: np.argsort(x.labels, kind="stable"))
 
 
 def subset(images, choose):
-    """The images that `choose` returns the indices of, in that order."""
+    """Selects the images whose indices `choose` returns, in that order."""
     rows = choose(images)
 
     def of(values):
@@ -53,7 +52,7 @@ def subset(images, choose):
 
 @pytest.fixture(scope="module")
 def start(small_extractor, tmp_path_factory):
-    """Weights to start from, as a file."""
+    """A file with start weights."""
     path = tmp_path_factory.mktemp("start") / "start.weights.h5"
     source = keras.applications.InceptionV3(include_top=False, weights=None)
     inception_v3.copy_weights(small_extractor.network, source, "start")
@@ -63,7 +62,7 @@ def start(small_extractor, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(images, start, tmp_path_factory):
-    """A transfer run, written out."""
+    """A transfer run with its output files."""
     folder = tmp_path_factory.mktemp("run")
     config = dataclasses.replace(CONFIG, weights=str(start))
     result = train(images, config, folder)
@@ -83,20 +82,20 @@ def changed_layers(network, other):
     }
 
 
-def test_transfer_trains_the_top_and_freezes_the_rest(run, small_extractor):
+def test_transfer_trains_the_last_blocks_only(run, small_extractor):
     network = run[1].extractor.network
     names = [layer.name for layer in network.layers]
-    behind = set(names[names.index("mixed9") + 1 :])
+    after = set(names[names.index("mixed9") + 1 :])
     changed = changed_layers(network, small_extractor.network)
     assert changed
-    assert changed <= behind
+    assert changed <= after
     assert not [
         n for n in changed if isinstance(network.get_layer(n), keras.layers.BatchNormalization)
     ]
-    assert changed == {n for n in behind if isinstance(network.get_layer(n), keras.layers.Conv2D)}
+    assert changed == {n for n in after if isinstance(network.get_layer(n), keras.layers.Conv2D)}
 
 
-def test_head_comes_first_and_learns(run):
+def test_transfer_trains_the_head_first(run):
     history = run[1].history
     phases = [row["phase"] for row in history]
     assert phases == sorted(phases)  # head before top
@@ -105,7 +104,7 @@ def test_head_comes_first_and_learns(run):
     assert head[-1]["loss"] < 0.7 * head[0]["loss"]
 
 
-def test_labels_are_told_apart_better_than_by_chance(run):
+def test_accuracy_is_above_chance(run):
     report = run[1].reports["test"]
     assert report["count"] == sum(run[1].splits == "test")
     assert report["accuracy"] > 2 / 6
@@ -121,7 +120,7 @@ def test_reports_are_those_of_the_saved_classifier(run, images):
     assert (predicted == images.labels[members]).mean() == result.reports["test"]["accuracy"]
 
 
-def test_files_say_what_happened(run, images):
+def test_output_files_describe_the_run(run, images):
     folder, result = run
     written = json.loads((folder / "training.json").read_text())
     assert written["fingerprint"] == result.extractor.fingerprint
@@ -149,7 +148,7 @@ def test_files_say_what_happened(run, images):
     assert str(folder.parent) not in (folder / "training.json").read_text()
 
 
-def test_extractor_knows_its_training_images(run, images):
+def test_the_extractor_recognises_its_training_images(run, images):
     folder, result = run
     extractor = load_extractor(folder / "extractor.keras")
     assert extractor.fingerprint == result.extractor.fingerprint
@@ -161,7 +160,7 @@ def test_extractor_knows_its_training_images(run, images):
     assert fid.generated.seen_in_training == 0
 
 
-def test_a_second_run_starts_from_the_first_and_says_so(run, images, tmp_path, capsys):
+def test_a_second_run_starts_from_the_extractor_of_the_first(run, images, tmp_path, capsys):
     folder, first = run
     weights = str(folder / "extractor.keras")
     config = dataclasses.replace(CONFIG, weights=weights, epochs=1, image_size=None)
@@ -173,7 +172,7 @@ def test_a_second_run_starts_from_the_first_and_says_so(run, images, tmp_path, c
     ]
     assert result.extractor.lineage[1]["labels"] == list(images.classes)
     assert result.extractor.labels == ("abnormal", "normal")
-    # The same images: what the first was trained on is held out from the second here and there.
+    # The same images, split differently: training images of the first run are held out here.
     held_out = int(np.isin(result.splits, ("validation", "test")).sum())
     error = capsys.readouterr().err
     assert re.search(rf"extractor\.keras was trained on \d+ of the {held_out} images held", error)
@@ -183,7 +182,7 @@ def test_a_second_run_starts_from_the_first_and_says_so(run, images, tmp_path, c
     assert before.validation < after.validation
 
 
-def test_a_name_that_is_no_utf8_does_not_lose_a_training(run, images, tmp_path):
+def test_a_file_name_that_is_not_utf8_is_written_escaped(run, images, tmp_path):
     _, result = run
     names = [*images.names]
     names[0] = "R\udcf6ntgen.png"
@@ -193,7 +192,7 @@ def test_a_name_that_is_no_utf8_does_not_lose_a_training(run, images, tmp_path):
     assert second.startswith(names[1])
 
 
-def test_scratch_trains_every_layer_and_leaves_no_auxiliary_head(images, tmp_path):
+def test_scratch_trains_every_layer_and_saves_no_auxiliary_head(images, tmp_path):
     config = dataclasses.replace(CONFIG, recipe="scratch", epochs=1)
     result = train(images, config, tmp_path)
     write_training(tmp_path, result, images, config, {})
@@ -209,7 +208,7 @@ def test_scratch_trains_every_layer_and_leaves_no_auxiliary_head(images, tmp_pat
     for name in ("extractor.keras", "classifier.keras"):
         model = keras.models.load_model(tmp_path / name)
         assert not [layer.name for layer in model.layers if layer.name.startswith("auxiliary")]
-        # The identity is that of InceptionV3's own layers, whatever was trained beside them.
+        # The fingerprint covers only InceptionV3's layers, not the auxiliary head.
         assert load_extractor(tmp_path / name).fingerprint == result.extractor.fingerprint
         assert len(inception_v3.network_arrays(model)) == len(start.network.weights)
 
@@ -218,27 +217,25 @@ class Stop(Exception):
     pass
 
 
-def raise_after(monkeypatch, what, number):
-    """Lets `what` happen at the end of training step number `number` of the blocks."""
-    step, seen = epochs.Projection.after_step, []
+def call_after_step(monkeypatch, action, number):
+    """Calls `action` at the end of training step `number` of the blocks."""
+    step, seen = epochs.TimeEstimate.add_step, []
 
-    def after_step(self, count):
+    def add_step(self, count):
         step(self, count)
         seen.append(None)
         if len(seen) == number:
-            what()
+            action()
 
-    monkeypatch.setattr(epochs.Projection, "after_step", after_step)
+    monkeypatch.setattr(epochs.TimeEstimate, "add_step", add_step)
 
 
-def test_a_run_that_is_terminated_goes_on_to_the_same_result(
-    run, images, start, tmp_path, monkeypatch
-):
-    folder, unbroken = run
+def test_an_interrupted_run_resumes_to_the_same_result(run, images, start, tmp_path, monkeypatch):
+    folder, uninterrupted = run
     config = dataclasses.replace(CONFIG, weights=str(start))
-    # Three steps an epoch: in the middle of the second.
-    raise_after(monkeypatch, lambda: os.kill(os.getpid(), signal.SIGTERM), 5)
-    with pytest.raises(Interrupted, match="to go on after epoch 1 of top"):
+    # In the middle of the second epoch of three steps each.
+    call_after_step(monkeypatch, lambda: os.kill(os.getpid(), signal.SIGTERM), 5)
+    with pytest.raises(Interrupted, match="to resume after epoch 1 of phase top"):
         train(images, config, tmp_path)
     check_output_dir(tmp_path, overwrite=False)
     with pytest.raises(DataError, match=r"crop was 0\.85, now 0\.9"):
@@ -247,10 +244,10 @@ def test_a_run_that_is_terminated_goes_on_to_the_same_result(
         train(subset(images, lambda x: np.flatnonzero(np.arange(60) % 10)), config, tmp_path)
     result = train(images, config, tmp_path)
     write_training(tmp_path, result, images, config, {})
-    # Processes of their own agree to the bit (test_training_kill.py). Within one, TensorFlow's
-    # graphs carry other names the second time, and sums come in another order.
+    # Separate processes agree to the bit (test_kill.py). Within one process, TensorFlow's graphs
+    # have other names the second time, and sums are computed in another order.
     for a, b in zip(
-        inception_v3.network_arrays(unbroken.extractor.network),
+        inception_v3.network_arrays(uninterrupted.extractor.network),
         inception_v3.network_arrays(result.extractor.network),
         strict=True,
     ):
@@ -265,9 +262,7 @@ def test_a_run_that_is_terminated_goes_on_to_the_same_result(
         check_output_dir(tmp_path, overwrite=False)
 
 
-def test_a_log_that_cannot_be_written_is_told_with_how_to_go_on(
-    images, start, tmp_path, monkeypatch
-):
+def test_an_error_of_the_log_says_how_to_resume(images, start, tmp_path, monkeypatch):
     add = epochs.EpochLog.add
 
     def full(self, row):
@@ -277,13 +272,15 @@ def test_a_log_that_cannot_be_written_is_told_with_how_to_go_on(
 
     config = dataclasses.replace(CONFIG, weights=str(start), epochs=1)
     monkeypatch.setattr(epochs.EpochLog, "add", full)
-    with pytest.raises(DataError, match=r"No space left.*to go on after epoch 1 of top") as error:
+    with pytest.raises(
+        DataError, match=r"No space left.*to resume after epoch 1 of phase top"
+    ) as error:
         train(images, config, tmp_path)
     assert "\n" not in str(error.value)
     assert CheckpointStore(tmp_path).load().epoch == 1
 
 
-def test_tensorboards_full_disk_is_one_line(tmp_path, monkeypatch):
+def test_a_full_disk_under_tensorboard_is_a_one_line_error(tmp_path, monkeypatch):
     def full(name, value):
         message = "{{node x}} y.v2; No space left\n\tFailed to flush"
         raise tf.errors.ResourceExhaustedError(None, None, message)
@@ -295,14 +292,14 @@ def test_tensorboards_full_disk_is_one_line(tmp_path, monkeypatch):
     assert (tmp_path / "history.csv").exists()
 
 
-def test_results_that_cannot_be_written_cost_no_training(run, images, tmp_path, monkeypatch):
+def test_results_that_cannot_be_written_keep_the_checkpoint(run, images, tmp_path, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
     store = CheckpointStore(tmp_path)
     store.save(Checkpoint({}, "00" * 16, np.zeros(60, np.uint64), "top", 2, (0, (0, 0)), [], 1))
     monkeypatch.setattr(output, "save_extractor", full)
-    with pytest.raises(DataError, match=r"No space left .*give the same command again$"):
+    with pytest.raises(DataError, match=r"No space left .*run the same command again$"):
         write_training(tmp_path, run[1], images, CONFIG, {})
     assert store.path.exists()
     check_output_dir(tmp_path, overwrite=False)
@@ -312,7 +309,7 @@ def test_results_that_cannot_be_written_cost_no_training(run, images, tmp_path, 
     assert (tmp_path / "training.json").exists()
 
 
-def test_overwrite_starts_over_where_the_settings_differ(images, tmp_path, monkeypatch):
+def test_overwrite_starts_over_if_settings_differ(images, tmp_path, monkeypatch):
     store = CheckpointStore(tmp_path)
     store.save(
         Checkpoint({"config": {}}, "00" * 16, np.zeros(60, np.uint64), "top", 7, (0, (0, 0)), [], 1)
@@ -321,7 +318,7 @@ def test_overwrite_starts_over_where_the_settings_differ(images, tmp_path, monke
     def stop(*_, **__):
         raise Stop
 
-    monkeypatch.setattr(train_module, "load_extractor", stop)
+    monkeypatch.setattr("fid_med.training.train.load_extractor", stop)
     with pytest.raises(DataError, match="interrupted run with other settings"):
         train(images, CONFIG, tmp_path)
     assert store.path.exists()
@@ -330,41 +327,36 @@ def test_overwrite_starts_over_where_the_settings_differ(images, tmp_path, monke
     assert not store.path.exists()
 
 
-def test_divergence_is_told_and_names_the_mend():
-    keep = epochs.KeepBest(keras.Sequential(), None, None, None, None, 1, "all")
-    with pytest.raises(DataError, match=r"all epoch 3: the loss is nan.*--learning_rate"):
-        keep.after_epoch(3, {"loss": float("nan")}, 0.0)
+def test_divergence_is_an_error_with_a_remedy():
+    stopping = epochs.EarlyStopping(keras.Sequential(), None, None, None, None, 1, "all")
+    with pytest.raises(DataError, match=r"phase all, epoch 3: .* the loss is nan.*--learning_rate"):
+        stopping.validate(3, {"loss": float("nan")}, 0.0)
 
 
-def test_projected_time(capsys, monkeypatch):
+def test_time_estimate(capsys, monkeypatch):
     now = 100.0
     monkeypatch.setattr(epochs.time, "perf_counter", lambda: now)
-    projection = epochs.Projection("all", images=36808, epochs=100)
+    estimate = epochs.TimeEstimate("all", images=36808, epochs=100)
     for epoch in [(32, 60), (32, 2), (8, 0.5)], [(32, 2), (24, 1.5)], [(32, 9)] * 20:
         now += 1000  # validation between epochs
-        projection.begin_epoch()
+        estimate.begin_epoch()
         for count, seconds in epoch:
             now += seconds
-            projection.after_step(count)
-    # The first step, which builds the graph, does not count: 96 images in 6 seconds.
+            estimate.add_step(count)
+    # Without the first step, which builds the graph: 96 images in 6 seconds.
     assert capsys.readouterr().err == (
-        "all: 16.0 images/s; 100 epochs of 36808 images take 2.7 days at most, validation not "
-        "counted\n"
+        "all: 16.0 images/s; 100 epochs of 36808 images take at most 2.7 days, plus validation\n"
     )
 
 
-@pytest.mark.skipif(
-    not hasattr(classification_report, "study_report"),
-    reason="classification has no study report yet",
-)
-def test_several_labels_an_image_and_studies(images, start, tmp_path):
+def test_several_labels_per_image_and_studies(images, start, tmp_path):
     facts = phantom_set(60, size=80, seed=0)[1]
     part = np.argsort(phantom.load(60, 80, seed=0).labels, kind="stable")
     labels = np.array(
         [[facts[i].abnormality == "abnormal", images.labels[k] < 3] for k, i in enumerate(part)]
     )
     kinds = [2 * a + b for a, b in labels.tolist()]
-    # Three images of equal labels a study.
+    # Three images with equal labels per study.
     studies = [f"{kind}-{kinds[:k].count(kind) // 3}" for k, kind in enumerate(kinds)]
     several = dataclasses.replace(
         images,
@@ -388,7 +380,7 @@ def test_several_labels_an_image_and_studies(images, start, tmp_path):
     assert "abnormal|first_three" in rows
 
 
-def test_unreadable_training_image_is_named(images, tmp_path):
+def test_an_unreadable_training_image_is_named(images, tmp_path):
     def fail():
         raise UnreadableImageError("elbow/7.png: cannot be read")
 
@@ -406,26 +398,26 @@ def test_unreadable_training_image_is_named(images, tmp_path):
         ({"crop": 0}, "crop"),
     ],
 )
-def test_senseless_configurations_are_refused(change, message):
+def test_invalid_settings_are_errors(change, message):
     with pytest.raises(SettingError, match=message):
         dataclasses.replace(CONFIG, **change)
 
 
-def test_a_run_killed_while_it_wrote_its_results_is_not_finished(tmp_path):
+def test_a_run_killed_while_it_wrote_its_results_can_be_resumed(tmp_path):
     (tmp_path / "classifier.keras").touch()
     with pytest.raises(DataError, match="--overwrite"):
         check_output_dir(tmp_path, overwrite=False)
     (tmp_path / "checkpoint").mkdir()
     (tmp_path / "checkpoint" / "state.npz").touch()
     check_output_dir(tmp_path, overwrite=False)
-    # training.json comes last: here the checkpoint is that of a run that replaces the finished one.
+    # training.json is written last: this checkpoint belongs to a run that replaces a finished one.
     (tmp_path / "training.json").touch()
     with pytest.raises(DataError, match="--overwrite"):
         check_output_dir(tmp_path, overwrite=False)
     check_output_dir(tmp_path, overwrite=True)
 
 
-def test_finished_run_is_protected(run, tmp_path):
+def test_a_finished_run_is_not_replaced_without_overwrite(run, tmp_path):
     with pytest.raises(DataError, match="--overwrite"):
         check_output_dir(run[0], overwrite=False)
     check_output_dir(run[0], overwrite=True)
