@@ -56,7 +56,7 @@ def test_patients_are_permuted_whole():
         groups = np.repeat(np.arange(6), 5)
         options = {"permutations": 39}
         p_alone.append(permutation_test(x, y, **options).p_value)
-        found = permutation_test(x, y, real_groups=groups, generated_groups=groups, **options)
+        found = permutation_test(x, y, real_patients=groups, generated_patients=groups, **options)
         p_whole.append(found.p_value)
     assert found.real_patients == 6
     assert np.mean(np.array(p_alone) <= 0.05) > 0.8
@@ -76,7 +76,7 @@ def test_order_seed_and_ties():
     ("arguments", "message"),
     [
         ({"real": np.ones((3, 2))}, "3 real images: at least 4"),
-        ({"real_groups": [1] * 5}, "1 real patients: at least 4"),
+        ({"real_patients": [1] * 5}, "1 real patients: at least 4"),
         ({"permutations": 0}, "permutations 0"),
         ({"real": np.ones((5, 3))}, "features of 2 and 3 dimensions"),
     ],
