@@ -22,7 +22,7 @@ FROZEN = {
 }
 
 
-def by_definition(x, y, groups_x=None, groups_y=None):
+def by_definition(x, y, patients_x=None, patients_y=None):
     """The U-statistic pair by pair."""
 
     def k(a, b):
@@ -39,7 +39,7 @@ def by_definition(x, y, groups_x=None, groups_y=None):
         return np.mean(pairs)
 
     across = np.mean([k(a, b) for a in x for b in y])
-    return within(x, groups_x) + within(y, groups_y) - 2 * across
+    return within(x, patients_x) + within(y, patients_y) - 2 * across
 
 
 @pytest.mark.parametrize(("name", "setting"), FROZEN)
@@ -91,7 +91,7 @@ def test_default_subsets():
 
 
 @pytest.mark.parametrize("entries", [10**6, 700])
-def test_full_statistic_and_groups(monkeypatch, entries):
+def test_full_statistic_and_patients(monkeypatch, entries):
     monkeypatch.setattr(distances, "BLOCK_ENTRIES", entries)
     real, generated = (side[:40] for side in peer_values.numbers("random"))
     assert kid_full(real, generated).value == pytest.approx(
@@ -101,7 +101,9 @@ def test_full_statistic_and_groups(monkeypatch, entries):
     found = kid_full(real, generated, real_patients=patients, generated_patients=others)
     expected = by_definition(real, generated, patients, others)
     assert found.value == pytest.approx(expected, rel=1e-11)
-    alone = kid_full(real, generated, real_patients=np.arange(40)[::-1], generated_patients=range(40))
+    alone = kid_full(
+        real, generated, real_patients=np.arange(40)[::-1], generated_patients=range(40)
+    )
     assert alone == pytest.approx(kid_full(real, generated), rel=1e-10)
 
 
@@ -148,7 +150,9 @@ def trial(rng, shift, grouped):
         own = 0.8 * rng.normal(size=(count, 6))[patients]
         sides.append(own + 0.6 * rng.normal(size=(len(patients), 6)))
         groups.append(patients)
-    return kid_full(sides[0], sides[1] + shift, real_patients=groups[0], generated_patients=groups[1])
+    return kid_full(
+        sides[0], sides[1] + shift, real_patients=groups[0], generated_patients=groups[1]
+    )
 
 
 @pytest.mark.parametrize("grouped", [False, True])
@@ -162,7 +166,7 @@ def test_standard_error_by_simulation(shift, low, high, grouped):
         assert abs(values.mean()) < 4 * values.std() / np.sqrt(400)
 
 
-def test_repeats_of_patients_without_groups_pass_for_a_difference():
+def test_repeats_without_patients_pass_for_a_difference():
     rng = np.random.default_rng(3)
     patients = np.repeat(np.arange(30), 3)
     blind, seeing = [], []
@@ -203,7 +207,13 @@ NAN = np.where(np.arange(9)[:, None] == 4, np.nan, GOOD)
         (kid_full, GOOD[:1], GOOD, {}, "1 real images: at least 2"),
         (kid_full, GOOD, GOOD[:, :1], {}, "dimension 3 and generated features of dimension 1"),
         (kid_full, GOOD, GOOD, {"real_patients": [1, 2]}, "2 real patients for"),
-        (kid_full, GOOD, GOOD, {"generated_patients": [1] * 9}, "1 generated patient: KID by patient"),
+        (
+            kid_full,
+            GOOD,
+            GOOD,
+            {"generated_patients": [1] * 9},
+            "1 generated patient: KID by patient",
+        ),
     ],
 )
 def test_mistakes_are_told_in_one_line(function, real, generated, arguments, said):

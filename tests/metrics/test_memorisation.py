@@ -162,7 +162,9 @@ def test_training_proximity_keeps_its_level_at_unequal_counts():
         pooled = pooled_patients(groups[first], groups[~first], first.sum(), (~first).sum())
         generated = rng.normal(size=(50, 5))
         nearest = [nearest_neighbours(generated, real[side]) for side in (first, ~first)]
-        found = training_proximity(generated, real[first], real[~first], pooled, nearest, 199, trial)
+        found = training_proximity(
+            generated, real[first], real[~first], pooled, nearest, 199, trial
+        )
         below += found.p_value <= 0.05
         nearer.append(found.nearer)
     assert scipy.stats.binomtest(below, 200, 0.05).pvalue > 0.01
