@@ -24,19 +24,19 @@ class DebiasedFID:
     """A debiased FID, its interval, and what it was computed from.
 
     Attributes:
-        value: the debiased FID, in units of squared features. It can be negative by chance.
-        low, high: ends of the interval. Read a negative end as 0, because no distance is negative.
-        confidence: nominal coverage of the interval.
-        standard_error: estimated standard deviation of `value` over data sets.
-        noise: the same if both sets had one distribution. `low` > 0 is decided by it.
-        at_half: the debiased FID of halves, before extrapolation to infinitely many images.
-        half: mean number of images in a half.
-        replicates, seed: number of random splits, and the seed they were drawn from.
-        real_count, generated_count: number of images.
-        real_patients, generated_patients: number of patients; None if none were given.
-        real_distinct, generated_distinct: number of different feature vectors.
-        shared: number of generated feature vectors that are equal to a real one, bit for bit. The
-            method assumes that the sets are independent: if many are shared, the value is too low.
+      value: the debiased FID, in units of squared features. It can be negative by chance.
+      low, high: ends of the interval. Read a negative end as 0, because no distance is negative.
+      confidence: nominal coverage of the interval.
+      standard_error: estimated standard deviation of `value` over data sets.
+      noise: the same if both sets had one distribution. `low` > 0 is decided by it.
+      at_half: the debiased FID of halves, before extrapolation to infinitely many images.
+      half: mean number of images in a half.
+      replicates, seed: number of random splits, and the seed they were drawn from.
+      real_count, generated_count: number of images.
+      real_patients, generated_patients: number of patients; None if none were given.
+      real_distinct, generated_distinct: number of different feature vectors.
+      shared: number of generated feature vectors that are equal to a real one, bit for bit. The
+        method assumes that the sets are independent: if many are shared, the value is too low.
     """
 
     value: float
@@ -67,14 +67,14 @@ class PairedDifference:
     """Difference of two debiased FIDs: the first generated set's less the second's.
 
     Attributes:
-        value: the difference; negative if the first set is closer to the real images.
-        low, high: ends of the interval.
-        confidence: nominal coverage of the interval.
-        standard_error: estimated standard deviation of `value` over data sets.
-        noise: the same if both generated sets had one distribution.
-        p_value: two-sided, for a true difference of 0. It is below 1 - confidence exactly if the
-            interval does not contain 0.
-        first, second: the two debiased FIDs, from the same splits.
+      value: the difference; negative if the first set is closer to the real images.
+      low, high: ends of the interval.
+      confidence: nominal coverage of the interval.
+      standard_error: estimated standard deviation of `value` over data sets.
+      noise: the same if both generated sets had one distribution.
+      p_value: two-sided, for a true difference of 0. It is below 1 - confidence exactly if the
+        interval does not contain 0.
+      first, second: the two debiased FIDs, from the same splits.
     """
 
     value: float
@@ -151,23 +151,23 @@ def debiased_fid(
     With tens of thousands of images the bias of plain FID is negligible.
 
     Args:
-        real, generated: features [N, d] and [M, d], any real dtype, 8 or more images each.
-        real_patients, generated_patients: a label per image, [N] and [M], of any hashable type, or
-            None; 8 or more patients each. Labels are not compared between the two sets.
-        confidence: nominal coverage of the interval, between 0 and 1.
-        replicates: number of random splits, 2 or more. The error of the value from this number is
-            about 1 / sqrt(replicates) of its standard error at equal counts. It is several times
-            that if one set has ten times the other's images, or if `largest_half` takes effect.
-        seed: of the splits. The order of the images has no influence.
-        largest_half: largest number of images in a half, 8 or more. It limits time and memory (500:
-            about 0.4 s of one core per replicate at d = 2048).
+      real, generated: features [N, d] and [M, d], any real dtype, 8 or more images each.
+      real_patients, generated_patients: a label per image, [N] and [M], of any hashable type, or
+        None; 8 or more patients each. Labels are not compared between the two sets.
+      confidence: nominal coverage of the interval, between 0 and 1.
+      replicates: number of random splits, 2 or more. The error of the value from this number is
+        about 1 / sqrt(replicates) of its standard error at equal counts. It is several times
+        that if one set has ten times the other's images, or if `largest_half` takes effect.
+      seed: of the splits. The order of the images has no influence.
+      largest_half: largest number of images in a half, 8 or more. It limits time and memory (500:
+        about 0.4 s of one core per replicate at d = 2048).
 
     Returns:
-        DebiasedFID.
+      DebiasedFID.
 
     Raises:
-        StatisticsError: wrong shapes or dtypes, NaN or infinity, too few images or patients,
-            arguments out of range.
+      StatisticsError: wrong shapes or dtypes, NaN or infinity, too few images or patients,
+        arguments out of range.
     """
     return SharedSplits(
         real,
@@ -213,17 +213,17 @@ def paired_difference(
     and warnings of `debiased_fid` apply.
 
     Args:
-        real, first, second: features [N, d], [M, d] and [K, d], any real dtype, 8 or more images
-            each.
-        real_patients, first_patients, second_patients: a label per image, [N], [M] and [K], or
-            None.
-        confidence, replicates, seed, largest_half: as for `debiased_fid`.
+      real, first, second: features [N, d], [M, d] and [K, d], any real dtype, 8 or more images
+        each.
+      real_patients, first_patients, second_patients: a label per image, [N], [M] and [K], or
+        None.
+      confidence, replicates, seed, largest_half: as for `debiased_fid`.
 
     Returns:
-        PairedDifference.
+      PairedDifference.
 
     Raises:
-        StatisticsError: as `debiased_fid`.
+      StatisticsError: as `debiased_fid`.
     """
     return SharedSplits(
         real,
@@ -244,14 +244,14 @@ class SharedSplits:
     `paired_difference` for their definitions.
 
     Args:
-        real: features [N, d], any real dtype.
-        generated: features [M, d] of each generated set.
-        real_patients: a label per real image, [N], or None.
-        generated_patients: the labels of each generated set, [M] or None; or None for all.
-        confidence, replicates, seed, largest_half: as for `debiased_fid`.
+      real: features [N, d], any real dtype.
+      generated: features [M, d] of each generated set.
+      real_patients: a label per real image, [N], or None.
+      generated_patients: the labels of each generated set, [M] or None; or None for all.
+      confidence, replicates, seed, largest_half: as for `debiased_fid`.
 
     Raises:
-        StatisticsError: as `debiased_fid`.
+      StatisticsError: as `debiased_fid`.
     """
 
     def __init__(

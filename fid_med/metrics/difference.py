@@ -37,12 +37,12 @@ class Contributions(NamedTuple):
     """The part of each image in a FID.
 
     Attributes:
-        fid: the Fréchet distance.
-        generated: squared distance that each generated image is moved, over M, float64 [M], >= 0.
-            Their sum and `unreached` make `fid`.
-        real: the same for real images moved to the generated set, [N]. Their sum is `fid` less the
-            generated variance to which no real image can be moved (0 where N >= M).
-        unreached: real variance without a counterpart.
+      fid: the Fréchet distance.
+      generated: squared distance that each generated image is moved, over M, float64 [M], >= 0.
+        Their sum and `unreached` make `fid`.
+      real: the same for real images moved to the generated set, [N]. Their sum is `fid` less the
+        generated variance to which no real image can be moved (0 where N >= M).
+      unreached: real variance without a counterpart.
     """
 
     fid: float
@@ -55,15 +55,15 @@ class Direction(NamedTuple):
     """One direction in which two sets of features differ.
 
     Attributes:
-        vector: unit vector [d] towards the generated images' mean.
-        share: share of the FID, 0..1.
-        mean_part, spread_part: in squared features. The first is the shift of the mean along the
-            vector. The second is the rest: spread, and correlation with other directions. Their
-            sum is share * FID.
-        generated_mean: distance from the real mean along the vector, >= 0.
-        real_std, generated_std: standard deviations along the vector (ddof=1).
-        real_low, real_high, generated_low, generated_high: indices of the images at both ends of
-            the direction, the most extreme first.
+      vector: unit vector [d] towards the generated images' mean.
+      share: share of the FID, 0..1.
+      mean_part, spread_part: in squared features. The first is the shift of the mean along the
+        vector. The second is the rest: spread, and correlation with other directions. Their
+        sum is share * FID.
+      generated_mean: distance from the real mean along the vector, >= 0.
+      real_std, generated_std: standard deviations along the vector (ddof=1).
+      real_low, real_high, generated_low, generated_high: indices of the images at both ends of
+        the direction, the most extreme first.
     """
 
     vector: np.ndarray
@@ -83,10 +83,10 @@ class ClassDistance(NamedTuple):
     """The FID of one class.
 
     Attributes:
-        label: the class.
-        real_count, generated_count: number of its images.
-        components: mean and covariance parts; None if there are too few images.
-        reason: why there are no components, or None.
+      label: the class.
+      real_count, generated_count: number of its images.
+      components: mean and covariance parts; None if there are too few images.
+      reason: why there are no components, or None.
     """
 
     label: Hashable
@@ -116,13 +116,13 @@ def contributions(real, generated) -> Contributions:
     has no image like it there. Defects that do not change mean and covariance are not found.
 
     Args:
-        real, generated: features [N, d] and [M, d], any real dtype, 2 or more images each.
+      real, generated: features [N, d] and [M, d], any real dtype, 2 or more images each.
 
     Returns:
-        Contributions.
+      Contributions.
 
     Raises:
-        StatisticsError: too few images, different d, NaN.
+      StatisticsError: too few images, different d, NaN.
     """
     moved = _moved(*checked_pair(real, generated, at_least=2))
     count = len(moved.generated)
@@ -149,15 +149,15 @@ def directions(real, generated, *, number: int = 5, ends: int = 4) -> list[Direc
     sampling noise: two halves of the real images differ in some directions too.
 
     Args:
-        real, generated: features [N, d] and [M, d], any real dtype, 2 or more images each.
-        number: largest number of directions; there are fewer if the difference spans fewer.
-        ends: number of images at each end of a direction.
+      real, generated: features [N, d] and [M, d], any real dtype, 2 or more images each.
+      number: largest number of directions; there are fewer if the difference spans fewer.
+      ends: number of images at each end of a direction.
 
     Returns:
-        The directions, largest share first; none for a FID of 0.
+      The directions, largest share first; none for a FID of 0.
 
     Raises:
-        StatisticsError: too few images, different d, NaN.
+      StatisticsError: too few images, different d, NaN.
     """
     real, generated = checked_pair(real, generated, at_least=2)
     number, ends = checked_count(number, "number"), checked_count(ends, "ends", 0)
@@ -207,15 +207,15 @@ def per_class(real, generated, real_labels, generated_labels) -> list[ClassDista
     the same class in another set of equal counts, not with another class.
 
     Args:
-        real, generated: features [N, d] and [M, d], any real dtype.
-        real_labels, generated_labels: a label per image, [N] and [M], all strings or all integers.
+      real, generated: features [N, d] and [M, d], any real dtype.
+      real_labels, generated_labels: a label per image, [N] and [M], all strings or all integers.
 
     Returns:
-        A `ClassDistance` for each label in either set, sorted by label.
+      A `ClassDistance` for each label in either set, sorted by label.
 
     Raises:
-        StatisticsError: different d, NaN, another number of labels than images, or labels of mixed
-            kinds.
+      StatisticsError: different d, NaN, another number of labels than images, or labels of mixed
+        kinds.
     """
     real, generated = checked_pair(real, generated)
     sides = (

@@ -26,8 +26,8 @@ class Neighbours(NamedTuple):
     """The nearest neighbour of each row.
 
     Attributes:
-        indices: of the neighbours, int64 [N].
-        distances: Euclidean, float64 [N].
+      indices: of the neighbours, int64 [N].
+      distances: Euclidean, float64 [N].
     """
 
     indices: np.ndarray
@@ -54,11 +54,11 @@ def squared_distances(x: np.ndarray, y: np.ndarray) -> Iterator[tuple[slice, np.
     """Yields blocks of |x_i - y_j|^2 over the rows of x.
 
     Args:
-        x, y: float64 [N, d] and [M, d], centred. If they are the same object, distances of a row
-            to itself are infinite.
+      x, y: float64 [N, d] and [M, d], centred. If they are the same object, distances of a row
+        to itself are infinite.
 
     Yields:
-        The slice of x's rows, and float64 [rows, M], which the caller may overwrite.
+      The slice of x's rows, and float64 [rows, M], which the caller may overwrite.
     """
     norms_x, norms_y = squared_norms(x), squared_norms(y)
     rows = block_rows(len(y))
@@ -79,8 +79,8 @@ def nearest_neighbours(x: np.ndarray, y: np.ndarray) -> Neighbours:
     """Finds the nearest row of y for each row of x; the first of equally near rows.
 
     Args:
-        x, y: float64 [N, d] and [M, d] with M >= 1. If they are the same object, M >= 2, and a row
-            is not its own neighbour.
+      x, y: float64 [N, d] and [M, d] with M >= 1. If they are the same object, M >= 2, and a row
+        is not its own neighbour.
     """
     sets = centred(y) if x is y else centred(y, x)
     norms = squared_norms(sets[-1])

@@ -20,14 +20,14 @@ def save_features(path, statistics: FeatureStatistics, features, patients=None) 
     """Writes statistics and the features of single images to one npz file.
 
     Args:
-        path: the file to write. It is written completely or not at all.
-        statistics: the statistics of these features, written as by `FeatureStatistics.save`.
-        features: [N, d], written as float32 under the key `features`.
-        patients: a label per image, [N], or None. Written under the key `groups` as numbers from
-            0 in order of appearance, so that the file holds no patient's name.
+      path: the file to write. It is written completely or not at all.
+      statistics: the statistics of these features, written as by `FeatureStatistics.save`.
+      features: [N, d], written as float32 under the key `features`.
+      patients: a label per image, [N], or None. Written under the key `groups` as numbers from
+        0 in order of appearance, so that the file holds no patient's name.
 
     Raises:
-        StatisticsError: another number of patients than images, or a failed write.
+      StatisticsError: another number of patients than images, or a failed write.
     """
     more = {"features": np.asarray(features, np.float32)}
     if patients is not None:
@@ -43,13 +43,13 @@ def load_features(path) -> tuple[FeatureStatistics, np.ndarray | None, np.ndarra
     """Reads statistics, and the features and patients of single images where the file has them.
 
     Returns:
-        The statistics; the features, float32 [N, d] or None; the patients, int64 [N] or None.
-        Where the file holds features, the statistics are computed from them, so that the exact
-        form of the Fréchet distance for few images can be used.
+      The statistics; the features, float32 [N, d] or None; the patients, int64 [N] or None.
+      Where the file holds features, the statistics are computed from them, so that the exact
+      form of the Fréchet distance for few images can be used.
 
     Raises:
-        StatisticsError: as `FeatureStatistics.load`, or features that do not match the mean and
-            the count in the same file.
+      StatisticsError: as `FeatureStatistics.load`, or features that do not match the mean and
+        the count in the same file.
     """
     path = Path(path)
     statistics = FeatureStatistics.load(path)

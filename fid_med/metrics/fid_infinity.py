@@ -22,16 +22,16 @@ class FIDInfinity:
     """The result of `fid_infinity`.
 
     Attributes:
-        value: intercept of the line, FID at 1/N = 0.
-        standard_error: of the intercept, from the residuals of the fit alone. It is not an error
-            over data sets: the counts share their images, and the curvature is not in it.
-        slope: of the line, per 1/N.
-        fid: plain FID of all images.
-        counts: harmonic mean of the two sets' counts at each point.
-        fids: plain FID at each point.
-        seed: of the random draws.
-        real_count, generated_count: number of images.
-        real_patients, generated_patients: number of patients; None if none were given.
+      value: intercept of the line, FID at 1/N = 0.
+      standard_error: of the intercept, from the residuals of the fit alone. It is not an error
+        over data sets: the counts share their images, and the curvature is not in it.
+      slope: of the line, per 1/N.
+      fid: plain FID of all images.
+      counts: harmonic mean of the two sets' counts at each point.
+      fids: plain FID at each point.
+      seed: of the random draws.
+      real_count, generated_count: number of images.
+      real_patients, generated_patients: number of patients; None if none were given.
     """
 
     value: float
@@ -74,17 +74,17 @@ def fid_infinity(
     has less bias there, and gives an interval. Compare this value with other FID-infinity values.
 
     Args:
-        real, generated: features [N, d] and [M, d], any real dtype, 20 or more images each.
-        real_patients, generated_patients: a label per image, [N] and [M], or None. Patients are
-            drawn as a whole; 20 or more each.
-        points: number of counts, 3 or more.
-        seed: of the draws. The order of the images has no influence.
+      real, generated: features [N, d] and [M, d], any real dtype, 20 or more images each.
+      real_patients, generated_patients: a label per image, [N] and [M], or None. Patients are
+        drawn as a whole; 20 or more each.
+      points: number of counts, 3 or more.
+      seed: of the draws. The order of the images has no influence.
 
     Returns:
-        FIDInfinity.
+      FIDInfinity.
 
     Raises:
-        StatisticsError: wrong shapes or dtypes, NaN or infinity, too few images or patients.
+      StatisticsError: wrong shapes or dtypes, NaN or infinity, too few images or patients.
     """
     sets = image_sets(
         {"real": (real, real_patients), "generated": (generated, generated_patients)}, LEAST

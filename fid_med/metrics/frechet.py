@@ -42,9 +42,9 @@ class FrechetComponents:
     """The two parts of a Fréchet distance, and the form that was used.
 
     Attributes:
-        mean: |mu1 - mu2|^2, >= 0.
-        covariance: Tr C1 + Tr C2 - 2 Tr (C1 C2)^(1/2), >= 0 except with "sqrtm".
-        method: "sqrtm", "symmetric", "low_rank" or "factors".
+      mean: |mu1 - mu2|^2, >= 0.
+      covariance: Tr C1 + Tr C2 - 2 Tr (C1 C2)^(1/2), >= 0 except with "sqrtm".
+      method: "sqrtm", "symmetric", "low_rank" or "factors".
     """
 
     mean: float
@@ -75,16 +75,16 @@ def calculate_frechet_distance(mu1, sigma1, mu2, sigma2, eps=1e-6) -> float:
     on SciPy's version. `frechet_distance` is exact for such products, and many times as fast.
 
     Args:
-        mu1, mu2: means, [d] or scalar, any real dtype.
-        sigma1, sigma2: covariances, [d, d] or scalar, any real dtype.
-        eps: added to the diagonals of both covariances if their product is singular.
+      mu1, mu2: means, [d] or scalar, any real dtype.
+      sigma1, sigma2: covariances, [d, d] or scalar, any real dtype.
+      eps: added to the diagonals of both covariances if their product is singular.
 
     Returns:
-        The distance as a float, in units of squared features.
+      The distance as a float, in units of squared features.
 
     Raises:
-        StatisticsError: (a ValueError) shapes that do not match, NaN or infinity, or an imaginary
-            component, which shows that sigma1 or sigma2 is not a covariance.
+      StatisticsError: (a ValueError) shapes that do not match, NaN or infinity, or an imaginary
+        component, which shows that sigma1 or sigma2 is not a covariance.
 
     Example:
 
@@ -126,14 +126,14 @@ def frechet_distance(
     """Computes the Fréchet distance between two sets of features, by the fastest exact form.
 
     Args:
-        real, generated: statistics of at least 2 features each, of one dimension and extractor.
-        method: as for `frechet_components`.
+      real, generated: statistics of at least 2 features each, of one dimension and extractor.
+      method: as for `frechet_components`.
 
     Returns:
-        The distance as a float, in units of squared features, >= 0 (except with "sqrtm").
+      The distance as a float, in units of squared features, >= 0 (except with "sqrtm").
 
     Raises:
-        StatisticsError: as `frechet_components`.
+      StatisticsError: as `frechet_components`.
 
     Example:
 
@@ -157,20 +157,20 @@ def frechet_components(
     """Computes the mean and covariance parts of the Fréchet distance.
 
     Args:
-        real, generated: statistics of at least 2 features each, of one dimension and extractor.
-        method: "low_rank" needs the features of at least one of the two sets
-            (`FeatureStatistics.rows`). "symmetric" changes to "factors" if a covariance is not of
-            full rank, or if its own rounding is estimated above 1e-10 of Tr C1 + Tr C2. "auto" is
-            low_rank where possible, otherwise symmetric. "sqrtm" is `calculate_frechet_distance`.
+      real, generated: statistics of at least 2 features each, of one dimension and extractor.
+      method: "low_rank" needs the features of at least one of the two sets
+        (`FeatureStatistics.rows`). "symmetric" changes to "factors" if a covariance is not of
+        full rank, or if its own rounding is estimated above 1e-10 of Tr C1 + Tr C2. "auto" is
+        low_rank where possible, otherwise symmetric. "sqrtm" is `calculate_frechet_distance`.
 
     Returns:
-        FrechetComponents; its `method` is the form that was used in the end. A negative covariance
-        part of less than 1e-10 of Tr C1 + Tr C2 is rounding, and becomes 0.0. The result of
-        "sqrtm" is not rounded, because its errors are near 1e-6 of the traces.
+      FrechetComponents; its `method` is the form that was used in the end. A negative covariance
+      part of less than 1e-10 of Tr C1 + Tr C2 is rounding, and becomes 0.0. The result of
+      "sqrtm" is not rounded, because its errors are near 1e-6 of the traces.
 
     Raises:
-        StatisticsError: fewer than 2 features in a set, different dimensions or extractors, an
-            unknown method, or matrices with negative eigenvalues, which are not covariances.
+      StatisticsError: fewer than 2 features in a set, different dimensions or extractors, an
+        unknown method, or matrices with negative eigenvalues, which are not covariances.
     """
     if method not in METHODS:
         raise StatisticsError(f"method {method!r}: expected one of {', '.join(METHODS)}")
@@ -381,10 +381,10 @@ def factored(statistics: FeatureStatistics) -> FeatureStatistics:
     faster with the original statistics. Do not update or merge the result.
 
     Args:
-        statistics: of at least 2 features.
+      statistics: of at least 2 features.
 
     Returns:
-        Statistics whose `rows` are F [k, d] with F.T @ F the covariance, k its rank.
+      Statistics whose `rows` are F [k, d] with F.T @ F the covariance, k its rank.
     """
     rows = statistics.rows
     result = _Factored.from_moments(statistics.mean, statistics.covariance, statistics.count)

@@ -25,8 +25,8 @@ class InceptionScore(NamedTuple):
     """The Inception Score over the splits.
 
     Attributes:
-        mean: of the splits' scores, each from 1 to K, the number of classes.
-        std: their standard deviation (ddof=0).
+      mean: of the splits' scores, each from 1 to K, the number of classes.
+      std: their standard deviation (ddof=0).
     """
 
     mean: float
@@ -45,23 +45,23 @@ def inception_score(
     value therefore belongs to the order of its images.
 
     Args:
-        logits: [N, K], any real dtype, one row per image. TTUR's score takes them without the
-            classifier's bias (`FeatureExtractor.logits`).
-        splits: number of splits, 10 in the literature.
-        order: order of the images. None keeps it, as Salimans et al. do. An integer is the seed of
-            a shuffle, `np.random.RandomState(order).permutation(N)`; torch-fidelity uses 2020. Or a
-            permutation of 0..N-1, [N].
-        probabilities: whether `logits` are p(y|x) instead: rows of non-negative numbers whose sum
-            is 1 (within 1e-4).
+      logits: [N, K], any real dtype, one row per image. TTUR's score takes them without the
+        classifier's bias (`FeatureExtractor.logits`).
+      splits: number of splits, 10 in the literature.
+      order: order of the images. None keeps it, as Salimans et al. do. An integer is the seed of
+        a shuffle, `np.random.RandomState(order).permutation(N)`; torch-fidelity uses 2020. Or a
+        permutation of 0..N-1, [N].
+      probabilities: whether `logits` are p(y|x) instead: rows of non-negative numbers whose sum
+        is 1 (within 1e-4).
 
     Returns:
-        Mean and standard deviation over the splits. The score is 1 where every image has the same
-        probabilities, and K where the classifier is certain and the K classes are equally frequent.
+      Mean and standard deviation over the splits. The score is 1 where every image has the same
+      probabilities, and K where the classifier is certain and the K classes are equally frequent.
 
     Raises:
-        StatisticsError: a shape other than [N, K], a dtype that is not a real number, NaN or
-            infinity, fewer images than splits, rows that are not probabilities, or an order that
-            is not a permutation.
+      StatisticsError: a shape other than [N, K], a dtype that is not a real number, NaN or
+        infinity, fewer images than splits, rows that are not probabilities, or an order that
+        is not a permutation.
     """
     values = np.asarray(logits)
     check_matrix(values, "logits", "[N, K]")

@@ -23,14 +23,14 @@ def real_array(value: Any, name: str) -> np.ndarray:
     """Converts an array of finite real numbers to float64.
 
     Args:
-        value: array or nested sequence of any shape and any real dtype.
-        name: name of the array in messages, such as "mu".
+      value: array or nested sequence of any shape and any real dtype.
+      name: name of the array in messages, such as "mu".
 
     Returns:
-        A new float64 array of the same shape.
+      A new float64 array of the same shape.
 
     Raises:
-        StatisticsError: another dtype, NaN or infinity.
+      StatisticsError: another dtype, NaN or infinity.
     """
     array = np.asarray(value)
     if array.dtype.kind not in "fiu":
@@ -48,12 +48,12 @@ def check_matrix(array: np.ndarray, name: str, shape: str = "[N, d]") -> None:
     """Checks that an array is two-dimensional, has at least one column, and holds real numbers.
 
     Args:
-        array: the array to check.
-        name: name of the array in messages, such as "real features".
-        shape: the expected shape in messages.
+      array: the array to check.
+      name: name of the array in messages, such as "real features".
+      shape: the expected shape in messages.
 
     Raises:
-        StatisticsError: another shape or dtype.
+      StatisticsError: another shape or dtype.
     """
     if array.ndim != 2 or not array.shape[1]:
         raise StatisticsError(f"{name} of shape {array.shape}: expected {shape}")
@@ -69,8 +69,8 @@ def check_finite_rows(array: np.ndarray, name: str) -> None:
     """Raises StatisticsError if a row of a matrix holds NaN or infinity.
 
     Args:
-        array: [N, d] of a real dtype.
-        name: name of the array in messages, such as "real features".
+      array: [N, d] of a real dtype.
+      name: name of the array in messages, such as "real features".
     """
     bad = len(array) - int(np.isfinite(array).all(axis=1).sum())
     if bad:
@@ -84,16 +84,16 @@ def checked_features(features: Any, name: str, at_least: int = 1) -> np.ndarray:
     """Checks features and converts them to float64.
 
     Args:
-        features: [N, d], any real dtype.
-        name: name of the set in messages, such as "real".
-        at_least: smallest N that is accepted.
+      features: [N, d], any real dtype.
+      name: name of the set in messages, such as "real".
+      at_least: smallest N that is accepted.
 
     Returns:
-        A new float64 array [N, d].
+      A new float64 array [N, d].
 
     Raises:
-        StatisticsError: another shape or dtype, fewer rows, NaN or infinity, or a feature whose
-            square overflows.
+      StatisticsError: another shape or dtype, fewer rows, NaN or infinity, or a feature whose
+        square overflows.
     """
     array = np.asarray(features)
     check_matrix(array, f"{name} features")
@@ -133,12 +133,12 @@ def checked_count(value: Any, name: str, least: int = 1, most: int | None = None
     """Checks a whole number, such as a count or a seed, and converts it to int.
 
     Args:
-        value: the number.
-        name: name of the argument in messages.
-        least, most: smallest and largest accepted value; `most` None means no upper limit.
+      value: the number.
+      name: name of the argument in messages.
+      least, most: smallest and largest accepted value; `most` None means no upper limit.
 
     Raises:
-        StatisticsError: not a whole number, or out of range.
+      StatisticsError: not a whole number, or out of range.
     """
     whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
     if not whole or value < least or (most is not None and value > most):
@@ -151,7 +151,7 @@ def checked_fraction(value: Any, name: str) -> float:
     """Checks a number between 0 and 1, both excluded, and converts it to float.
 
     Raises:
-        StatisticsError: not a number, or out of range.
+      StatisticsError: not a number, or out of range.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1:
         raise StatisticsError(f"{name} {value!r}: expected a number between 0 and 1")
@@ -162,9 +162,9 @@ def check_one_per_image(labels: Any, count: int, name: str) -> None:
     """Raises StatisticsError unless there is one label, such as a patient, for each image.
 
     Args:
-        labels: a sequence.
-        count: the number of images.
-        name: name of the labels in messages, such as "real patients".
+      labels: a sequence.
+      count: the number of images.
+      name: name of the labels in messages, such as "real patients".
     """
     if len(labels) != count:
         raise StatisticsError(
@@ -176,15 +176,15 @@ def patient_indices(patients: Any, count: int, name: str) -> tuple[np.ndarray, i
     """Numbers the patients of a set from 0 to P - 1, in the order of their sorted labels.
 
     Args:
-        patients: a label per image, [N], all of one type; None makes each image its own patient.
-        count: the number of images.
-        name: name of the set in messages, such as "real".
+      patients: a label per image, [N], all of one type; None makes each image its own patient.
+      count: the number of images.
+      name: name of the set in messages, such as "real".
 
     Returns:
-        The number of each image's patient, int64 [N], and P.
+      The number of each image's patient, int64 [N], and P.
 
     Raises:
-        StatisticsError: another number of labels.
+      StatisticsError: another number of labels.
     """
     if patients is None:
         return np.arange(count), count

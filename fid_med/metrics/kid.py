@@ -26,10 +26,10 @@ class KID(NamedTuple):
     """KID over random subsets.
 
     Attributes:
-        mean: of the subsets' values.
-        std: their standard deviation (ddof=0).
-        subset_size: images of each set in a subset.
-        subsets: number of subsets.
+      mean: of the subsets' values.
+      std: their standard deviation (ddof=0).
+      subset_size: images of each set in a subset.
+      subsets: number of subsets.
     """
 
     mean: float
@@ -42,8 +42,8 @@ class KIDEstimate(NamedTuple):
     """KID from all pairs of images.
 
     Attributes:
-        value: the estimate.
-        standard_error: of the value; None if a set has fewer than 4 images (or patients).
+      value: the estimate.
+      standard_error: of the value; None if a set has fewer than 4 images (or patients).
     """
 
     value: float
@@ -65,16 +65,16 @@ def kid(
     if patients have several images each, because these subsets ignore patients.
 
     Args:
-        real, generated: features [N, d] and [M, d], any real dtype.
-        subset_size: images of each set in a subset, 2 or more; 1,000 in the literature. By default
-            1,000, but at most half of the smaller set, because subsets that are nearly the whole
-            set hardly differ.
-        subsets: number of subsets.
-        seed: of the subsets, 0 to 2**32 - 1; 2020 is torch-fidelity's own.
+      real, generated: features [N, d] and [M, d], any real dtype.
+      subset_size: images of each set in a subset, 2 or more; 1,000 in the literature. By default
+        1,000, but at most half of the smaller set, because subsets that are nearly the whole
+        set hardly differ.
+      subsets: number of subsets.
+      seed: of the subsets, 0 to 2**32 - 1; 2020 is torch-fidelity's own.
 
     Raises:
-        StatisticsError: fewer images than `subset_size`, or than 4 by default; different d; NaN;
-            features so large that the kernel overflows.
+      StatisticsError: fewer images than `subset_size`, or than 4 by default; different d; NaN;
+        features so large that the kernel overflows.
     """
     real, generated = _checked(real, generated)
     smaller = min(len(real), len(generated))
@@ -124,12 +124,12 @@ def kid_full(real, generated, *, real_patients=None, generated_patients=None) ->
     tens of patients.
 
     Args:
-        real, generated: features [N, d] and [M, d], any real dtype.
-        real_patients, generated_patients: a label per image, [N] and [M], or None.
+      real, generated: features [N, d] and [M, d], any real dtype.
+      real_patients, generated_patients: a label per image, [N] and [M], or None.
 
     Raises:
-        StatisticsError: fewer than 2 images or patients in a set, different d, NaN, another number
-            of labels than images, features so large that the kernel overflows.
+      StatisticsError: fewer than 2 images or patients in a set, different d, NaN, another number
+        of labels than images, features so large that the kernel overflows.
     """
     real, generated = _checked(real, generated)
     sides = [
@@ -172,8 +172,8 @@ def _subset_sums(x, y, rows, columns) -> np.ndarray:
     """Sums the kernel over each subset, [S]; without the diagonal if x is y.
 
     Args:
-        x, y: features [N, d], [M, d].
-        rows, columns: indices [S, n] and [S, m] of each subset's images.
+      x, y: features [N, d], [M, d].
+      rows, columns: indices [S, n] and [S, m] of each subset's images.
     """
     if len(rows) * rows.shape[1] * columns.shape[1] <= len(x) * len(y):
         return np.array(

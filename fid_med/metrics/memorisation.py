@@ -46,12 +46,12 @@ class ClosePair(NamedTuple):
     """A generated image and the training image it may be a copy of.
 
     Attributes:
-        generated, training: indices of the images.
-        distance: Euclidean distance between their features.
-        ratio: the generated image's entry in `Memorisation.ratios`.
-        similarity: similarity of their pixels, -1..1; None without pixels.
-        flipped: whether the generated image is the mirrored one; None without pixels.
-        copy: whether the image meets the rule for copies.
+      generated, training: indices of the images.
+      distance: Euclidean distance between their features.
+      ratio: the generated image's entry in `Memorisation.ratios`.
+      similarity: similarity of their pixels, -1..1; None without pixels.
+      flipped: whether the generated image is the mirrored one; None without pixels.
+      copy: whether the image meets the rule for copies.
     """
 
     generated: int
@@ -68,25 +68,25 @@ class Memorisation:
     """The result of `memorisation`.
 
     Attributes:
-        authenticity: share of generated images that are farther from their nearest training image
-            than that image is from its own nearest training image, 0..1. It is about a half for an
-            independent set of equal size, and near 0 for copies (Alaa et al., "How Faithful is your
-            Synthetic Data?", ICML 2022, section 4.3).
-        nearest: nearest training image of each generated image, by features.
-        ratios: for each generated image, the distance to its nearest training image over the
-            spacing of that image, float64 [M]. The spacing of a training image is its distance to
-            the nearest training image that is neither a repeat of it nor of the same patient, at
-            most the median of these distances.
-        held_out_ratios: distance to the nearest training image over the distance to the nearest
-            held-out image, float64 [M], or None. Infinite for a repeat of a held-out image. If one
-            set is larger, its images are nearer by chance; `training_proximity` corrects for that,
-            these ratios do not.
-        training_proximity: comparison with held-out patients; None without held-out images.
-        copies: indices of the generated images that meet the rule for copies, ascending: a ratio of
-            at most `COPY_RATIO`, or a pixel similarity of at least `COPY_SIMILARITY`.
-        pairs: the closest pairs, most suspicious first.
-        pixels_compared: whether pixels were compared.
-        reasons: reasons to suspect copying, one line each; empty if there are none.
+      authenticity: share of generated images that are farther from their nearest training image
+        than that image is from its own nearest training image, 0..1. It is about a half for an
+        independent set of equal size, and near 0 for copies (Alaa et al., "How Faithful is your
+        Synthetic Data?", ICML 2022, section 4.3).
+      nearest: nearest training image of each generated image, by features.
+      ratios: for each generated image, the distance to its nearest training image over the
+        spacing of that image, float64 [M]. The spacing of a training image is its distance to
+        the nearest training image that is neither a repeat of it nor of the same patient, at
+        most the median of these distances.
+      held_out_ratios: distance to the nearest training image over the distance to the nearest
+        held-out image, float64 [M], or None. Infinite for a repeat of a held-out image. If one
+        set is larger, its images are nearer by chance; `training_proximity` corrects for that,
+        these ratios do not.
+      training_proximity: comparison with held-out patients; None without held-out images.
+      copies: indices of the generated images that meet the rule for copies, ascending: a ratio of
+        at most `COPY_RATIO`, or a pixel similarity of at least `COPY_SIMILARITY`.
+      pairs: the closest pairs, most suspicious first.
+      pixels_compared: whether pixels were compared.
+      reasons: reasons to suspect copying, one line each; empty if there are none.
     """
 
     authenticity: float
@@ -139,23 +139,23 @@ def memorisation(
     because a network moves their features as far as those of another patient.
 
     Args:
-        generated: features [M, d], any real dtype.
-        training: features [N, d] of the generator's training images, N >= 2.
-        held_out: features [K, d] of real images of other patients that were not used in training,
-            or None. Their kinds must be those of the training images: pneumonia is nearest to
-            pneumonia, whether or not it was copied.
-        training_patients, held_out_patients: a label per image, [N] and [K], or None. With
-            `held_out`, give both or neither. No patient may be in both.
-        pixels: result of `pixel_matches(generated, training)` in the same order, or None.
-        num_pairs: largest number of closest pairs to list; copies come first.
-        permutations, seed: of the training proximity's p-value.
+      generated: features [M, d], any real dtype.
+      training: features [N, d] of the generator's training images, N >= 2.
+      held_out: features [K, d] of real images of other patients that were not used in training,
+        or None. Their kinds must be those of the training images: pneumonia is nearest to
+        pneumonia, whether or not it was copied.
+      training_patients, held_out_patients: a label per image, [N] and [K], or None. With
+        `held_out`, give both or neither. No patient may be in both.
+      pixels: result of `pixel_matches(generated, training)` in the same order, or None.
+      num_pairs: largest number of closest pairs to list; copies come first.
+      permutations, seed: of the training proximity's p-value.
 
     Returns:
-        Memorisation.
+      Memorisation.
 
     Raises:
-        StatisticsError: too few images, different d, NaN, patients that do not match the images, a
-            patient in both sets, or pixel matches of other sets.
+      StatisticsError: too few images, different d, NaN, patients that do not match the images, a
+        patient in both sets, or pixel matches of other sets.
     """
     generated = checked_features(generated, "generated")
     training = checked_features(training, "training", 2)

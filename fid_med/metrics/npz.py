@@ -15,16 +15,16 @@ def read_npz(path: Path, known: Collection[str], expected: str) -> dict[str, np.
     """Reads an npz file of any origin. Pickled objects are never loaded.
 
     Args:
-        path: the file.
-        known: keys whose arrays are read.
-        expected: what such a file should be, for messages.
+      path: the file.
+      known: keys whose arrays are read.
+      expected: what such a file should be, for messages.
 
     Returns:
-        A dictionary with every key of the file. Its value is the array for a known key, and None
-        for any other.
+      A dictionary with every key of the file. Its value is the array for a known key, and None
+      for any other.
 
     Raises:
-        StatisticsError: no such file, a folder, not an npz, a truncated file, or pickled objects.
+      StatisticsError: no such file, a folder, not an npz, a truncated file, or pickled objects.
     """
     if not path.exists():
         raise StatisticsError(f"{path}: no such file: check the path")
@@ -53,7 +53,7 @@ def write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """Writes arrays to exactly `path`, atomically.
 
     Raises:
-        StatisticsError: the folder cannot be made or written to, or the disk is full.
+      StatisticsError: the folder cannot be made or written to, or the disk is full.
     """
     # In memory first: np.savez appends ".npz" to names, and its zip file prints a traceback if
     # it is closed after a write to a full disk has failed.

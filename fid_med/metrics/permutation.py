@@ -30,15 +30,15 @@ class PermutationTest:
     """The result of `permutation_test`.
 
     Attributes:
-        statistic: plain FID of the two sets (see `directions`), in units of squared features.
-        p_value: (1 + number of permutations with at least this statistic) / (1 + permutations).
-        permuted_mean, permuted_sd: mean and standard deviation of the statistic over the
-            permutations. The mean is the bias of plain FID at these counts.
-        directions: number of leading principal directions to which features were reduced; None if
-            they were used whole.
-        permutations, seed: number of permutations, and the seed they were drawn from.
-        real_count, generated_count: number of images.
-        real_patients, generated_patients: number of patients; None if none were given.
+      statistic: plain FID of the two sets (see `directions`), in units of squared features.
+      p_value: (1 + number of permutations with at least this statistic) / (1 + permutations).
+      permuted_mean, permuted_sd: mean and standard deviation of the statistic over the
+        permutations. The mean is the bias of plain FID at these counts.
+      directions: number of leading principal directions to which features were reduced; None if
+        they were used whole.
+      permutations, seed: number of permutations, and the seed they were drawn from.
+      real_count, generated_count: number of images.
+      real_patients, generated_patients: number of patients; None if none were given.
     """
 
     statistic: float
@@ -83,17 +83,17 @@ def permutation_test(
     so the test stays exact.
 
     Args:
-        real, generated: features [N, d] and [M, d], any real dtype, 4 or more images each.
-        real_patients, generated_patients: a label per image, [N] and [M], or None; 4 or more
-            patients each.
-        permutations: number of permutations; the p-value is at least 1 / (1 + permutations).
-        seed: of the permutations. The order of the images has no influence.
+      real, generated: features [N, d] and [M, d], any real dtype, 4 or more images each.
+      real_patients, generated_patients: a label per image, [N] and [M], or None; 4 or more
+        patients each.
+      permutations: number of permutations; the p-value is at least 1 / (1 + permutations).
+      seed: of the permutations. The order of the images has no influence.
 
     Returns:
-        PermutationTest.
+      PermutationTest.
 
     Raises:
-        StatisticsError: wrong shapes or dtypes, NaN or infinity, too few images or patients.
+      StatisticsError: wrong shapes or dtypes, NaN or infinity, too few images or patients.
     """
     sets = image_sets(
         {"real": (real, real_patients), "generated": (generated, generated_patients)}, LEAST

@@ -46,9 +46,9 @@ class PixelMatches(NamedTuple):
     """The most similar training image of each generated image.
 
     Attributes:
-        indices: index of the training image, int64 [M].
-        similarities: normalised cross-correlation of the aligned signatures, -1..1, float64 [M].
-        flipped: whether the generated image had to be mirrored, bool [M].
+      indices: index of the training image, int64 [M].
+      similarities: normalised cross-correlation of the aligned signatures, -1..1, float64 [M].
+      flipped: whether the generated image had to be mirrored, bool [M].
     """
 
     indices: np.ndarray
@@ -65,13 +65,13 @@ def pixel_signatures(images: Iterable) -> np.ndarray:
     """Computes grey thumbnails for `pixel_matches`, 96 x 96, by a triangle filter.
 
     Args:
-        images: each [H, W], [H, W, 1] or [H, W, 3], any real dtype, 0..255; sizes may differ.
+      images: each [H, W], [H, W, 1] or [H, W, 3], any real dtype, 0..255; sizes may differ.
 
     Returns:
-        float32 [N, 96, 96], 0..255.
+      float32 [N, 96, 96], 0..255.
 
     Raises:
-        StatisticsError: another shape or dtype, NaN or infinity, or no images.
+      StatisticsError: another shape or dtype, NaN or infinity, or no images.
     """
     signatures, weights = [], {}
     for i, image in enumerate(images):
@@ -98,13 +98,13 @@ def pixel_matches(generated: np.ndarray, training: np.ndarray) -> PixelMatches:
     a blank image is 0.
 
     Args:
-        generated, training: float [M, 96, 96] and [N, 96, 96], from `pixel_signatures`.
+      generated, training: float [M, 96, 96] and [N, 96, 96], from `pixel_signatures`.
 
     Returns:
-        PixelMatches.
+      PixelMatches.
 
     Raises:
-        StatisticsError: other shapes, NaN, or no images.
+      StatisticsError: other shapes, NaN, or no images.
     """
     generated, training = _checked(generated, "generated"), _checked(training, "training")
     fine = [_banded(side, *_FINE_BAND) for side in (generated, training)]

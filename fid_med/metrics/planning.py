@@ -32,17 +32,17 @@ class DetectableDifference:
     """The result of `detectable_difference`.
 
     Attributes:
-        difference: smallest true FID that is detected with at least this power, for any direction
-            of the difference.
-        at_best: the same for a difference that is spread over very many directions.
-        noise: standard deviation of the debiased FID at a true FID of 0.
-        threshold: smallest debiased FID whose interval does not contain 0.
-        count: number of images per set.
-        power: probability of detection.
-        confidence: nominal coverage of the interval.
-        replicates, seed: number of random splits, and the seed they were drawn from.
-        real_count: number of real images it was estimated from.
-        real_patients: number of their patients; None if none were given.
+      difference: smallest true FID that is detected with at least this power, for any direction
+        of the difference.
+      at_best: the same for a difference that is spread over very many directions.
+      noise: standard deviation of the debiased FID at a true FID of 0.
+      threshold: smallest debiased FID whose interval does not contain 0.
+      count: number of images per set.
+      power: probability of detection.
+      confidence: nominal coverage of the interval.
+      replicates, seed: number of random splits, and the seed they were drawn from.
+      real_count: number of real images it was estimated from.
+      real_patients: number of their patients; None if none were given.
     """
 
     difference: float
@@ -88,20 +88,20 @@ def detectable_difference(
     differences in directions of little variance need more images.
 
     Args:
-        features: of the real images, [N, d], any real dtype, 16 or more images.
-        count: images per set in the planned comparison, 8 or more.
-        patients: a label per image, [N], or None; 16 or more patients.
-        power: probability of detection, 0.5 or more and below 1.
-        confidence: nominal coverage of the interval, between 0 and 1.
-        replicates: number of random splits, 2 or more.
-        seed: of the splits. The order of the images has no influence.
+      features: of the real images, [N, d], any real dtype, 16 or more images.
+      count: images per set in the planned comparison, 8 or more.
+      patients: a label per image, [N], or None; 16 or more patients.
+      power: probability of detection, 0.5 or more and below 1.
+      confidence: nominal coverage of the interval, between 0 and 1.
+      replicates: number of random splits, 2 or more.
+      seed: of the splits. The order of the images has no influence.
 
     Returns:
-        DetectableDifference.
+      DetectableDifference.
 
     Raises:
-        StatisticsError: wrong shape or dtype, NaN or infinity, too few images or patients,
-            arguments out of range.
+      StatisticsError: wrong shape or dtype, NaN or infinity, too few images or patients,
+        arguments out of range.
     """
     images = image_set(features, patients, "real", LEAST)
     checked_count(count, "count", FEWEST_PLANNED)
@@ -145,7 +145,7 @@ def _pair_variances(images: ImageSet, replicates: int, seed: int) -> tuple[int, 
     """Estimates the variance of a pair of units from eighths and from quarters, and the skewness.
 
     Returns:
-        Units in an eighth; the variances by eighths and by quarters; the skewness.
+      Units in an eighth; the variances by eighths and by quarters; the skewness.
     """
     eighth = min(images.units // 8, max(2, _LARGEST_QUARTER * images.units // images.count // 2))
     distances = BlockDistances([images.features])

@@ -23,8 +23,8 @@ class Manifold(NamedTuple):
     """The four metrics.
 
     Attributes:
-        precision, recall, coverage: 0..1.
-        density: >= 0, near 1 for equal distributions.
+      precision, recall, coverage: 0..1.
+      density: >= 0, near 1 for equal distributions.
     """
 
     precision: float
@@ -50,15 +50,15 @@ def manifold_metrics(real, generated, *, k: int = 3, density_k: int = 5) -> Mani
     the balls: compare the four values with those of another set of real patients.
 
     Args:
-        real, generated: features [N, d] and [M, d], any real dtype.
-        k: number of neighbours for precision and recall, below N and M.
-        density_k: number of neighbours for density and coverage, below N.
+      real, generated: features [N, d] and [M, d], any real dtype.
+      k: number of neighbours for precision and recall, below N and M.
+      density_k: number of neighbours for density and coverage, below N.
 
     Returns:
-        Manifold.
+      Manifold.
 
     Raises:
-        StatisticsError: too few images for k, different d, NaN, a shape other than [N, d].
+      StatisticsError: too few images for k, different d, NaN, a shape other than [N, d].
     """
     real, generated = checked_pair(real, generated)
     k, density_k = checked_count(k, "k"), checked_count(density_k, "density_k")
@@ -91,11 +91,11 @@ def expected_coverage(real_count: int, generated_count: int, k: int = 5) -> floa
     is 1.)
 
     Args:
-        real_count, generated_count: N and M, 1 or more.
-        k: number of neighbours, below N.
+      real_count, generated_count: N and M, 1 or more.
+      k: number of neighbours, below N.
 
     Raises:
-        StatisticsError: counts out of range.
+      StatisticsError: counts out of range.
     """
     real_count = checked_count(real_count, "real_count")
     generated_count = checked_count(generated_count, "generated_count")

@@ -34,10 +34,10 @@ class ImageSet:
     """Features of one set in a fixed order, and the patients they belong to.
 
     Attributes:
-        features: float64 [N, d], in lexicographic order, so that nothing depends on file order.
-        members: indices of each patient's images, int [n]. Patients are in the order of their
-            first image. Without patients, each image is a unit of one.
-        has_patients: whether patients were given.
+      features: float64 [N, d], in lexicographic order, so that nothing depends on file order.
+      members: indices of each patient's images, int [n]. Patients are in the order of their
+        first image. Without patients, each image is a unit of one.
+      has_patients: whether patients were given.
     """
 
     features: np.ndarray
@@ -64,14 +64,14 @@ def image_sets(sets: Mapping[str, tuple], least: int) -> list[ImageSet]:
     """Makes several sets of one feature dimension.
 
     Args:
-        sets: features and patients of each set, as for `image_set`, by name.
-        least: smallest accepted number of patients, or of images without patients.
+      sets: features and patients of each set, as for `image_set`, by name.
+      least: smallest accepted number of patients, or of images without patients.
 
     Returns:
-        The sets in the order given.
+      The sets in the order given.
 
     Raises:
-        StatisticsError: as `image_set`, or different d.
+      StatisticsError: as `image_set`, or different d.
     """
     ordered = {name: image_set(*given, name, least) for name, given in sets.items()}
     check_same_dimension({name: images.features for name, images in ordered.items()})
@@ -82,14 +82,14 @@ def image_set(features, patients, name: str, least: int) -> ImageSet:
     """Checks features and patients of one set, and puts the images in order.
 
     Args:
-        features: [N, d], any real dtype.
-        patients: a label per image, [N], of any hashable type; or None.
-        name: name of the set in messages, such as "real".
-        least: smallest accepted number of patients, or of images without patients.
+      features: [N, d], any real dtype.
+      patients: a label per image, [N], of any hashable type; or None.
+      name: name of the set in messages, such as "real".
+      least: smallest accepted number of patients, or of images without patients.
 
     Raises:
-        StatisticsError: wrong shape or dtype, NaN or infinity, another number of labels than
-            images, too few images or patients.
+      StatisticsError: wrong shape or dtype, NaN or infinity, another number of labels than
+        images, too few images or patients.
     """
     values = checked_features(features, name, least)
     order = np.lexsort(values.T[::-1])
@@ -126,13 +126,13 @@ def draw_blocks(
     """Draws disjoint random blocks of whole patients.
 
     Args:
-        images: the set to draw from.
-        sizes: number of patients (of images, if no patients are known) in each block.
-        rng: random number generator.
-        offset: added to the indices.
+      images: the set to draw from.
+      sizes: number of patients (of images, if no patients are known) in each block.
+      rng: random number generator.
+      offset: added to the indices.
 
     Returns:
-        Indices of each block's images, int [n] each.
+      Indices of each block's images, int [n] each.
     """
     chosen = rng.permutation(images.units)[: sum(sizes)]
     if not images.has_patients:
@@ -150,10 +150,10 @@ class BlockDistances:
     as fast, and keeps only half the digits of those near zero.
 
     Args:
-        sets: features [N_i, d] of each set.
+      sets: features [N_i, d] of each set.
 
     Attributes:
-        offsets: index of each set's first image in the concatenated sets, and the total, int.
+      offsets: index of each set's first image in the concatenated sets, and the total, int.
     """
 
     def __init__(self, sets: Sequence[np.ndarray]):
@@ -168,11 +168,11 @@ class BlockDistances:
         """Computes the Fréchet distances between pairs of blocks.
 
         Args:
-            blocks: arrays of indices, each of 2 or more different images.
-            pairs: indices into `blocks`, int [P, 2].
+          blocks: arrays of indices, each of 2 or more different images.
+          pairs: indices into `blocks`, int [P, 2].
 
         Returns:
-            The distances, float64 [P].
+          The distances, float64 [P].
         """
         pairs = np.asarray(pairs)
         index, mask = _padded(blocks)

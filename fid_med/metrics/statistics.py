@@ -71,10 +71,10 @@ def _union(a: _Moments | None, count: int, mean: np.ndarray, scatter: np.ndarray
     """Merges `a` with `count` further rows: Chan, Golub & LeVeque 1983, eq. 2.1.
 
     Args:
-        a: the first moments, or None.
-        count: the number of further rows.
-        mean: the mean of the further rows, [d].
-        scatter: the sum of both scatters, [d, d]. It is overwritten with that of the union.
+      a: the first moments, or None.
+      count: the number of further rows.
+      mean: the mean of the further rows, [d].
+      scatter: the sum of both scatters, [d, d]. It is overwritten with that of the union.
     """
     if a is None:
         return _Moments(count, mean, scatter)
@@ -98,13 +98,13 @@ class FeatureStatistics:
     than rounding.
 
     Args:
-        dim: feature dimension d, 1 or more; None takes it from the first features.
+      dim: feature dimension d, 1 or more; None takes it from the first features.
 
     Attributes:
-        fingerprint: sha256 of the extractor's weights and preprocessing; None if unknown.
-        extractor: name of the extractor, or None.
-        preprocessing: steps from pixels to network input as a dict of JSON types, or None.
-        versions: versions of the libraries as a dict of JSON types, or None.
+      fingerprint: sha256 of the extractor's weights and preprocessing; None if unknown.
+      extractor: name of the extractor, or None.
+      preprocessing: steps from pixels to network input as a dict of JSON types, or None.
+      versions: versions of the libraries as a dict of JSON types, or None.
 
     Example:
 
@@ -155,14 +155,14 @@ class FeatureStatistics:
         """Returns statistics with a given mean and covariance.
 
         Args:
-            mu: mean, [d].
-            sigma: unbiased covariance (ddof=1), [d, d].
-            count: number of images, 2 or more. None if it is unknown: such statistics can be
-                compared, but neither updated nor merged.
+          mu: mean, [d].
+          sigma: unbiased covariance (ddof=1), [d, d].
+          count: number of images, 2 or more. None if it is unknown: such statistics can be
+            compared, but neither updated nor merged.
 
         Raises:
-            StatisticsError: wrong shapes or dtype, NaN or infinity, sigma not symmetric (beyond
-                1e-6 of its largest entry) or with a negative diagonal, or a count below 2.
+          StatisticsError: wrong shapes or dtype, NaN or infinity, sigma not symmetric (beyond
+            1e-6 of its largest entry) or with a negative diagonal, or a count below 2.
         """
         mu, sigma = _checked_moments(mu, sigma)
         if count is not None:
@@ -239,14 +239,14 @@ class FeatureStatistics:
         """Adds a batch of features.
 
         Args:
-            features: [B, d], any real dtype.
+          features: [B, d], any real dtype.
 
         Returns:
-            The statistics themselves.
+          The statistics themselves.
 
         Raises:
-            StatisticsError: not two-dimensional, another d than before, a dtype that is not a real
-                number, or NaN or infinity. The statistics are not changed then.
+          StatisticsError: not two-dimensional, another d than before, a dtype that is not a real
+            number, or NaN or infinity. The statistics are not changed then.
         """
         features = np.asarray(features)
         check_matrix(features, "features", "[B, d]")
@@ -272,10 +272,10 @@ class FeatureStatistics:
         lack. Otherwise, metadata that differ become None.
 
         Returns:
-            The statistics themselves.
+          The statistics themselves.
 
         Raises:
-            StatisticsError: different dimensions or fingerprints, or an unknown count.
+          StatisticsError: different dimensions or fingerprints, or an unknown count.
         """
         if other.dim is None:
             return self
@@ -308,12 +308,12 @@ class FeatureStatistics:
         and `versions` as JSON. It holds no pickled objects.
 
         Args:
-            path: the file.
-            more: further arrays by key, as `feature_files.save_features` adds.
+          path: the file.
+          more: further arrays by key, as `feature_files.save_features` adds.
 
         Raises:
-            StatisticsError: fewer than 2 features, metadata that are not JSON types, or a failed
-                write.
+          StatisticsError: fewer than 2 features, metadata that are not JSON types, or a failed
+            write.
         """
         path = Path(path)
         arrays = {"mu": self.mean, "sigma": self.covariance, "format": np.int64(FILE_FORMAT)}
@@ -341,9 +341,9 @@ class FeatureStatistics:
         Count and fingerprint of the latter are None. Nothing is unpickled.
 
         Raises:
-            StatisticsError: no such file, not an npz, a truncated file, no `mu` or `sigma`,
-                pickled objects, or moments that `from_moments` rejects. The message names the
-                file.
+          StatisticsError: no such file, not an npz, a truncated file, no `mu` or `sigma`,
+            pickled objects, or moments that `from_moments` rejects. The message names the
+            file.
         """
         path = Path(path)
         arrays = read_npz(path, _KEYS, _EXPECTED)
@@ -432,10 +432,10 @@ def check_comparable(a: FeatureStatistics, b: FeatureStatistics) -> list[str]:
     """Checks that the Fréchet distance between two statistics is meaningful.
 
     Returns:
-        A list of warnings: one if a fingerprint is unknown, otherwise none.
+      A list of warnings: one if a fingerprint is unknown, otherwise none.
 
     Raises:
-        StatisticsError: different dimensions, or fingerprints of different extractors.
+      StatisticsError: different dimensions, or fingerprints of different extractors.
     """
     _check_same_dim(a, b)
     _check_same_extractor(a, b)

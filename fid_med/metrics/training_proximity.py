@@ -16,13 +16,13 @@ class TrainingProximity(NamedTuple):
     """Comparison of the distances to training and to held-out patients.
 
     Attributes:
-        share: share of generated images whose nearest real image is a training image, 0..1.
-        expected: the share that is expected if the generator does not favour its training patients:
-            the number of training images over that of all real images.
-        p_value: probability of at least this excess if patients are assigned at random to training
-            and held-out, one-sided; at least 1 / (permutations + 1).
-        nearer: probability that the nearest image is a training image if equally many patients are
-            drawn from both sets, averaged over generated images. It is 0.5 without an effect.
+      share: share of generated images whose nearest real image is a training image, 0..1.
+      expected: the share that is expected if the generator does not favour its training patients:
+        the number of training images over that of all real images.
+      p_value: probability of at least this excess if patients are assigned at random to training
+        and held-out, one-sided; at least 1 / (permutations + 1).
+      nearer: probability that the nearest image is a training image if equally many patients are
+        drawn from both sets, averaged over generated images. It is 0.5 without an effect.
     """
 
     share: float
@@ -48,11 +48,11 @@ def training_proximity(
     & Romano, "Testing Statistical Hypotheses", 2005, section 15.2).
 
     Args:
-        generated, training, held_out: features, float64 [M, d], [N, d] and [K, d].
-        patients: from `pooled_patients`, int64 [N + K].
-        nearest: nearest neighbours of the generated images among training and held-out images.
-        permutations: number of random assignments, 1 or more.
-        seed: of the assignments, 0 or more.
+      generated, training, held_out: features, float64 [M, d], [N, d] and [K, d].
+      patients: from `pooled_patients`, int64 [N + K].
+      nearest: nearest neighbours of the generated images among training and held-out images.
+      permutations: number of random assignments, 1 or more.
+      seed: of the assignments, 0 or more.
     """
     # An equal distance, as to an image that is in both sets, counts half for each.
     gaps = [found.distances for found in nearest]
@@ -80,16 +80,16 @@ def pooled_patients(training_patients, held_out_patients, count, held_out_count)
     """Numbers the patients of training images, followed by those of held-out images.
 
     Args:
-        training_patients, held_out_patients: a label per image, [N] and [K], or None for both,
-            which makes each image its own patient.
-        count, held_out_count: N and K.
+      training_patients, held_out_patients: a label per image, [N] and [K], or None for both,
+        which makes each image its own patient.
+      count, held_out_count: N and K.
 
     Returns:
-        int64 [N + K].
+      int64 [N + K].
 
     Raises:
-        StatisticsError: labels for one set only, another number of labels than images, or a patient
-            in both sets.
+      StatisticsError: labels for one set only, another number of labels than images, or a patient
+        in both sets.
     """
     if (training_patients is None) != (held_out_patients is None):
         raise StatisticsError(

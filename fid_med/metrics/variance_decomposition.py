@@ -48,15 +48,15 @@ class Decomposition:
     """A statistic and its variance over data sets.
 
     Attributes:
-        at_half: the statistic of halves.
-        at_quarter: the statistic of quarters.
-        quadratic: variance of 2 at_half - at_quarter by pairs of images, >= 0. It is the whole
-            variance if the distributions are equal.
-        linear: variance by single images; the estimate can be negative by chance.
-        within: the part of `quadratic` from distances within each set, by index of the set.
-        skewness: skewness over the splits, >= 0, of the distances between the halves of one set.
-            These are distances of equal distributions, so this is the shape of the statistic at a
-            true distance of 0.
+      at_half: the statistic of halves.
+      at_quarter: the statistic of quarters.
+      quadratic: variance of 2 at_half - at_quarter by pairs of images, >= 0. It is the whole
+        variance if the distributions are equal.
+      linear: variance by single images; the estimate can be negative by chance.
+      within: the part of `quadratic` from distances within each set, by index of the set.
+      skewness: skewness over the splits, >= 0, of the distances between the halves of one set.
+        These are distances of equal distributions, so this is the shape of the statistic at a
+        true distance of 0.
     """
 
     at_half: float
@@ -76,14 +76,14 @@ class HalfSplits:
     """Distances between and within halves and quarters of sets, for many random splits.
 
     Args:
-        sets: sets of one feature dimension, `LEAST` units or more each.
-        crosses: pairs (i, j) of sets whose distances are computed.
-        replicates: number of random splits.
-        seed: of the splits.
-        largest_half: largest number of images in a half; parts of larger sets are drawn.
+      sets: sets of one feature dimension, `LEAST` units or more each.
+      crosses: pairs (i, j) of sets whose distances are computed.
+      replicates: number of random splits.
+      seed: of the splits.
+      largest_half: largest number of images in a half; parts of larger sets are drawn.
 
     Attributes:
-        half: mean number of images in a half, over sets and splits.
+      half: mean number of images in a half, over sets and splits.
     """
 
     def __init__(
@@ -128,8 +128,8 @@ class HalfSplits:
         """Computes a statistic and its variance.
 
         Args:
-            crosses: weights of the distances between sets, by pair of indices.
-            owns: weights of the distances within sets, by index.
+          crosses: weights of the distances between sets, by pair of indices.
+          owns: weights of the distances within sets, by index.
         """
         across, growth = self._across(crosses)
         units, halved = self._units, [2 * q for q in self._sizes]
@@ -185,12 +185,12 @@ class HalfSplits:
         y1 + y2; the variance of the rest, (M - M') / (M + M') |y2 - y1|^2, is known from `within`.
 
         Args:
-            crosses: (i, j) and (i, k), of the pairs given to the class.
-            within: `Decomposition.within` of the difference of these two.
+          crosses: (i, j) and (i, k), of the pairs given to the class.
+          within: `Decomposition.within` of the difference of these two.
 
         Returns:
-            The variance, >= 0. It does not contain the linear part, which is present if y1 and y2
-            have different expectations.
+          The variance, >= 0. It does not contain the linear part, which is present if y1 and y2
+          have different expectations.
         """
         (i, j), (_, k) = sorted(crosses)
         whole = [self._sets[n] for n in (i, j, k)]

@@ -276,9 +276,9 @@ def _fid(real, generated):
     return compute
 
 
-def _score(what, order=None):
+def _score(statistic, order=None):
     def compute(inputs):
         logits = reference_values.checked("logits")
-        return getattr(inception_score(logits, reference_values.SPLITS, order=order), what)
+        return getattr(inception_score(logits, reference_values.SPLITS, order=order), statistic)
 
     return compute

@@ -36,7 +36,7 @@ def checks() -> tuple[Check, ...]:
             name="cifar10_train_ttur_statistics",
             compares=f"FID of CIFAR-10's training images against TTUR's {TTUR_CIFAR10_TRAIN}",
             source="the same images in the same network should give 0; not verified, because this "
-            "value was not published (pytorch-fid issue 33 reports 15, with its own resize). 0.01 is "
+            "value is not published (pytorch-fid issue 33: 15, with its own resize). 0.01 is "
             "far above rounding, and far below any change of resize, weights or images",
             compute=_train_against_ttur,
             expected=0.0,

@@ -34,7 +34,7 @@ def test_one_thread_or_no_known_blas_is_the_plain_loop(blas, monkeypatch):
 def test_numpys_own_blas_takes_the_number():
     controls = blas_threads._openblas()
     if controls is None:
-        pytest.skip("NumPy's BLAS here is none whose threads can be set")
+        pytest.skip("the threads of this NumPy BLAS cannot be set")
     before = controls[0]()
     controls[1](1)
     assert controls[0]() == 1

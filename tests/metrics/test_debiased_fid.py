@@ -232,7 +232,7 @@ def _mean_model(count, others, seed):
 
 @pytest.mark.parametrize("counts", [(60, 60), (40, 90)])
 @pytest.mark.parametrize("largest_half", [500, 12], ids=["whole", "capped"])
-def test_swapped_halves_show_the_noise_of_sets_of_one_distribution(counts, largest_half):
+def test_exchanged_halves_show_the_noise_of_sets_of_one_distribution(counts, largest_half):
     """Against the spread over data sets, at a true distance whose own part is most of it."""
     values, noises = [], []
     for seed in range(60):

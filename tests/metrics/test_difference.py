@@ -201,7 +201,7 @@ NAN = np.where(np.arange(9)[:, None] == 4, np.nan, GOOD)
         (per_class, (GOOD, GOOD, ["a"] * 9, [0.5] * 9), "generated labels of shape .* float64"),
     ],
 )
-def test_mistakes_are_told_in_one_line(function, arguments, said):
+def test_mistakes_are_reported_in_one_line(function, arguments, said):
     with pytest.raises(StatisticsError, match=said) as refusal:
         function(*arguments)
     assert "\n" not in str(refusal.value)

@@ -254,7 +254,7 @@ def symmetric(c1, c2):
     return frechet._symmetric(*(moments(np.zeros(len(c)), c) for c in (c1, c2)))
 
 
-def test_symmetric_form_notices_its_own_rounding():
+def test_symmetric_form_detects_its_own_rounding():
     """C1 = I and C2 anti-graded leave eigenvalues at the noise: the factors must take over."""
     d = 128
     w = 10.0 ** -np.linspace(0, 11, d)
@@ -354,7 +354,7 @@ def test_matrices_that_are_no_covariances():
 
 
 def test_float32_files_of_low_rank():
-    """Their rounding has both signs: the negative eigenvalues tell what is to be dropped."""
+    """Their rounding has both signs: the negative eigenvalues show what is to be dropped."""
     x, y = decaying_features(100, 300, 1, decades=2), decaying_features(100, 300, 2, decades=2)
     a, b = (FeatureStatistics.from_features(f) for f in (x, y))
     c, d = (moments(s.mean, s.covariance.astype(np.float32)) for s in (a, b))

@@ -127,7 +127,7 @@ NAN[3, 2] = np.nan
         (random_logits(), {"order": 0.5}, "expected a seed or a permutation"),
     ],
 )
-def test_mistakes_are_told_in_one_line(logits, arguments, said):
+def test_mistakes_are_reported_in_one_line(logits, arguments, said):
     with pytest.raises(StatisticsError, match=said) as refusal:
         inception_score(logits, **arguments)
     assert "\n" not in str(refusal.value)

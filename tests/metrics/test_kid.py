@@ -216,7 +216,7 @@ NAN = np.where(np.arange(9)[:, None] == 4, np.nan, GOOD)
         ),
     ],
 )
-def test_mistakes_are_told_in_one_line(function, real, generated, arguments, said):
+def test_mistakes_are_reported_in_one_line(function, real, generated, arguments, said):
     with pytest.raises(StatisticsError, match=said) as refusal:
         function(real, generated, **arguments)
     assert "\n" not in str(refusal.value)

@@ -246,7 +246,7 @@ MATCHES = PixelMatches(np.full(40, 90), np.zeros(40), np.zeros(40, bool))
         (GENERATED, TRAINING, {"num_pairs": -1}, "num_pairs -1: expected"),
     ],
 )
-def test_mistakes_are_told_in_one_line(generated, training, arguments, said):
+def test_mistakes_are_reported_in_one_line(generated, training, arguments, said):
     with pytest.raises(StatisticsError, match=said) as refusal:
         memorisation(generated, training, **arguments)
     assert "\n" not in str(refusal.value)

@@ -164,7 +164,7 @@ NAN = np.where(np.arange(9)[:, None] == 4, np.nan, GOOD)
         (GOOD * 1e160, GOOD, {}, r"real features beyond 1e\+150: scale"),
     ],
 )
-def test_mistakes_are_told_in_one_line(real, generated, arguments, said):
+def test_mistakes_are_reported_in_one_line(real, generated, arguments, said):
     with pytest.raises(StatisticsError, match=said) as refusal:
         manifold_metrics(real, generated, **arguments)
     assert "\n" not in str(refusal.value)
