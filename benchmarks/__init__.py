@@ -1,18 +1,7 @@
-"""How fast is it? Every part against the obvious code and against other programs, in one run.
+"""Benchmarks of every part of fid_med against baseline code and against other programs.
 
-`python -m benchmarks` runs it. `timing` times contenders alternately and says how they compare,
-`peers` keeps other programs alive in an interpreter of theirs, `inputs` makes what all are given,
-and the `case_*` modules hold what is compared. Programs that are not installed have a row all the
-same, which says so.
+Run `python -m benchmarks` or `python -m benchmarks.coverage_study` from the checkout. `timing`
+times contenders alternately and compares them. `peers` runs other programs in their own
+interpreter. `inputs` makes the inputs that all contenders share. The `case_*` modules hold the
+comparisons, which `cases` runs by name. A program that is not installed has a row that says so.
 """
-
-# The cases, in the order of a whole run, and the module that holds each.
-CASES = {
-    "startup": "case_commands",
-    "network": "case_network",
-    "pipeline": "case_network",
-    "command": "case_commands",
-    "frechet": "case_numbers",
-    "bootstrap": "case_numbers",
-    "growth": "case_numbers",
-}

@@ -1,53 +1,61 @@
 #!/usr/bin/env python3
-"""Times every part of fid_med against the obvious code and against other programs."""
+"""Times every part of fid_med against baseline code and against other programs."""
 
 import pathlib
 import tempfile
 
 from absl import flags
 
-from benchmarks import CASES
+from benchmarks.cases import CASES
 from fid_med import cli
 
 USAGE = """usage: python -m benchmarks [flags]
 
-Times fid_med alternately with the obvious code, and with pytorch-fid, torch-fidelity and ONNX
-Runtime where the interpreter of --peer_python has them, and prints a table for each case: seconds
-of the median round, rate, how many times as long as ours (median and range over the rounds), and
-how far results are apart. All run one network: the graph of --graph, or a stand-in of its form
-with random weights. Keep the machine idle; the whole run takes about half an hour on 2 cores."""
+Run it from the checkout. It times fid_med alternately with baseline code, and with pytorch-fid,
+torch-fidelity and ONNX Runtime if the interpreter of --peer_python has them. For each case it
+prints a table: seconds of the median round; rate; time relative to fid_med (median and range over
+the rounds); and the difference of the results. All programs run one network: the graph of --graph,
+or a stand-in with the same nodes and random weights. Keep the machine idle; the whole run takes
+about half an hour on 2 cores."""
 
-_CASES = flags.DEFINE_list("cases", list(CASES), "What to time, separated by commas.")
+_CASES = flags.DEFINE_list("cases", list(CASES), "Cases to time, separated by commas.")
 _PEER_PYTHON = flags.DEFINE_string(
-    "peer_python", None, "Python interpreter with the other programs; by default this one."
+    "peer_python", None, "Python interpreter of the other programs; by default the running one."
 )
 _GRAPH = flags.DEFINE_string(
     "graph", None, "The 2015-12-05 graph (.pb, .tgz); by default a stand-in with random weights."
 )
 _IMAGES = flags.DEFINE_string(
-    "images", None, "Folder of images to scale to --sizes; by default phantoms are drawn."
+    "images", None, "Folder of images to resize to --sizes; by default phantoms."
 )
-_NUM_IMAGES = flags.DEFINE_integer("num_images", 120, "Images on each side.", lower_bound=2)
+_NUM_IMAGES = flags.DEFINE_integer(
+    "num_images", 120, "Images per side, for pipeline and command.", lower_bound=2
+)
 _SIZES = flags.DEFINE_list(
-    "sizes", ["512", "1024"], "Heights and widths of the images; the last one for command."
+    "sizes", ["512", "1024"], "Heights and widths of the images in pixels; command uses the last."
 )
 _BATCH_SIZE = flags.DEFINE_integer(
-    "batch_size", 32, "Images that go through a network at once.", lower_bound=2
+    "batch_size", 32, "Images per batch of a network.", lower_bound=2
 )
-_ROUNDS = flags.DEFINE_integer("rounds", 3, "How often each contender is timed.", lower_bound=1)
+_ROUNDS = flags.DEFINE_integer(
+    "rounds", 3, "Number of times that each contender is timed.", lower_bound=1
+)
 _COUNTS = flags.DEFINE_list(
     "counts",
     ["500", "2048", "3000"],
-    "Images on each side, for frechet; bootstrap takes the first, startup the largest.",
+    "Images per side, for frechet. bootstrap uses the first, startup the largest.",
 )
 _DIMENSION = flags.DEFINE_integer(
-    "dimension", 2048, "Of the features, for frechet, bootstrap and growth.", lower_bound=2
+    "dimension",
+    2048,
+    "Dimension of the features, for frechet, bootstrap and growth.",
+    lower_bound=2,
 )
-_REPLICATES = flags.DEFINE_integer("replicates", 400, "Of the bootstrap.", lower_bound=2)
+_REPLICATES = flags.DEFINE_integer("replicates", 400, "Replicates of the bootstrap.", lower_bound=2)
 _GROWTH = flags.DEFINE_list(
-    "growth", ["250", "500", "1000", "2000", "4000"], "Images on each side, for growth."
+    "growth", ["250", "500", "1000", "2000", "4000"], "Images per side, for growth."
 )
-_JSON = flags.DEFINE_string("json", None, "File to write the whole run to, as JSON.")
+_JSON = flags.DEFINE_string("json", None, "JSON file to write the results to.")
 
 
 @flags.validator("cases", f"expected some of {', '.join(CASES)}")
@@ -64,8 +72,8 @@ for _name in ("sizes", "counts", "growth"):
 
 
 def main():
-    from benchmarks import running
-    from benchmarks.inputs import Settings
+    from benchmarks.cases import run_case
+    from benchmarks.inputs import Inputs, Settings
     from benchmarks.peers import Peers
     from benchmarks.table import machine, machine_lines, to_dict, to_lines
     from fid_med.utils import files
@@ -89,7 +97,9 @@ def main():
     measurements = []
     with tempfile.TemporaryDirectory() as folder, Peers(_PEER_PYTHON.value, folder) as peers:
         print("\n".join(machine_lines(found, peers.versions)), flush=True)
-        for measurement in running.run(_CASES.value, settings, folder, peers):
+        inputs = Inputs(settings, folder, peers)
+        inputs.check(_CASES.value)
+        for measurement in (row for name in _CASES.value for row in run_case(name, inputs)):
             measurements.append(measurement)
             print("\n" + "\n".join(to_lines(measurement)), flush=True)
             if _JSON.value:

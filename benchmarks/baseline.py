@@ -1,6 +1,6 @@
-"""The FID as anybody would write it with Keras, NumPy and SciPy, for the benchmark.
+"""The FID in the shortest code with Keras, NumPy and SciPy: the baseline of the case `command`.
 
-python -m benchmarks.baseline GRAPH REAL GENERATED
+Usage, from the checkout: python -m benchmarks.baseline GRAPH REAL GENERATED
 """
 
 import os

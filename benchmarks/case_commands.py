@@ -1,4 +1,4 @@
-"""Whole processes by the wall clock: how long they take to start, and to do the whole job."""
+"""Cases of whole processes: the wall time of start-up and of the whole job."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _HELP = {
 
 
 def startup(inputs: Inputs) -> Iterator[Measurement]:
-    """Importing, `--help`, and a distance between two files of statistics."""
+    """Times the import, `--help`, and a distance between two files of statistics."""
     settings, peers = inputs.settings, inputs.peers
 
     def of(program, *arguments):
@@ -64,15 +64,15 @@ def startup(inputs: Inputs) -> Iterator[Measurement]:
 
 
 def command(inputs: Inputs) -> Iterator[Measurement]:
-    """Two folders of PNG files to the FID, start-up included."""
+    """Times the FID of two folders of PNG files, including start-up."""
     settings = inputs.settings
     for size in settings.sizes[-1:]:
         folders = [inputs.image_folders(size)[side] for side in ("real", "generated")]
         ours = [sys.executable, settings.script, *folders, f"--extractor={inputs.graph}"]
-        obvious = [sys.executable, "-m", "benchmarks.baseline", inputs.graph, *folders]
+        baseline = [sys.executable, "-m", "benchmarks.baseline", inputs.graph, *folders]
         contenders = [
             Contender("compute_fid.py", lambda command=ours: _process(command)),
-            Contender("Pillow, Keras predict, np.cov, sqrtm", lambda c=obvious: _process(c)),
+            Contender("Pillow, Keras predict, np.cov, sqrtm", lambda c=baseline: _process(c)),
             *(
                 Contender(name, lambda name=name, f=folders: _program(inputs, name, *f))
                 for name in ("pytorch-fid", "torch-fidelity")
@@ -81,10 +81,10 @@ def command(inputs: Inputs) -> Iterator[Measurement]:
         yield Measurement(
             "command",
             f"whole command, {settings.num_images} + {settings.num_images} PNG files of {size} x "
-            f"{size}, graph of 2015-12-05",
-            # The files were written just now, so that no program has to warm them up.
+            f"{size}, 2015-12-05 graph",
+            # The files were written just now and are in the disk cache: no warm-up is needed.
             compare(contenders, settings.rounds, warm_up=False),
-            note="ours adds the debiased FID; pytorch-fid resizes otherwise, so its FID differs",
+            """Returns a function that runs a command and returns the number on its last line, if any.""",
         )
 
 
@@ -94,7 +94,7 @@ def _program(inputs, program, *folders):
 
 
 def _process(command, peer=False):
-    """Runs a command to its end; its last line is the value, where that is a number."""
+    """Returns a function that runs a command and returns its last line, if that is a number."""
     root = str(pathlib.Path(__file__).parents[1])
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONPATH": root}
 

@@ -1,4 +1,4 @@
-"""Images to features: the network alone, and with reading and resizing in front of it."""
+"""Cases from images to features: the network alone, and with reading and resizing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fid_med.extractors.registry import load_extractor
 
 
 def network(inputs: Inputs) -> Iterator[Measurement]:
-    """One batch through the graph of 2015-12-05, then through Keras's InceptionV3."""
+    """Times one batch in the 2015-12-05 graph, then in Keras's InceptionV3."""
     pixels, rounds = inputs.pixels, inputs.settings.rounds
     contenders = [*_tensorflow(inputs.extractor, pixels)]
     np.save(inputs.folder / "pixels.npy", pixels)
@@ -27,7 +27,7 @@ def network(inputs: Inputs) -> Iterator[Measurement]:
         contenders.append(Contender(program, lambda p=program: _peer(inputs, p)))
     yield Measurement(
         "network",
-        f"graph of 2015-12-05, {len(pixels)} images of {pixels.shape[1]} x {pixels.shape[2]}",
+        f"2015-12-05 graph, {len(pixels)} images of {pixels.shape[1]} x {pixels.shape[2]}",
         compare(contenders, rounds, len(pixels)),
         "images",
     )
@@ -48,7 +48,7 @@ def _peer(inputs, program):
 
 
 def _tensorflow(extractor, pixels):
-    """Ours and what TensorFlow's users write."""
+    """Yields fid_med and the usual ways to run a network in TensorFlow."""
     model = extractor.network
 
     def compiled(**options):
@@ -65,7 +65,7 @@ def _tensorflow(extractor, pixels):
 
 
 def pipeline(inputs: Inputs) -> Iterator[Measurement]:
-    """A folder of PNG files to the statistics of its features."""
+    """Times the statistics of a folder of PNG files."""
     for size in inputs.settings.sizes:
         folder = inputs.image_folders(size)["real"]
         count, batch_size = inputs.settings.num_images, inputs.settings.batch_size
@@ -76,7 +76,7 @@ def pipeline(inputs: Inputs) -> Iterator[Measurement]:
                 _pipelines(inputs.extractor, folder, batch_size), inputs.settings.rounds, count
             ),
             "images",
-            "times ours of the network alone is the share of its speed that the pipeline reaches",
+            "'times fid_med' of the network alone is the share of its speed that the pipeline has",
         )
 
 
@@ -96,7 +96,7 @@ def _pipelines(extractor, folder, batch_size):
         ready = batches()
         return lambda: _mean([extractor.extract_batch(batch) for batch in ready])
 
-    def obvious():
+    def baseline():
         features = [
             extractor.network.predict(batch.astype(np.float32), verbose=0) for batch in batches()
         ]
@@ -105,7 +105,7 @@ def _pipelines(extractor, folder, batch_size):
     return [
         Contender("fid_med", lambda: ours),
         Contender("the network alone", alone),
-        Contender("one file after another, then Keras predict", lambda: obvious),
+        Contender("one file after another, then Keras predict", lambda: baseline),
     ]
 
 

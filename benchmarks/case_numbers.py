@@ -1,4 +1,4 @@
-"""Features to numbers: forms of the Fréchet distance, intervals, and how their cost grows."""
+"""Cases on features: forms of the Fréchet distance, intervals, and how their cost grows."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from fid_med.metrics.debiased_fid import debiased_fid
 from fid_med.metrics.frechet import calculate_frechet_distance, frechet_distance
 from fid_med.metrics.statistics import FeatureStatistics
 
-# Replicates that are computed of the obvious bootstraps, whose seconds are scaled up from them.
+# Replicates of the baseline bootstraps that are computed; their seconds are scaled up.
 _RECOMPUTED = 2
 
 
 def frechet(inputs: Inputs) -> Iterator[Measurement]:
-    """Two sets of statistics to their distance, as `frechet_distance` picks the form."""
+    """Times the distance between two sets of statistics, with the default form."""
     settings = inputs.settings
     for count in settings.counts:
         sides = [FeatureStatistics.from_features(x) for x in inputs.features(count)]
@@ -50,7 +50,7 @@ def _distances(inputs, count, sides):
 
 
 def bootstrap(inputs: Inputs) -> Iterator[Measurement]:
-    """Features to the debiased FID with its interval."""
+    """Times the debiased FID of features, with its interval."""
     settings = inputs.settings
     count, replicates = settings.counts[0], settings.replicates
     real, generated = inputs.features(count)
@@ -58,7 +58,7 @@ def bootstrap(inputs: Inputs) -> Iterator[Measurement]:
     scaled = f"from {min(_RECOMPUTED, replicates)} replicates" if share < 1 else ""
 
     def halves(distance):
-        """As many replicates as are computed, each from two halves drawn anew."""
+        """Computes as many replicates as are timed, each from two random halves."""
 
         def run():
             rng = np.random.default_rng(0)
@@ -90,7 +90,7 @@ def bootstrap(inputs: Inputs) -> Iterator[Measurement]:
                     lambda: lambda: debiased_fid(real, generated, replicates=replicates).value,
                 ),
                 Contender(
-                    "np.cov and scipy's sqrtm, one distance a replicate",
+                    "np.cov and scipy's sqrtm, one distance per replicate",
                     halves(recomputed),
                     share,
                     scaled,
@@ -98,7 +98,7 @@ def bootstrap(inputs: Inputs) -> Iterator[Measurement]:
                     slow=True,
                 ),
                 Contender(
-                    "our distance alone, one a replicate",
+                    "fid_med's distance, one per replicate",
                     halves(one_by_one),
                     share,
                     scaled,
@@ -114,7 +114,7 @@ def bootstrap(inputs: Inputs) -> Iterator[Measurement]:
 
 
 def growth(inputs: Inputs) -> Iterator[Measurement]:
-    """How the cost of each stage grows; the first size is what the others are set against."""
+    """Times how the cost of each stage grows, relative to the first size."""
     settings = inputs.settings
     counts, dimension = settings.growth, settings.dimension
     middle = counts[len(counts) // 2]

@@ -1,7 +1,7 @@
-"""Do the intervals cover? Trials on sets whose Fréchet distance is known.
+"""Coverage of the intervals of the debiased FID: trials on sets with known Fréchet distances.
 
-`benchmarks/coverage_study.py` runs them. All cases of one trial are of the same real set and the
-same splits, which costs a third of a trial for each; the trials are independent of each other.
+`python -m benchmarks.coverage_study` runs them. All cases of one trial share the real set and the
+splits, which saves two thirds of the time of each case. Trials are independent of each other.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ from fid_med.metrics.statistics import FeatureStatistics
 KINDS = ("fid", "difference")
 DISTANCES = ("zero", "small", "large")
 
-# Generated sets of a trial, by their distance; `PAIRS` names those whose FIDs are subtracted.
+# Distances of the generated sets of a trial. `PAIRS` names the sets whose FIDs are subtracted.
 SETS = ("zero", "small", "large", "small")
 PAIRS = {"zero": (1, 3), "small": (0, 1), "large": (1, 2)}
 
 
 @dataclass(frozen=True)
 class Trials:
-    """What is done over and over.
+    """Settings of the trials.
 
     Attributes:
-        population: what sets are drawn from.
-        count: real images.
-        generated_count: generated images, of each set.
-        replicates: of each interval.
-        kinds, distances: of `KINDS` and `DISTANCES`; each of one with each of the other is a case.
-        compare: also take plain FID and FID-infinity (kind "fid" alone).
-        confidence: nominal.
+      population: distributions that sets are drawn from.
+      count: number of real images.
+      generated_count: number of generated images in each set.
+      replicates: number of random splits of each interval.
+      kinds, distances: from `KINDS` and `DISTANCES`; each pair of them is a case.
+      compare: whether plain FID and FID-infinity are computed too (only for the kind "fid").
+      confidence: nominal coverage.
     """
 
     population: Gaussians | Mixtures
@@ -62,18 +62,18 @@ class Trials:
 
     @property
     def cases(self) -> list[tuple[str, str]]:
-        """Kind and distance of each."""
+        """Kind and distance of each case."""
         return list(itertools.product(self.kinds, self.distances))
 
     def truth(self, kind: str, distance: str) -> float:
-        """The true value of what the intervals are for."""
+        """Returns the true value that the intervals of a case should contain."""
         if kind == "fid":
             return self.population.true_distance(distance)
         first, second = (self.population.true_distance(SETS[i]) for i in PAIRS[distance])
         return first - second
 
     def settings(self) -> dict:
-        """All that decides the rows, as JSON types."""
+        """Returns all settings that determine the rows, as JSON types."""
         return {
             **self.population.describe(),
             "count": self.count,
@@ -84,11 +84,11 @@ class Trials:
 
 
 def one_trial(trials: Trials, seed: int, number: int) -> dict[str, dict[str, float]]:
-    """Draws sets, and returns by case, such as "fid zero", what was estimated from them."""
+    """Draws the sets of one trial; returns the estimates by case, such as "fid zero"."""
     rng = np.random.default_rng([seed, number])
     population = trials.population
     real = population.sample("zero", trials.count, rng)
-    # All are drawn whatever the cases, so that a case's images do not depend on the others.
+    # All sets are drawn for any cases, so that the images of a case do not depend on the others.
     drawn = [population.sample(distance, trials.generated_count, rng) for distance in SETS]
     wanted = {
         (kind, distance): PAIRS[distance] if kind == "difference" else (SETS.index(distance),)
@@ -122,17 +122,18 @@ def one_trial(trials: Trials, seed: int, number: int) -> dict[str, dict[str, flo
 def run(
     trials: Trials, number: int, seed: int, workers: int = 1, rows_file=None
 ) -> Iterator[dict[str, dict[str, float]]]:
-    """`number` trials one after another, or in several processes; the same rows either way.
+    """Yields the rows of `number` trials; they do not depend on the number of processes.
 
     Args:
-        trials: what to do.
-        number: how many.
-        seed: of the data sets.
-        workers: processes.
-        rows_file: keeps each trial's rows, a line each, and gives back those that it has; or None.
+      trials: the settings.
+      number: number of trials.
+      seed: of the data sets.
+      workers: number of processes.
+      rows_file: file that keeps the rows of each trial, one line each, and from which trials that
+        it holds are read; or None.
 
     Raises:
-        DataError: `rows_file` is of other settings, or no such file.
+      DataError: `rows_file` has other settings, or is not such a file.
     """
     kept, file = {}, None
     if rows_file is not None:
@@ -164,7 +165,7 @@ def _computed(trials, seed, numbers, workers):
         yield from pool.map(_one_of_a_worker, numbers, chunksize=2)
 
 
-_WORK: list = []  # of a worker process: trials and seed, sent once and not with every number
+_WORK: list = []  # trials and seed in a worker process, sent only once
 
 
 def _start_worker(*work):
@@ -184,17 +185,17 @@ def _read_rows(path, head) -> dict[int, dict]:
         found, *rows = [json.loads(line) for line in lines[:-1]]
         kept = {row.pop("trial"): row for row in rows}
     except (ValueError, KeyError, AttributeError, UnicodeDecodeError):
-        raise DataError(f"{path}: no rows of trials, name another file") from None
+        raise DataError(f"{path}: no rows of trials, give another file") from None
     if found != head:
-        raise DataError(f"{path}: rows of other settings, name another file")
-    if lines[-1]:  # a line that a kill cut short goes
+        raise DataError(f"{path}: rows of other settings, give another file")
+    if lines[-1]:  # an incomplete line of a killed run is removed
         with open(path, "r+b") as file:
             file.truncate(os.path.getsize(path) - len(lines[-1].encode()))
     return kept
 
 
 def summarise(trials: Trials, rows: list[dict[str, dict[str, float]]]) -> list[dict]:
-    """For each case coverage with its binomial error, misses on each side, bias and spread."""
+    """Returns for each case coverage with its binomial error, misses on each side, bias, spread."""
     return [
         {"kind": kind, "distance": distance}
         | _summary([row[f"{kind} {distance}"] for row in rows], trials.truth(kind, distance))
@@ -232,7 +233,7 @@ def _summary(rows, truth) -> dict:
 
 
 def to_lines(result: dict) -> list[str]:
-    """One case of `summarise`, for a person: coverage, then a line for each estimate."""
+    """Formats one case of `summarise`: a line with the coverage, and a line for each estimate."""
     lines = [
         f"{result['kind']} {result['distance']} (true {result['truth']:.4f}), "
         f"{result['count']} and {result['generated_count']} images: coverage "

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Counts how often the intervals of the debiased FID hold a distance that is known."""
+"""Counts how often intervals of the debiased FID contain the true distance."""
 
 import os
 import time
@@ -10,38 +10,47 @@ from fid_med import cli
 
 USAGE = """usage: python -m benchmarks.coverage_study [flags]
 
-Draws sets of features at known Fréchet distances, from Gaussians or from the features of real
-images, computes the debiased FID, or the difference of two of them, with its interval, and prints
-for each case: coverage with its binomial error, intervals that lie below and above the truth,
-bias, spread and root mean square error. 1,000 trials of 400 replicates at 100 images take about
-25 minutes for all six cases on 2 cores."""
+Run it from the checkout. It draws sets of features with known Fréchet distances, from Gaussians or
+from the features of real images. It computes the debiased FID, or the difference of two of them,
+with its interval. For each case it prints the coverage with its binomial error, the share of
+intervals below and above the true value, bias, spread and root mean square error. 1,000 trials of
+400 replicates at 100 images take about 25 minutes for all six cases on 2 cores."""
 
-_KINDS = flags.DEFINE_list("kinds", ["fid", "difference"], "What to try: fid, difference.")
-_DISTANCES = flags.DEFINE_list("distances", ["zero", "small", "large"], "Known distances.")
-_COUNT = flags.DEFINE_integer("count", 100, "Real images.", lower_bound=8)
-_GENERATED_COUNT = flags.DEFINE_integer(
-    "generated_count", None, "Generated images; by default as many.", lower_bound=8
+_KINDS = flags.DEFINE_list("kinds", ["fid", "difference"], "Values to test: fid, difference.")
+_DISTANCES = flags.DEFINE_list(
+    "distances", ["zero", "small", "large"], "True distances: zero, small, large."
 )
-_DIMENSION = flags.DEFINE_integer("dimension", 400, "Of Gaussian features.", lower_bound=1)
-_REPLICATES = flags.DEFINE_integer("replicates", 400, "Splits per interval.", lower_bound=2)
-_TRIALS = flags.DEFINE_integer("trials", 1000, "Data sets per case.", lower_bound=1)
+_COUNT = flags.DEFINE_integer("count", 100, "Number of real images.", lower_bound=8)
+_GENERATED_COUNT = flags.DEFINE_integer(
+    "generated_count", None, "Number of generated images; by default as --count.", lower_bound=8
+)
+_DIMENSION = flags.DEFINE_integer(
+    "dimension", 400, "Dimension of Gaussian features.", lower_bound=1
+)
+_REPLICATES = flags.DEFINE_integer("replicates", 400, "Random splits per interval.", lower_bound=2)
+_TRIALS = flags.DEFINE_integer("trials", 1000, "Number of trials, each on new sets.", lower_bound=1)
 _DEGREES = flags.DEFINE_float(
-    "degrees", None, "Heavy tails: degrees of freedom of a t distribution.", lower_bound=4.01
+    "degrees",
+    None,
+    "Degrees of freedom of a t distribution, for heavy tails; by default Gaussians.",
+    lower_bound=4.01,
 )
 _FEATURES = flags.DEFINE_list(
     "features",
     None,
-    "Two files that compute_fid.py wrote with --save_features: draws from the first, and from both "
-    "mixed, in place of Gaussians.",
+    "Two files of compute_fid.py --save_features. Sets are drawn from the first file, and from a "
+    "mixture of both, instead of Gaussians.",
 )
-_COMPARE = flags.DEFINE_bool("compare", False, "Also plain FID and FID-infinity (20 images up).")
+_COMPARE = flags.DEFINE_bool(
+    "compare", False, "Compute plain FID and FID-infinity too (20 or more images)."
+)
 _CONFIDENCE = flags.DEFINE_float(
-    "confidence", 0.95, "Nominal coverage.", lower_bound=0.01, upper_bound=0.999
+    "confidence", 0.95, "Nominal coverage of the intervals.", lower_bound=0.01, upper_bound=0.999
 )
-_SEED = flags.DEFINE_integer("seed", 0, "Of the data sets.", lower_bound=0)
-_WORKERS = flags.DEFINE_integer("workers", 2, "Processes.", lower_bound=1)
+_SEED = flags.DEFINE_integer("seed", 0, "Seed of the sets.", lower_bound=0)
+_WORKERS = flags.DEFINE_integer("workers", 2, "Number of processes.", lower_bound=1)
 _ROWS = flags.DEFINE_string(
-    "rows", None, "File that keeps each trial: a run that was killed goes on from it."
+    "rows", None, "File that keeps each trial; a killed run continues from it."
 )
 _JSON = flags.DEFINE_string("json", None, "File to write the results to.")
 
@@ -62,7 +71,7 @@ def _two_files(given):
 
 
 def main():
-    # Many small matrices: threads inside a product only stand in each other's way.
+    # Matrices are small and many: several threads inside a product slow each other down.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from benchmarks import coverage, known_distances
     from fid_med.utils import files

@@ -1,4 +1,4 @@
-"""What all contenders of a run are given: one network, one set of images, one set of features."""
+"""Inputs that all contenders share: one network, one set of images, one set of features."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ SIDES = ("real", "generated")
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """The sizes of the work.
+    """Sizes of the work.
 
     Attributes:
-      script: path of compute_fid.py, which `startup` and `command` start.
-      graph: the 2015-12-05 graph that all programs run, or None for a stand-in of the same form
-        with random weights.
-      images: folder of images to scale up, or None for phantoms.
-      num_images: images on each side, for `pipeline` and `command`.
-      sizes: of the images, in pixels.
-      batch_size: images that go through a network at once.
+      script: path of compute_fid.py, which the cases startup and command run.
+      graph: the 2015-12-05 graph that all programs run; None for a stand-in with the same nodes and
+        random weights.
+      images: folder of images that are resized to `sizes`; None for phantoms.
+      num_images: number of images per side, for pipeline and command.
+      sizes: height and width of the images in pixels.
+      batch_size: number of images per batch of a network.
       rounds: how often each contender is timed.
-      counts: images on each side, for `frechet` and `bootstrap`.
-      dimension: of the features, there.
-      replicates: of the bootstrap.
-      growth: images on each side, for `growth`.
+      counts: number of images per side, for frechet and bootstrap.
+      dimension: dimension of the features.
+      replicates: replicates of the bootstrap.
+      growth: number of images per side, for growth.
     """
 
     script: str
@@ -50,7 +50,7 @@ class Settings:
     growth: tuple[int, ...] = (250, 500, 1000, 2000, 4000)
 
     def to_dict(self) -> dict:
-        """The fields as JSON types, paths by their last part alone."""
+        """Returns the fields as JSON types, with file names instead of paths."""
         fields = dataclasses.asdict(self)
         for name in ("script", "graph", "images"):
             fields[name] = fields[name] and os.path.basename(os.path.normpath(fields[name]))
@@ -58,22 +58,22 @@ class Settings:
 
 
 class Inputs:
-    """Made when first asked for, in a folder that the caller owns.
+    """Inputs of the cases. Each is made when it is first used, in the given folder.
 
     Args:
-      settings: the sizes.
-      folder: where files are made.
-      peers: who turns weights into a file of PyTorch's.
+      settings: sizes of the work.
+      folder: folder for the files of the run.
+      peers: the other programs; they convert weights to PyTorch's format.
     """
 
     def __init__(self, settings: Settings, folder, peers: Peers):
         self.settings, self.folder, self.peers = settings, pathlib.Path(folder), peers
 
     def check(self, cases) -> None:
-        """Raises FidMedError where a file that these cases read is not there."""
+        """Raises FidMedError if a file that these cases read does not exist."""
         settings = self.settings
         if settings.graph and not os.path.isfile(settings.graph):
-            raise ExtractorError(f"{settings.graph}: no such file; give the graph of 2015-12-05")
+            raise ExtractorError(f"{settings.graph}: no such file; give the 2015-12-05 graph")
         if settings.images and {"pipeline", "command"} & set(cases):
             self._image_names(2 * settings.num_images)
 
@@ -91,14 +91,14 @@ class Inputs:
 
     @functools.cached_property
     def extractor(self):
-        """The graph as our extractor."""
+        """The graph as an extractor of fid_med."""
         from fid_med.extractors.registry import load_extractor
 
         return load_extractor(self.graph)
 
     @functools.cached_property
     def torch_weights(self) -> pathlib.Path:
-        """The same weights for PyTorch's programs; UnavailableError where there is no PyTorch."""
+        """The same weights for PyTorch's programs; UnavailableError if PyTorch is not installed."""
         cli.load_tensorflow()
         from benchmarks.weights import torch_arrays
 
@@ -116,7 +116,7 @@ class Inputs:
         return images.astype(np.float32)
 
     def image_folders(self, size: int) -> dict[str, str]:
-        """Folders `real` and `generated` with `num_images` PNG files of size x size each."""
+        """Returns folders `real` and `generated` of `num_images` PNG files of size x size each."""
         folders = {side: self.folder / f"{side}_{size}" for side in SIDES}
         count = self.settings.num_images
         if not folders["real"].exists():
@@ -153,15 +153,17 @@ class Inputs:
         return names[:count]
 
     def features(self, count: int, dimension: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Features of two sets, float32 [count, d] each, whose eigenvalues fall off as those of
-        radiographs do."""
+        """Draws features of two sets, float32 [count, d] each.
+
+        Their eigenvalues decrease as those of radiographs' features do.
+        """
         dimension = dimension or self.settings.dimension
         rng = np.random.default_rng([count, dimension])
         population = Gaussians(dimension)
         sides = [population.sample("zero", count, rng) for _ in SIDES]
         turned = np.linalg.qr(rng.standard_normal((dimension, min(dimension, 64))))[0]
         return tuple(
-            # A reflection of some directions, so that no covariance is diagonal.
+            # Some directions are reflected, so that no covariance is diagonal.
             (side - 2 * (side @ turned) @ turned.T + shift).astype(np.float32)
             for side, shift in zip(sides, (0.0, 0.02), strict=True)
         )

@@ -1,4 +1,4 @@
-"""Populations whose Fréchet distances from each other are known: what intervals are tried on."""
+"""Populations with known Fréchet distances, on which intervals are tested."""
 
 from __future__ import annotations
 
@@ -7,36 +7,37 @@ import numpy as np
 from fid_med.errors import StatisticsError
 from fid_med.metrics.feature_files import load_features
 from fid_med.metrics.frechet import frechet_distance
+from fid_med.metrics.input_checks import check_same_dimension
 from fid_med.metrics.statistics import FeatureStatistics, check_comparable
 
-# How far a generated set is from the real one: eigenvalues times exp(+-strength), and the mean
-# moved by strength * 0.42 standard deviations in the first 40 directions.
+# Difference of a generated set from the real one: eigenvalues are multiplied by exp(+-strength),
+# and the mean is shifted by strength * 0.42 standard deviations in the first 40 directions.
 STRENGTHS = {"zero": 0.0, "small": 0.12, "large": 0.8}
 
-# The share of the other images among the generated ones.
+# Share of images from the other pool in a generated set.
 SHARES = {"zero": 0.0, "small": 0.5, "large": 1.0}
 
 
 class Gaussians:
-    """Gaussians, or with heavy tails multivariate t distributions of the same means, covariances.
+    """Gaussians, or multivariate t distributions (heavy tails) with the same means and covariances.
 
-    The covariances are diagonal with the eigenvalues (1 + k/3)^-2, k = 0, 1, ..., which fall off
-    as those of radiographs' features do (effective rank (sum)^2 / sum of squares about 8).
+    The covariances are diagonal with the eigenvalues (1 + k/3)^-2, k = 0, 1, ..., which decrease as
+    those of radiographs' features do: the effective rank, (sum)^2 / (sum of squares), is about 8.
 
     Args:
-        dimension: of the features.
-        degrees: of freedom of the t distribution, over 4; None for Gaussians.
+      dimension: dimension of the features.
+      degrees: degrees of freedom of the t distribution, over 4; None for Gaussians.
     """
 
     def __init__(self, dimension: int, degrees: float | None = None):
         self.dimension, self.degrees = dimension, degrees
 
     def describe(self) -> dict:
-        """What tells this population from others, as JSON types."""
+        """Returns the settings of this population as JSON types."""
         return {"dimension": self.dimension, "degrees": self.degrees}
 
     def moments(self, distance: str) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and variances, [d] each, of a set at this distance from the real one."""
+        """Returns mean and variances, [d] each, of a set at this distance from the real one."""
         k = np.arange(self.dimension)
         variances = (1 + k / 3) ** -2.0
         strength = STRENGTHS[distance]
@@ -45,13 +46,13 @@ class Gaussians:
         return mean, variances * np.exp(strength * np.where(k % 2, 1.0, -1.0))
 
     def true_distance(self, distance: str) -> float:
-        """Fréchet distance from the real set, in closed form for covariances that commute."""
+        """Returns the Fréchet distance from the real set, in closed form (diagonal covariances)."""
         _, real = self.moments("zero")
         mean, variances = self.moments(distance)
         return float(mean @ mean + ((np.sqrt(real) - np.sqrt(variances)) ** 2).sum())
 
     def sample(self, distance: str, count: int, rng) -> np.ndarray:
-        """Features [count, dimension] of a set at this distance."""
+        """Draws features [count, dimension] of a set at this distance."""
         mean, variances = self.moments(distance)
         rows = rng.standard_normal((count, self.dimension)) * np.sqrt(variances)
         if self.degrees is not None:
@@ -60,34 +61,31 @@ class Gaussians:
 
 
 class Mixtures:
-    """Real features: draws with replacement from one pool of images, or from two mixed.
+    """Features of real images, drawn with replacement from one pool, or from a mixture of two.
 
-    The pools themselves are the populations, so that means, covariances (ddof=0) and distances
-    are known, and draws are independent. Small sets should be small beside the pools: with few
-    images in a pool, repeats are many and the covariance is of low rank.
+    The pools are the populations. Their means, covariances (ddof=0) and distances are therefore
+    known, and draws are independent. Draw sets that are small compared with the pools: from a small
+    pool many images repeat, and the covariance has a low rank.
 
     Args:
-        real, other: pools, [N, d] and [M, d].
+      real, other: pools, [N, d] and [M, d].
 
     Raises:
-        StatisticsError: different d.
+      StatisticsError: different d.
     """
 
     def __init__(self, real: np.ndarray, other: np.ndarray):
-        if real.shape[1] != other.shape[1]:
-            raise StatisticsError(
-                f"features of {real.shape[1]} and {other.shape[1]} dimensions: give features of "
-                "one extractor"
-            )
+        check_same_dimension({"real": real, "other": other})
         self._pools = real, other
         self._known: dict[str, float] = {}
 
     @classmethod
     def load(cls, real, other) -> Mixtures:
-        """From two files of statistics that hold the features of single images.
+        """Reads the pools from two files of statistics with the features of single images.
 
         Raises:
-            StatisticsError: a file without features, or none of statistics, or of other extractors.
+          StatisticsError: a file without features, not a file of statistics, or different
+            extractors.
         """
         found = [load_features(path) for path in (real, other)]
         for path, (_, features, _) in zip((real, other), found, strict=True):
@@ -100,7 +98,7 @@ class Mixtures:
         return cls(found[0][1], found[1][1])
 
     def describe(self) -> dict:
-        """What tells this population from others, as JSON types."""
+        """Returns the settings of this population as JSON types."""
         real, other = self._pools
         return {
             "dimension": real.shape[1],
@@ -109,7 +107,7 @@ class Mixtures:
         }
 
     def true_distance(self, distance: str) -> float:
-        """Fréchet distance from the real pool."""
+        """Returns the Fréchet distance from the real pool."""
         if not SHARES[distance]:
             return 0.0
         if distance not in self._known:
@@ -119,7 +117,7 @@ class Mixtures:
         return self._known[distance]
 
     def sample(self, distance: str, count: int, rng) -> np.ndarray:
-        """Features [count, d]."""
+        """Draws features [count, d]."""
         real, other = self._pools
         mixed = rng.random(count) < SHARES[distance]
         rows = real[rng.integers(len(real), size=count)]

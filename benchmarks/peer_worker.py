@@ -1,12 +1,12 @@
-"""Runs other programs in an interpreter where they are installed; fid_med need not be there.
+"""Runs other programs in the interpreter where they are installed; fid_med is not needed there.
 
     python peer_worker.py versions
     python peer_worker.py command {pytorch-fid|torch-fidelity} WEIGHTS.pth REAL GENERATED
     python peer_worker.py serve
 
-The first prints a JSON object of versions; the second is a program's whole job on two folders with
-the weights of a file, its value on the last line; the third reads requests from stdin, one JSON
-object a line, and answers each by one.
+`versions` prints a JSON object of versions. `command` runs a program's whole job on two folders
+with the weights of a file, and prints its value on the last line. `serve` reads requests from stdin
+and answers them, one JSON object per line each.
 """
 
 import importlib.metadata
@@ -37,7 +37,7 @@ def versions():
 
 
 def pytorch_fid_inception(weights):
-    """pytorch-fid's module of the network, which would download its own weights otherwise."""
+    """Returns pytorch-fid's module of the network; it loads the given weights, without download."""
     import torch
     from pytorch_fid import inception
 
@@ -46,7 +46,7 @@ def pytorch_fid_inception(weights):
 
 
 def pytorch_fid_network(weights):
-    """pytorch-fid's network, fed pixels that are already resized and scaled."""
+    """Returns pytorch-fid's network for pixels that are already resized and scaled."""
     network = pytorch_fid_inception(weights).InceptionV3(
         [3], resize_input=False, normalize_input=False
     )
@@ -54,7 +54,7 @@ def pytorch_fid_network(weights):
 
 
 def command(program, weights, real, generated):
-    """A program's own whole job, with the settings it has by default."""
+    """Runs a program's whole job with its default settings."""
     if program == "pytorch-fid":
         from pytorch_fid import fid_score
 
@@ -77,14 +77,14 @@ def command(program, weights, real, generated):
 
 
 class Server:
-    """What `serve` can do; the arrays go through .npy files."""
+    """The jobs of `serve`; arrays are exchanged as .npy files."""
 
     def __init__(self):
         self.job = None
         self.result = None
 
     def weights(self, arrays, path):
-        """Writes the arrays of an npz, under PyTorch's names, as a state dict."""
+        """Writes the arrays of an npz, with PyTorch's names, as a state dict."""
         import numpy as np
         import torch
 
@@ -92,7 +92,7 @@ class Server:
             torch.save({name: torch.from_numpy(file[name]) for name in file.files}, path)
 
     def network(self, program, weights, pixels):
-        """Gets a network ready for one batch: float32 [B, 299, 299, 3], 0..255."""
+        """Prepares a network for one batch: float32 [B, 299, 299, 3], 0..255."""
         import numpy as np
         import torch
 
@@ -103,7 +103,7 @@ class Server:
             network = FeatureExtractorInceptionV3(
                 "inception-v3-compat", ["2048"], feature_extractor_weights_path=weights
             ).eval()
-            # It takes bytes, and scales and resizes on its own.
+            # This network takes bytes, and scales and resizes them itself.
             batch = torch.from_numpy(np.rint(pixels).astype(np.uint8).transpose(0, 3, 1, 2).copy())
 
             def job():
@@ -140,7 +140,7 @@ class Server:
         return lambda: session.run(None, {"pixels": batch})[0]
 
     def frechet(self, program, moments):
-        """Gets the distance between two sets of moments ready, from an npz."""
+        """Prepares the distance between two sets of moments from an npz."""
         import numpy as np
 
         with np.load(moments) as file:
@@ -158,11 +158,11 @@ class Server:
             ]
 
     def run(self):
-        """Does the job that was got ready; this alone is timed."""
+        """Runs the prepared job; only this is timed."""
         self.result = self.job()
 
     def save(self, path):
-        """Writes what the job returned."""
+        """Writes the result of the job."""
         import numpy as np
 
         array = np.asarray(self.result)
@@ -170,7 +170,7 @@ class Server:
 
 
 def serve():
-    # Answers have a channel of their own: whatever a library prints goes to stderr.
+    # Answers have their own channel: anything that a library prints goes to stderr.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     server = Server()

@@ -1,4 +1,4 @@
-"""Other programs that compute the FID, in the interpreter where they are installed."""
+"""Other programs that compute the FID, run in the interpreter where they are installed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from benchmarks.timing import UnavailableError
 from fid_med.errors import DataError, reason_of
 
 WORKER = pathlib.Path(__file__).with_name("peer_worker.py")
-# What each program needs; ONNX Runtime runs pytorch-fid's network, exported by PyTorch.
+# Packages that each program needs. ONNX Runtime runs pytorch-fid's network, exported by PyTorch.
 NEEDS = {
     "pytorch-fid": ("torch", "pytorch-fid"),
     "torch-fidelity": ("torch", "torch-fidelity"),
@@ -24,11 +24,11 @@ NEEDS = {
 
 
 class Peers:
-    """The interpreter, and the processes that were started in it.
+    """The interpreter of the other programs, and the processes started in it.
 
     Args:
-      python: path of the interpreter; by default the one that runs.
-      folder: where arrays are handed over.
+      python: path of the interpreter; by default the running one.
+      folder: folder in which arrays are exchanged.
 
     Raises:
       DataError: no Python interpreter at that path.
@@ -56,13 +56,13 @@ class Peers:
             worker.close()
 
     def require(self, program: str) -> None:
-        """Raises UnavailableError where the interpreter lacks what a program needs."""
+        """Raises UnavailableError if the interpreter lacks a package that the program needs."""
         missing = [package for package in NEEDS[program] if package not in self.versions]
         if missing:
             raise UnavailableError(f"not installed: {', '.join(missing)}")
 
     def job(self, program: str, do: str, **arguments) -> Callable[[], Callable]:
-        """Gets a program ready in a process of its own; what is returned is to be timed."""
+        """Prepares a program in its own process; returns the function that is timed."""
         self.require(program)
         worker = self._worker()
         worker.ask(do, program=program, **{k: str(v) for k, v in arguments.items()})
@@ -79,7 +79,7 @@ class Peers:
         return run
 
     def write_weights(self, arrays: dict[str, np.ndarray], path) -> None:
-        """Writes arrays under PyTorch's names as a state dict."""
+        """Writes arrays, with PyTorch's names, as a state dict."""
         if "torch" not in self.versions:
             raise UnavailableError("not installed: torch")
         source = pathlib.Path(path).with_suffix(".npz")
@@ -89,7 +89,7 @@ class Peers:
         worker.close()
 
     def command(self, program: str, weights, real, generated) -> list[str]:
-        """The command line of a program's whole job."""
+        """Returns the command line of a program's whole job."""
         self.require(program)
         return [str(x) for x in (self.python, WORKER, "command", program, weights, real, generated)]
 
@@ -100,7 +100,7 @@ class Peers:
 
 
 class _Worker:
-    """One process that answers requests, a JSON object a line."""
+    """A process that answers requests, one JSON object per line."""
 
     def __init__(self, python):
         self._process = subprocess.Popen(

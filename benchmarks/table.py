@@ -1,4 +1,4 @@
-"""What was measured, for a person and as JSON; and the machine it was measured on."""
+"""The measurements as a table and as JSON, and the machine they were made on."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Measurement:
     """One comparison.
 
     Attributes:
-      case: the case it belongs to, as `--cases` names it.
-      title: what was done, with its sizes.
-      unit: what is counted each second, such as "images"; empty where nothing is.
-      rows: ours first.
-      note: how to read it, where it does not go without saying.
+      case: name of the case, as for `--cases`.
+      title: the work and its sizes.
+      rows: results of the contenders, fid_med first.
+      unit: unit of the rate per second, such as "images"; empty without a rate.
+      note: explanation of the values, or empty.
     """
 
     case: str
@@ -32,12 +32,12 @@ class Measurement:
     note: str = ""
 
     def to_dict(self) -> dict:
-        """JSON types."""
+        """Returns the fields as JSON types."""
         return dataclasses.asdict(self)
 
 
 def machine() -> dict:
-    """What the seconds depend on: processor, cores, memory, system, and the load at the time."""
+    """Describes the machine: processor, cores, memory, system, and the present load."""
     return {
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0))
@@ -67,7 +67,7 @@ def _memory():
 
 
 def machine_lines(found: dict, peers: dict[str, str]) -> list[str]:
-    """Machine and versions, a line each."""
+    """Formats machine and versions, one line each."""
     shown = versions() | {f"{name} (peer)": version for name, version in peers.items()}
     return [
         f"machine: {found['processor']}, {found['cores']} cores, {found['memory_gb']} GB, "
@@ -77,16 +77,16 @@ def machine_lines(found: dict, peers: dict[str, str]) -> list[str]:
 
 
 def to_lines(measurement: Measurement) -> list[str]:
-    """A heading, then a row for each contender: seconds, rate, ratio, difference, note."""
+    """Formats a heading and a row for each contender: seconds, rate, ratio, difference, note."""
     unit = f"{measurement.unit}/s" if measurement.unit else ""
-    table = [("", "seconds", unit, "times ours", "differs by", "")]
+    table = [("", "seconds", unit, "times fid_med", "differs by", "")]
     table += [_cells(row) for row in measurement.rows]
     lines = [f"{measurement.case}: {measurement.title}", *_aligned(table)]
     return [*lines, f"  {measurement.note}"] if measurement.note else lines
 
 
 def _aligned(table):
-    """Columns under their heads, those without a head to the left; columns of heads alone go."""
+    """Aligns columns, to the left without a heading; columns with only a heading are left out."""
     columns = [column for column in zip(*table, strict=True) if any(column[1:])]
     for number, column in enumerate(columns):
         width = max(map(len, column))
@@ -111,7 +111,7 @@ def _cells(row):
 def to_dict(
     found: dict, peers: dict[str, str], settings: dict, measurements: Iterable[Measurement]
 ) -> dict:
-    """The whole run as JSON types."""
+    """Returns the whole run as JSON types."""
     return {
         "machine": found,
         "versions": versions(),

@@ -1,4 +1,4 @@
-"""Contenders timed alternately in one run, so that a noisy machine is noisy for all of them."""
+"""Timing of contenders alternately in one run, so that noise of the machine affects all of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fid_med.errors import FidMedError
 
 
 class UnavailableError(FidMedError):
-    """A contender that cannot run here: not installed, or it gave up. Its row says why."""
+    """A contender that is not installed or failed. Its row gives the reason."""
 
 
 @dataclass(frozen=True)
@@ -22,15 +22,16 @@ class Contender:
     """One way to do the work.
 
     Attributes:
-      name: what its row is called.
-      prepare: called once, untimed; returns the function that is timed. That one returns what it
-        computed (a number, an array, None where there is nothing to compare), or a function that
-        fetches it, called after the clock has stopped. Either may raise `UnavailableError`.
-      share: how much of the work it does, where all of it would take hours: its seconds are divided
-        by this, and its row says so.
-      note: what a reader of its row must know.
-      same: whether its result must be ours within rounding; the difference is shown, not judged.
-      slow: so slow that it is not run unmeasured first, which would change little.
+      name: name of its row.
+      prepare: called once, untimed; returns the function that is timed. That function returns its
+        result (a number, an array, or None if there is nothing to compare), or a function that
+        fetches the result after the timing. Both may raise `UnavailableError`.
+      share: share of the work that it does, if the whole work would take hours. Its seconds are
+        divided by it.
+      note: remark for its row.
+      same: whether its result should equal that of fid_med within rounding. The difference is
+        shown, but not judged.
+      slow: whether it is so slow that the untimed first run is left out.
     """
 
     name: str
@@ -43,17 +44,18 @@ class Contender:
 
 @dataclass
 class Row:
-    """What came of a contender.
+    """The result of a contender.
 
     Attributes:
-      name: the contender's.
-      seconds: of each round, for the whole work.
-      per_second: items each second, of the median round; None where nothing is counted.
-      ratio: its seconds as a multiple of ours, the median over the rounds; None for ours.
-      ratio_range: the smallest and the largest of the rounds.
-      difference: largest distance of its result from ours, relative to the scale of `compare`.
-      note: of the contender.
-      unavailable: why there are no numbers, where there are none.
+      name: name of the contender.
+      seconds: seconds of each round, for the whole work.
+      per_second: items per second in the median round; None if items are not counted.
+      ratio: its seconds over those of fid_med, median of the rounds; None for fid_med.
+      ratio_range: smallest and largest ratio of the rounds.
+      difference: largest difference of its result from fid_med's, relative to the scale of
+        `compare`.
+      note: remark of the contender.
+      unavailable: reason why there are no values; None if there are.
     """
 
     name: str
@@ -74,15 +76,15 @@ def compare(
     warm_up: bool = True,
     clock: Callable[[], float] = time.perf_counter,
 ) -> list[Row]:
-    """Times contenders one after another, again and again, and sets each against the first.
+    """Times contenders in several rounds, and compares each with the first.
 
     Args:
-      contenders: ours first; its errors are errors of the run.
-      rounds: how often each is timed; every second round goes backwards.
-      items: how many images, or replicates, the work is.
-      scale: what differences of results are relative to; by default our largest number.
-      warm_up: run each once before the first round, unmeasured.
-      clock: seconds, for tests.
+      contenders: fid_med first; its errors end the run.
+      rounds: number of rounds; every second round has the reverse order.
+      items: number of images or replicates of the work.
+      scale: scale of the differences of results; by default the largest number of fid_med's result.
+      warm_up: whether each contender is run once untimed before the first round.
+      clock: function that returns seconds, for tests.
 
     Returns:
       A row for each contender, in their order.
@@ -137,7 +139,7 @@ def _fetched(result):
 
 
 def difference(result, expected, scale: float | None = None) -> float | None:
-    """Largest distance of two results, relative to `scale` or the expected one's largest number."""
+    """Returns the largest difference of two results over `scale`, or over the largest number."""
     result = _fetched(result)
     if result is None or expected is None:
         return None

@@ -1,5 +1,8 @@
-"""The weights of the 2015-12-05 graph under the names of PyTorch's programs, so that all compute
-with the same network. A wrong name shows: the benchmark prints how far features are apart."""
+"""The weights of the 2015-12-05 graph with the names of PyTorch's programs.
+
+So all programs run the same network. A wrong name would show in the benchmark, which prints the
+difference of the features.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ _STEM = {
 
 
 def _tower(scope, branch, numbers):
-    """`tower/conv`, `tower/conv_1`, ... of the graph for `branch1`, `branch2`, ... of PyTorch."""
+    """Maps `tower/conv`, `tower/conv_1`, ... of the graph to PyTorch's `branch1`, `branch2`, ..."""
     return {
         f"{scope}/conv_{i}" if i else f"{scope}/conv": f"{branch}{number}"
         for i, number in enumerate(numbers)
@@ -62,7 +65,7 @@ _NORMALISATION = {
 
 
 def module_names() -> dict[str, str]:
-    """PyTorch's name of the module for each convolution's scope in the graph."""
+    """Returns PyTorch's name of the module by the convolution's scope in the graph."""
     names = dict(_STEM)
     for block, (module, convolutions) in _BLOCKS.items():
         names |= {f"{block}/{scope}": f"{module}.{name}" for scope, name in convolutions.items()}
@@ -70,10 +73,10 @@ def module_names() -> dict[str, str]:
 
 
 def torch_arrays(path) -> dict[str, np.ndarray]:
-    """The state dict that pytorch-fid and torch-fidelity read, as float32 arrays.
+    """Returns the state dict that pytorch-fid and torch-fidelity read, as float32 arrays.
 
     Args:
-      path: the graph, `.pb` or the `.tgz` that holds it.
+      path: the graph, `.pb`, or the `.tgz` that contains it.
     """
     graph_def = tf.compat.v1.GraphDef.FromString(read_graph(path))
     found = constants(graph_def)

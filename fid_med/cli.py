@@ -88,7 +88,8 @@ def _guarded(main, arguments):
 def _end(status, message):
     sys.stdout.flush()
     line = " ".join(str(message).split())
-    print(f"{os.path.basename(sys.argv[0])}: error: {line}", file=sys.stderr)
+    program = sys.argv[0].removesuffix(f"{os.sep}__main__.py")  # of `python -m`: the package
+    print(f"{os.path.basename(program)}: error: {line}", file=sys.stderr)
     sys.exit(status)
 
 

@@ -1,7 +1,7 @@
-"""Many small matrices, one on each core: faster than one after another on all cores.
+"""Mapping over many small matrices, one per core, with a BLAS of one thread.
 
-A BLAS that splits a matrix of a few hundred rows among threads spends most of them waiting for
-each other: 0.04 s of one core for the distances of one replicate became 0.2 s of two.
+A BLAS that splits a matrix of a few hundred rows among threads spends most of the time on waiting:
+the distances of one replicate took 0.04 s on one core, and 0.2 s of processor time on two.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ _NAMES = (
 )
 
 
-def map_side_by_side(function: Callable, items: Iterable) -> list:
-    """`[function(item) for item in items]`, on as many threads as the BLAS would have taken.
+def map_on_cores(function: Callable, items: Iterable) -> list:
+    """Returns `[function(item) for item in items]`, computed on several threads.
 
-    Meanwhile the BLAS takes one. Where NumPy's BLAS is none whose threads can be set, or has one
-    anyway (OPENBLAS_NUM_THREADS=1), it is the plain loop.
+    There are as many threads as NumPy's BLAS uses. During the call the BLAS uses one thread. If
+    the number of threads of NumPy's BLAS cannot be set, or is one (OPENBLAS_NUM_THREADS=1), this
+    is a plain loop.
     """
     controls = _openblas()
     threads = controls[0]() if controls else 1
@@ -43,12 +44,12 @@ def map_side_by_side(function: Callable, items: Iterable) -> list:
 
 @functools.cache
 def _openblas() -> tuple[Callable[[], int], Callable[[int], None]] | None:
-    """What reads and what sets the number of threads of NumPy's own OpenBLAS."""
+    """Finds the functions that get and set the number of threads of NumPy's own OpenBLAS."""
     package = Path(np.__file__).parent
     for folder in (package.with_name("numpy.libs"), package / ".dylibs"):
         for path in sorted(folder.glob("*openblas*")):
             try:
-                library = ctypes.CDLL(str(path))  # loaded already: this is the same one
+                library = ctypes.CDLL(str(path))  # NumPy has loaded it: this is the same library
             except OSError:
                 continue
             for name in _NAMES:

@@ -1,16 +1,18 @@
-"""What a FID is made of: single images, directions in feature space, and classes.
+"""What a FID consists of: contributions of single images, directions in feature space, classes.
 
-A FID is the squared 2-Wasserstein distance between two Gaussians: the least mean squared distance
-over which one set's features must be moved to have the other's mean and covariance (Dowson & Landau
-1982; Peyré & Cuturi, "Computational Optimal Transport", 2019, remark 2.31). So it can be shared out
-by what is moved. With A1 [N, d] and A2 [M, d] the centred features over sqrt(N - 1) and
-sqrt(M - 1), A1 A2^T = U S V^T, and delta the difference of the means, the counterpart of generated
-image j is row j of B = V U^T A1, which is T(y_j) for the optimal map T wherever there is one, and
+A FID is the squared 2-Wasserstein distance between two Gaussians: the smallest mean squared
+distance by which one set's features must be moved to have the other's mean and covariance (Dowson &
+Landau 1982; Peyré & Cuturi, "Computational Optimal Transport", 2019, remark 2.31). The movement of
+each image is therefore its part of the FID.
+
+Let A1 [N, d] and A2 [M, d] be the centred features over sqrt(N - 1) and sqrt(M - 1), A1 A2^T =
+U S V^T, and delta the difference of the means. The counterpart of generated image j is row j of
+B = V U^T A1. It is T(y_j) for the optimal map T wherever there is one. Then
 
     FID = sum_j |delta / sqrt(M) + A2_j - B_j|^2 + |A1 - U U^T A1|^2.
 
-The last term is real variance that no generated image can be moved to: 0 unless there are fewer
-generated than real images, or generated features span fewer dimensions.
+The last term is real variance to which no generated image can be moved. It is 0 unless there are
+fewer generated than real images, or generated features span fewer dimensions.
 """
 
 from __future__ import annotations
@@ -23,8 +25,8 @@ import numpy as np
 from scipy import linalg
 
 from fid_med.errors import StatisticsError
-from fid_med.metrics.distances import checked_count, checked_pair
 from fid_med.metrics.frechet import FrechetComponents, frechet_components
+from fid_med.metrics.input_checks import checked_count, checked_pair
 from fid_med.metrics.statistics import FeatureStatistics
 
 # Singular values below this share of the largest are rounding.
@@ -32,15 +34,15 @@ _RANK_TOLERANCE = 1e-12
 
 
 class Contributions(NamedTuple):
-    """Each image's part in a FID.
+    """The part of each image in a FID.
 
     Attributes:
-        fid: the Fréchet distance.
-        generated: squared distance that each generated image is moved, over M, float64 [M], >= 0.
-            With `unreached` they sum to `fid`.
-        real: the same from the other side, [N]; these sum to `fid` less what real images cannot
-            be moved to (which is 0 where N >= M).
-        unreached: real variance without a counterpart.
+      fid: the Fréchet distance.
+      generated: squared distance that each generated image is moved, over M, float64 [M], >= 0.
+        Their sum and `unreached` make `fid`.
+      real: the same for real images moved to the generated set, [N]. Their sum is `fid` less the
+        generated variance to which no real image can be moved (0 where N >= M).
+      unreached: real variance without a counterpart.
     """
 
     fid: float
@@ -53,14 +55,15 @@ class Direction(NamedTuple):
     """One direction in which two sets of features differ.
 
     Attributes:
-        vector: unit vector [d], pointing to where the generated images' mean lies.
-        share: of the FID, 0..1.
-        mean_part, spread_part: squared features: the shift of the mean along the vector, and the
-            rest (spread, and correlation with what lies across); they sum to share * FID.
-        generated_mean: along the vector, from the real mean, >= 0.
-        real_std, generated_std: along the vector (ddof=1).
-        real_low, real_high, generated_low, generated_high: indices of the images farthest out at
-            both ends, the farthest first.
+      vector: unit vector [d] towards the generated images' mean.
+      share: share of the FID, 0..1.
+      mean_part, spread_part: in squared features. The first is the shift of the mean along the
+        vector. The second is the rest: spread, and correlation with other directions. Their
+        sum is share * FID.
+      generated_mean: distance from the real mean along the vector, >= 0.
+      real_std, generated_std: standard deviations along the vector (ddof=1).
+      real_low, real_high, generated_low, generated_high: indices of the images at both ends of
+        the direction, the most extreme first.
     """
 
     vector: np.ndarray
@@ -77,13 +80,13 @@ class Direction(NamedTuple):
 
 
 class ClassDistance(NamedTuple):
-    """One class's FID.
+    """The FID of one class.
 
     Attributes:
-        label: the class.
-        real_count, generated_count: images of it.
-        components: mean and covariance parts, None where there are too few images.
-        reason: why there are none, or None.
+      label: the class.
+      real_count, generated_count: number of its images.
+      components: mean and covariance parts; None if there are too few images.
+      reason: why there are no components, or None.
     """
 
     label: Hashable
@@ -94,7 +97,7 @@ class ClassDistance(NamedTuple):
 
 
 class _Moved(NamedTuple):
-    """Both sides centred and scaled, and what each row is moved to."""
+    """Both sets centred and scaled, and the counterparts of their rows."""
 
     delta: np.ndarray  # generated less real mean
     real: np.ndarray  # A1
@@ -106,17 +109,20 @@ class _Moved(NamedTuple):
 
 
 def contributions(real, generated) -> Contributions:
-    """Shares a FID out among the images.
+    """Divides a FID among the images.
 
-    What each image adds is by how far the optimal map between the two Gaussians moves its feature
-    (see this module): a large value is an image unlike any the other set would have there. It says
-    nothing about images that are wrong in ways the two Gaussians do not see.
+    The contribution of an image is the squared distance by which the optimal map between the two
+    Gaussians moves its feature (see the module's docstring). A large value means that the other set
+    has no image like it there. Defects that do not change mean and covariance are not found.
 
     Args:
-        real, generated: [N, d] and [M, d], any real dtype, 2 images or more on each side.
+      real, generated: features [N, d] and [M, d], any real dtype, 2 or more images each.
+
+    Returns:
+      Contributions.
 
     Raises:
-        StatisticsError: too few images, different d, NaN.
+      StatisticsError: too few images, different d, NaN.
     """
     moved = _moved(*checked_pair(real, generated, at_least=2))
     count = len(moved.generated)
@@ -133,25 +139,25 @@ def contributions(real, generated) -> Contributions:
 
 
 def directions(real, generated, *, number: int = 5, ends: int = 4) -> list[Direction]:
-    """The strongest directions of the difference, with the images at both ends.
+    """Finds the directions in feature space in which the two sets differ most.
 
-    They are the principal axes of the moves: eigenvectors of D = sum_j m_j m_j^T + (what is
-    unreached), m_j = delta / sqrt(M) + A2_j - B_j, a matrix whose trace is the FID (see this
-    module). Where the covariances commute these are their axes, with (s1 - s2)^2 each, and the
-    mean's shift. The eigenvalues over the FID are the shares; over all directions they sum to 1.
-    On few images part of every share is sampling: two halves of the real images have directions
-    too.
+    They are the principal axes of the movements: eigenvectors of D = sum_j m_j m_j^T + U with
+    m_j = delta / sqrt(M) + A2_j - B_j, and U the unreached real variance. The trace of D is the FID
+    (see the module's docstring). The share of a direction is its eigenvalue over the FID; the
+    shares of all directions sum to 1. Where the covariances commute, the directions are their axes,
+    with (s1 - s2)^2 each, and the shift of the mean. With few images a part of every share is
+    sampling noise: two halves of the real images differ in some directions too.
 
     Args:
-        real, generated: [N, d] and [M, d], any real dtype, 2 images or more on each side.
-        number: how many directions at most; fewer where the difference spans fewer.
-        ends: how many images to name at each end, at most.
+      real, generated: features [N, d] and [M, d], any real dtype, 2 or more images each.
+      number: largest number of directions; there are fewer if the difference spans fewer.
+      ends: number of images at each end of a direction.
 
     Returns:
-        By share, largest first; none for a FID of 0.
+      The directions, largest share first; none for a FID of 0.
 
     Raises:
-        StatisticsError: too few images, different d, NaN.
+      StatisticsError: too few images, different d, NaN.
     """
     real, generated = checked_pair(real, generated, at_least=2)
     number, ends = checked_count(number, "number"), checked_count(ends, "ends", 0)
@@ -161,7 +167,7 @@ def directions(real, generated, *, number: int = 5, ends: int = 4) -> list[Direc
     fid = float(np.vdot(rows, rows))
     size = float(np.vdot(moved.real, moved.real) + np.vdot(moved.generated, moved.generated))
     if not fid > 1e-20 * (size + float(moved.delta @ moved.delta)):
-        return []  # moves as small as rounding have no direction
+        return []  # movements as small as rounding have no direction
     found = []
     for value, vector in zip(*_principal_axes(rows, number), strict=True):
         if value <= 1e-12 * fid:
@@ -169,7 +175,7 @@ def directions(real, generated, *, number: int = 5, ends: int = 4) -> list[Direc
         real_scores = (real - real.mean(axis=0)) @ vector
         generated_scores = (generated - real.mean(axis=0)) @ vector
         shift = generated_scores.mean()
-        # Generated images lie at the upper end; without a shift the largest entry is positive.
+        # The sign: towards the generated mean; without a shift, the largest entry is positive.
         even = abs(shift) <= 1e-9 * math.sqrt(size)
         if (vector[np.abs(vector).argmax()] if even else shift) < 0:
             vector, real_scores, generated_scores = -vector, -real_scores, -generated_scores
@@ -195,20 +201,21 @@ def directions(real, generated, *, number: int = 5, ends: int = 4) -> list[Direc
 
 
 def per_class(real, generated, real_labels, generated_labels) -> list[ClassDistance]:
-    """The FID of each class alone, so that elbows are compared with elbows.
+    """Computes the FID of each class.
 
-    Classes differ in their counts, and FID's bias with them: compare a class with itself in another
-    set of equal counts, not with another class.
+    FID's bias depends on the number of images, which differs between classes. Compare a class with
+    the same class in another set of equal counts, not with another class.
 
     Args:
-        real, generated: [N, d] and [M, d], any real dtype.
-        real_labels, generated_labels: a label for each image, all of them strings or all integers.
+      real, generated: features [N, d] and [M, d], any real dtype.
+      real_labels, generated_labels: a label per image, [N] and [M], all strings or all integers.
 
     Returns:
-        A `ClassDistance` for each label of either side, sorted.
+      A `ClassDistance` for each label in either set, sorted by label.
 
     Raises:
-        StatisticsError: different d, NaN, labels of another count or of mixed kinds.
+      StatisticsError: different d, NaN, another number of labels than images, or labels of mixed
+        kinds.
     """
     real, generated = checked_pair(real, generated)
     sides = (
@@ -228,8 +235,8 @@ def per_class(real, generated, real_labels, generated_labels) -> list[ClassDista
         reason = components = None
         if min(counts) < 2:
             reason = (
-                f"{counts[0]} real and {counts[1]} generated images: a FID needs 2 of each, and "
-                "hundreds to be worth reading"
+                f"{counts[0]} real and {counts[1]} generated images: a FID needs at least 2 of "
+                "each, and hundreds to be informative"
             )
         else:
             components = frechet_components(*map(FeatureStatistics.from_features, parts))
@@ -267,7 +274,7 @@ def _moved(real: np.ndarray, generated: np.ndarray) -> _Moved:
 
 
 def _reduced(rows):
-    """Q, R with rows = Q R where there are more rows than columns; otherwise None and the rows."""
+    """Returns Q, R with rows = Q R if there are more rows than columns; else None and the rows."""
     if len(rows) <= rows.shape[1]:
         return None, rows
     return linalg.qr(rows, mode="economic")
@@ -278,7 +285,7 @@ def _expanded(q, rows):
 
 
 def _principal_axes(rows, number):
-    """Largest eigenvalues of rows^T rows and their unit eigenvectors, as rows."""
+    """Computes the largest eigenvalues of rows^T rows and their unit eigenvectors, as rows."""
     small = len(rows) < rows.shape[1]
     gram = rows @ rows.T if small else rows.T @ rows
     size = len(gram)

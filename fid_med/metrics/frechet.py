@@ -1,13 +1,13 @@
-"""The Fréchet distance between two Gaussians: Heusel et al.'s function and exact fast forms.
+"""The Fréchet distance between two Gaussians: Heusel et al.'s function and faster exact forms.
 
-Everywhere d^2 = |mu1 - mu2|^2 + Tr C1 + Tr C2 - 2 Tr (C1 C2)^(1/2)  (Dowson & Landau 1982;
-Heusel et al. 2017, eq. 6). The forms differ in how they reach the last trace:
+d^2 = |mu1 - mu2|^2 + Tr C1 + Tr C2 - 2 Tr (C1 C2)^(1/2)  (Dowson & Landau 1982; Heusel et al. 2017,
+eq. 6). The forms differ in how they compute the last trace:
 
   sqrtm      the matrix root of C1 C2, as in the original code.
   symmetric  C1 = L1 L1^T: the roots of the eigenvalues of L1^T C2 L1, which are those of C1 C2.
   low_rank   C1 = A1^T A1 with A1 the centred features / sqrt(N - 1): the singular values of
              A1 A2^T, an N x M matrix. Their squares are the eigenvalues of C1 C2.
-  factors    the same with factors of the covariances in place of the features.
+  factors    the same as low_rank, with factors of the covariances instead of the features.
 """
 
 from __future__ import annotations
@@ -21,29 +21,30 @@ import numpy as np
 from scipy import linalg
 
 from fid_med.errors import StatisticsError
+from fid_med.metrics.input_checks import real_array
 from fid_med.metrics.statistics import FeatureStatistics, check_comparable
 
 METHODS = ("auto", "sqrtm", "symmetric", "low_rank", "factors")
 
-# Share of Tr C1 + Tr C2: the rounding that the symmetric form may carry before the factors
-# take over, and the size of a negative distance that is taken for rounding.
+# Share of Tr C1 + Tr C2. If the symmetric form's rounding is larger, "factors" is used instead;
+# a smaller negative distance is rounded to 0.
 _ROUNDING = 1e-10
 
 # Eigenvalues of a covariance below this share of the largest are rounding.
 _RANK_TOLERANCE = 1e-13
 
-# A covariance with an eigenvalue below minus this share of the largest is none.
+# A matrix with an eigenvalue below minus this share of the largest is not a covariance.
 _NEGATIVE_TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True)
 class FrechetComponents:
-    """The two parts of a Fréchet distance, and the form that computed the second.
+    """The two parts of a Fréchet distance, and the form that was used.
 
     Attributes:
-        mean: |mu1 - mu2|^2, >= 0.
-        covariance: Tr C1 + Tr C2 - 2 Tr (C1 C2)^(1/2), >= 0 (but see `frechet_components`).
-        method: "sqrtm", "symmetric", "low_rank" or "factors".
+      mean: |mu1 - mu2|^2, >= 0.
+      covariance: Tr C1 + Tr C2 - 2 Tr (C1 C2)^(1/2), >= 0 except with "sqrtm".
+      method: "sqrtm", "symmetric", "low_rank" or "factors".
     """
 
     mean: float
@@ -52,42 +53,53 @@ class FrechetComponents:
 
     @property
     def distance(self) -> float:
-        """Their sum, in units of squared features."""
+        """The sum of both parts, in units of squared features."""
         return self.mean + self.covariance
 
 
 def calculate_frechet_distance(mu1, sigma1, mu2, sigma2, eps=1e-6) -> float:
-    """The published FID's own function: the Fréchet distance by the root of sigma1 sigma2.
+    """Computes the Fréchet distance with the matrix root of sigma1 sigma2, as the published FID.
 
-    A port of `calculate_frechet_distance` in fid.py of https://github.com/bioinf-jku/TTUR
+    This is a port of `calculate_frechet_distance` in fid.py of https://github.com/bioinf-jku/TTUR
     (Apache-2.0; Heusel et al., "GANs Trained by a Two Time-Scale Update Rule Converge to a Local
-    Nash Equilibrium", NeurIPS 2017, section 4 and eq. 6; stable version by Dougal J. Sutherland),
-    with its branches:
+    Nash Equilibrium", NeurIPS 2017, section 4 and eq. 6; stable version by Dougal J. Sutherland).
+    It has the same branches:
 
-    - Where the product has no finite root, a warning, and `eps` on both diagonals. Where SciPy
-      calls the product singular and hands out a finite matrix that is not its root (1.16, 1.17),
-      this counts as none.
-    - An imaginary part over 1e-3 on the root's diagonal is an error; a smaller one is dropped.
+    - If the product has no finite root, a warning is given and `eps` is added to both diagonals.
+      The same happens where SciPy (1.16, 1.17) calls the product singular and returns a finite
+      matrix that is not its root.
+    - An imaginary part above 1e-3 on the root's diagonal is an error. A smaller one is dropped.
     - The result is not clipped: equal rank-deficient covariances give about -1e-6 of the traces.
 
-    For exactly singular products it depends on SciPy's version whether a root is found, and so
-    which branch is taken; `frechet_distance` is exact there, and many times as fast.
+    Whether a root of an exactly singular product is found, and so which branch is taken, depends
+    on SciPy's version. `frechet_distance` is exact for such products, and many times as fast.
 
     Args:
-        mu1, mu2: means, [d] or scalar.
-        sigma1, sigma2: covariances, [d, d] or scalar. All are taken to float64.
-        eps: what a singular product gets added to both covariances' diagonals.
+      mu1, mu2: means, [d] or scalar, any real dtype.
+      sigma1, sigma2: covariances, [d, d] or scalar, any real dtype.
+      eps: added to the diagonals of both covariances if their product is singular.
 
     Returns:
-        The distance as a float, in squared units of the features.
+      The distance as a float, in units of squared features.
 
     Raises:
-        StatisticsError: (a ValueError) shapes that do not fit, NaN or infinity, or the imaginary
-            component of a product of matrices that are no covariances.
+      StatisticsError: (a ValueError) shapes that do not match, NaN or infinity, or an imaginary
+        component, which shows that sigma1 or sigma2 is not a covariance.
+
+    Example:
+
+    ```python
+    import numpy as np
+    from fid_med import calculate_frechet_distance
+
+    mu, sigma = np.zeros(3), np.eye(3)
+    distance = calculate_frechet_distance(mu, sigma, mu + 1, 4 * sigma)
+    assert abs(distance - 6) < 1e-9  # 3 from the means, 3 from the covariances
+    ```
     """
-    mu1, mu2 = (np.atleast_1d(_finite(n, m)) for n, m in (("mu1", mu1), ("mu2", mu2)))
+    mu1, mu2 = (np.atleast_1d(real_array(m, n)) for n, m in (("mu1", mu1), ("mu2", mu2)))
     sigma1, sigma2 = (
-        np.atleast_2d(_finite(n, s)) for n, s in (("sigma1", sigma1), ("sigma2", sigma2))
+        np.atleast_2d(real_array(s, n)) for n, s in (("sigma1", sigma1), ("sigma2", sigma2))
     )
     if mu1.shape != mu2.shape:
         raise StatisticsError(
@@ -111,9 +123,30 @@ def calculate_frechet_distance(mu1, sigma1, mu2, sigma2, eps=1e-6) -> float:
 def frechet_distance(
     real: FeatureStatistics, generated: FeatureStatistics, method: str = "auto"
 ) -> float:
-    """Fréchet distance between two sets of features, by the quickest form that is exact.
+    """Computes the Fréchet distance between two sets of features, by the fastest exact form.
 
-    Arguments, errors and rounding are those of `frechet_components`, whose sum this is.
+    Args:
+      real, generated: statistics of at least 2 features each, of one dimension and extractor.
+      method: as for `frechet_components`.
+
+    Returns:
+      The distance as a float, in units of squared features, >= 0 (except with "sqrtm").
+
+    Raises:
+      StatisticsError: as `frechet_components`.
+
+    Example:
+
+    ```python
+    import numpy as np
+    from fid_med import FeatureStatistics, frechet_distance
+
+    rng = np.random.default_rng(0)
+    real = FeatureStatistics.from_features(rng.normal(size=(200, 16)))
+    generated = FeatureStatistics.from_features(rng.normal(0.5, size=(200, 16)))
+    assert frechet_distance(real, real) < 1e-9
+    assert frechet_distance(real, generated) > 2
+    ```
     """
     return frechet_components(real, generated, method).distance
 
@@ -121,23 +154,23 @@ def frechet_distance(
 def frechet_components(
     real: FeatureStatistics, generated: FeatureStatistics, method: str = "auto"
 ) -> FrechetComponents:
-    """The Fréchet distance's mean and covariance parts.
+    """Computes the mean and covariance parts of the Fréchet distance.
 
     Args:
-        real, generated: statistics of at least 2 features each, of one dimension and extractor.
-        method: "low_rank" needs the features of one side at least (`FeatureStatistics.rows`);
-            "symmetric" goes on to "factors" where a covariance has no full rank, or where its own
-            rounding is estimated at over 1e-10 of Tr C1 + Tr C2; "auto" takes low_rank where it
-            can, then symmetric; "sqrtm" is `calculate_frechet_distance`.
+      real, generated: statistics of at least 2 features each, of one dimension and extractor.
+      method: "low_rank" needs the features of at least one of the two sets
+        (`FeatureStatistics.rows`). "symmetric" changes to "factors" if a covariance is not of
+        full rank, or if its own rounding is estimated above 1e-10 of Tr C1 + Tr C2. "auto" is
+        low_rank where possible, otherwise symmetric. "sqrtm" is `calculate_frechet_distance`.
 
     Returns:
-        FrechetComponents, `method` naming the form that was used in the end. A covariance part
-        that is negative by less than 1e-10 of Tr C1 + Tr C2 is rounding, and becomes 0.0; "sqrtm"
-        alone is left as it comes, for it carries errors near 1e-6 of the traces.
+      FrechetComponents; its `method` is the form that was used in the end. A negative covariance
+      part of less than 1e-10 of Tr C1 + Tr C2 is rounding, and becomes 0.0. The result of
+      "sqrtm" is not rounded, because its errors are near 1e-6 of the traces.
 
     Raises:
-        StatisticsError: fewer than 2 features on a side, different dimensions or extractors, an
-            unknown method, or covariances that are none (negative eigenvalues).
+      StatisticsError: fewer than 2 features in a set, different dimensions or extractors, an
+        unknown method, or matrices with negative eigenvalues, which are not covariances.
     """
     if method not in METHODS:
         raise StatisticsError(f"method {method!r}: expected one of {', '.join(METHODS)}")
@@ -145,7 +178,7 @@ def frechet_components(
         if side.count is not None and side.count < 2:
             raise StatisticsError(
                 f"the {name} statistics hold {side.count} features: a Fréchet distance needs at "
-                "least 2 on each side, add images"
+                "least 2 per set, add images"
             )
     check_comparable(real, generated)
     if method == "sqrtm":
@@ -166,8 +199,8 @@ def frechet_components(
             return FrechetComponents(mean, _from_factors(*factors), "low_rank")
         if method == "low_rank":
             raise StatisticsError(
-                "method 'low_rank' needs the features of one side at least, and no more of them "
-                "than dimensions: use 'auto'"
+                "method 'low_rank' needs the features of at least one set, and at most d of "
+                "them: use 'auto'"
             )
     covariance = None if method == "factors" else _symmetric(real, generated)
     if covariance is not None:
@@ -178,7 +211,7 @@ def frechet_components(
 
 def _sqrtm_parts(mu1, sigma1, mu2, sigma2, eps) -> tuple[float, float]:
     diff = mu1 - mu2
-    with np.errstate(over="ignore", invalid="ignore"):  # told below
+    with np.errstate(over="ignore", invalid="ignore"):  # reported below
         product = sigma1.dot(sigma2)
     if not np.isfinite(product).all():
         raise StatisticsError("sigma1 sigma2 overflows float64: scale the features down")
@@ -194,8 +227,8 @@ def _sqrtm_parts(mu1, sigma1, mu2, sigma2, eps) -> tuple[float, float]:
         if not np.allclose(np.diagonal(covmean).imag, 0, atol=1e-3):
             m = np.max(np.abs(covmean.imag))
             raise StatisticsError(
-                f"Imaginary component {m}: sigma1 or sigma2 is no covariance, or SciPy found no "
-                "root of a singular product: frechet_distance needs none"
+                f"Imaginary component {m}: sigma1 or sigma2 is not a covariance, or SciPy found no "
+                "root of a singular product: use frechet_distance, which needs none"
             )
         covmean = covmean.real
     trace = np.trace(sigma1) + np.trace(sigma2) - 2 * np.trace(covmean)
@@ -203,39 +236,29 @@ def _sqrtm_parts(mu1, sigma1, mu2, sigma2, eps) -> tuple[float, float]:
 
 
 def _square_root(product: np.ndarray) -> np.ndarray:
-    """SciPy's sqrtm on any version; NaN where it finds no root, and nothing printed or warned."""
+    """Calls SciPy's sqrtm of any version, without output; returns NaN where it finds no root."""
     if not product.any():
         return np.zeros_like(product)  # SciPy 1.18 divides zero by zero here
     disp = inspect.signature(linalg.sqrtm).parameters.get("disp")
     if disp is not None and disp.default is True:
-        # Before SciPy 1.16; without it, failures are printed. Later it warns, then is gone.
+        # Before SciPy 1.16. With disp=True failures are printed; later versions give warnings.
         return linalg.sqrtm(product, disp=False)[0]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         root = linalg.sqrtm(product)
     doubtful = any(issubclass(w.category, linalg.LinAlgWarning) for w in caught)
     if doubtful and np.isfinite(root).all():
-        # Far from rounding: a root of a singular matrix is either good or a wholly other matrix.
+        # A root of a singular matrix is either accurate or completely wrong.
         residual = linalg.norm(root @ root - product) / linalg.norm(product)
         if residual > 1e-3:
             return np.full_like(product, np.nan)
     return root
 
 
-def _finite(name: str, value) -> np.ndarray:
-    array = np.asarray(value)
-    if array.dtype.kind not in "fiu":
-        raise StatisticsError(f"{name} is of dtype {array.dtype}: expected real numbers")
-    array = array.astype(np.float64)
-    if not np.isfinite(array).all():
-        raise StatisticsError(f"{name} holds NaN or infinity: compute it again")
-    return array
-
-
 def _symmetric(real: FeatureStatistics, generated: FeatureStatistics) -> float | None:
-    """The covariance part by the symmetric eigenproblem; None where it would be inexact.
+    """Computes the covariance part by the symmetric eigenproblem; None where it is inexact.
 
-    No more than two matrices [d, d] are there at any time.
+    At most two [d, d] matrices are in memory at any time.
     """
     sides = (real, generated)
     sigma2 = generated.covariance
@@ -244,8 +267,8 @@ def _symmetric(real: FeatureStatistics, generated: FeatureStatistics) -> float |
     for side, of_side in zip(sides, variances, strict=True):
         dead = of_side <= 0
         if dead.any() and side.covariance[dead].any():
-            return None  # covariance without variance: for the eigenvalues to refuse
-    # A feature that never varies on one side adds nothing to the root, and spoils full rank.
+            return None  # covariance without variance: "factors" rejects it by its eigenvalues
+    # A feature that is constant in one set adds nothing to the root, but makes it singular.
     alive = (variances[0] > 0) & (variances[1] > 0)
     if not alive.any():
         return total
@@ -268,9 +291,9 @@ def _symmetric(real: FeatureStatistics, generated: FeatureStatistics) -> float |
     w = linalg.eigvalsh(product, overwrite_a=True)
     if w[0] <= 0:
         return None
-    # The determinant is known from the Cholesky factors, so the sum of relative errors of the
-    # eigenvalues is known too. It tells their common absolute error, which cannot be told
-    # beforehand: graded matrices have far less of it than the d eps w_max of the textbook.
+    # The determinant is known from the Cholesky factors, and so is the sum of the relative errors
+    # of the eigenvalues. It gives their common absolute error, for which there is no useful bound
+    # in advance: graded matrices have far less of it than the textbook's d eps w_max.
     error = abs(float(np.log(w).sum()) - log_det) / float(linalg.norm(1 / w))
     rounding = error * float(np.sqrt((1 / w).sum()))  # of 2 sum(sqrt(w))
     if not 10 * rounding <= _ROUNDING * total:  # so that NaN, of underflow, is inexact too
@@ -279,20 +302,20 @@ def _symmetric(real: FeatureStatistics, generated: FeatureStatistics) -> float |
 
 
 def _cholesky(sigma: np.ndarray, overwrite: bool = False) -> np.ndarray | None:
-    """L with sigma = L L^T; None where sigma is not of full rank, as far as rounding tells."""
+    """Computes L with sigma = L L^T; None if sigma is not of full rank within rounding."""
     variances = sigma.diagonal().copy()
     try:
-        # Its transpose is the same matrix in the order that LAPACK can work in without a copy.
+        # The transpose is the same matrix, in the memory order that LAPACK needs without a copy.
         lower = linalg.cholesky(sigma.T, lower=True, overwrite_a=overwrite)
     except linalg.LinAlgError:
         return None
-    # Rounding may carry a singular matrix through; its pivots then are rounding themselves.
+    # Rounding can hide that a matrix is singular; then its pivots are rounding.
     noise = 10 * len(sigma) * np.finfo(np.float64).eps
     return lower if (lower.diagonal() ** 2 > noise * variances).all() else None
 
 
 def _factor(statistics: FeatureStatistics, name: str) -> np.ndarray:
-    """F [k, d] with F^T F the covariance: by Cholesky at full rank, otherwise by eigenvectors."""
+    """Computes F [k, d] with F^T F the covariance, by Cholesky or, below full rank, by eigh."""
     lower = _cholesky(statistics.covariance, overwrite=True)
     if lower is not None:
         return lower.T
@@ -302,7 +325,7 @@ def _factor(statistics: FeatureStatistics, name: str) -> np.ndarray:
             f"the {name} covariance has the eigenvalue {w[0]:.3g} where its largest is "
             f"{w[-1]:.3g}: none may be negative, compute the statistics again"
         )
-    # What is negative is rounding, and so is as much on the positive side.
+    # A negative eigenvalue is rounding; positive ones of the same size are rounding too.
     first = np.searchsorted(w, max(_RANK_TOLERANCE * w[-1], -w[0]), side="right")
     v = v[:, first:]
     v *= np.sqrt(w[first:])
@@ -310,20 +333,20 @@ def _factor(statistics: FeatureStatistics, name: str) -> np.ndarray:
 
 
 def _from_factors(factor1: np.ndarray, factor2: np.ndarray) -> float:
-    """The covariance part from C1 = F1^T F1 and C2 = F2^T F2, F1 [k, d] and F2 [l, d].
+    """Computes the covariance part from C1 = F1^T F1 and C2 = F2^T F2, F1 [k, d] and F2 [l, d].
 
-    What is in a factor that may be written to is lost.
+    A factor that is writeable may be overwritten.
     """
     total = float(np.vdot(factor1, factor1) + np.vdot(factor2, factor2))
     if not (len(factor1) and len(factor2)):
         return total
-    # Transposed it lies as LAPACK works, without a copy.
+    # The transpose has LAPACK's memory order, so that nothing is copied.
     singular = linalg.svdvals(_product(factor1, factor2).T, overwrite_a=True)
     return _without_rounding(total - 2 * float(np.sum(singular)), total)
 
 
 def _product(factor1: np.ndarray, factor2: np.ndarray) -> np.ndarray:
-    """F2 F1^T or its transpose, in the place of one of them where the other one is square."""
+    """Computes F2 F1^T or its transpose, in place of one factor where the other is square."""
     for left, right in ((factor2, factor1), (factor1, factor2)):
         if len(right) == right.shape[1] and left.flags.writeable:
             for i in range(0, len(left), 256):
@@ -342,7 +365,7 @@ def _without_rounding(value: float, total: float) -> float:
 
 
 class _Factored(FeatureStatistics):
-    """Statistics with a factor of their covariance in place of the features."""
+    """Statistics that return a factor of their covariance as `rows`."""
 
     _factor: np.ndarray | None = None
 
@@ -352,16 +375,16 @@ class _Factored(FeatureStatistics):
 
 
 def factored(statistics: FeatureStatistics) -> FeatureStatistics:
-    """The same statistics, their covariance factored once for many distances to them.
+    """Returns the same statistics with their covariance factored, for many distances to them.
 
-    Worth it against sets of at most d features; beyond that, `frechet_distance` is quicker with
-    the statistics as they are. The result stays as it is: update and merge the original.
+    This saves time against sets of at most d features. Against larger sets `frechet_distance` is
+    faster with the original statistics. Do not update or merge the result.
 
     Args:
-        statistics: of at least 2 features.
+      statistics: of at least 2 features.
 
     Returns:
-        Statistics whose `rows` are F [k, d] with F.T @ F the covariance, k its rank.
+      Statistics whose `rows` are F [k, d] with F.T @ F the covariance, k its rank.
     """
     rows = statistics.rows
     result = _Factored.from_moments(statistics.mean, statistics.covariance, statistics.count)

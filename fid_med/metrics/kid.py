@@ -1,8 +1,8 @@
-"""The kernel inception distance: a distance between distributions without FID's bias.
+"""The kernel inception distance (KID): a distance between distributions without FID's bias.
 
-MMD^2 with the kernel (x.y/d + 1)^3, by its unbiased estimator: Binkowski et al., "Demystifying MMD
-GANs", ICLR 2018, section 4; Gretton et al., "A Kernel Two-Sample Test", JMLR 13, 2012, lemma 6.
-Values below 0 are in order: the mean over samples is 0 where the distributions are equal.
+KID is MMD^2 with the kernel (x.y/d + 1)^3, by its unbiased estimator: Binkowski et al.,
+"Demystifying MMD GANs", ICLR 2018, section 4; Gretton et al., "A Kernel Two-Sample Test", JMLR 13,
+2012, lemma 6. The estimate can be negative: its mean is 0 where the distributions are equal.
 """
 
 from __future__ import annotations
@@ -13,17 +13,24 @@ from typing import NamedTuple
 import numpy as np
 
 from fid_med.errors import StatisticsError
-from fid_med.metrics.distances import (
-    block_rows,
+from fid_med.metrics.distances import block_rows, squared_norms
+from fid_med.metrics.input_checks import (
+    LARGEST_SEED,
     checked_count,
     checked_pair,
-    group_indices,
-    squared_norms,
+    patient_indices,
 )
 
 
 class KID(NamedTuple):
-    """Mean and standard deviation (ddof=0) over subsets, and how they were drawn."""
+    """KID over random subsets.
+
+    Attributes:
+      mean: of the subsets' values.
+      std: their standard deviation (ddof=0).
+      subset_size: images of each set in a subset.
+      subsets: number of subsets.
+    """
 
     mean: float
     std: float
@@ -32,7 +39,12 @@ class KID(NamedTuple):
 
 
 class KIDEstimate(NamedTuple):
-    """KID from all pairs; its standard error, None below 4 images (groups) on a side."""
+    """KID from all pairs of images.
+
+    Attributes:
+      value: the estimate.
+      standard_error: of the value; None if a set has fewer than 4 images (or patients).
+    """
 
     value: float
     standard_error: float | None
@@ -41,43 +53,44 @@ class KIDEstimate(NamedTuple):
 def kid(
     real, generated, *, subset_size: int | None = None, subsets: int = 100, seed: int = 2020
 ) -> KID:
-    """KID as it is published: mean and standard deviation over random subsets, in float64.
+    """Computes the published form of KID: mean and standard deviation over random subsets.
 
-    The subsets are those of torch-fidelity's `kid_features_to_metric(real, generated,
-    kid_subsets=subsets, kid_subset_size=subset_size, rng_seed=seed)`, whose values these are: from
-    `np.random.RandomState(seed)`, in turn `subset_size` real and as many generated images without
-    replacement. The mean is unbiased whatever the size; the standard deviation is that of one
-    subset's value, not the mean's error, and belongs to its size: for an error use `kid_full`, and
-    also where patients have several images each, whom these subsets do not keep apart.
+    Values and subsets are those of torch-fidelity's `kid_features_to_metric(real, generated,
+    kid_subsets=subsets, kid_subset_size=subset_size, rng_seed=seed)`, in float64. Each subset is
+    `subset_size` real and as many generated images, drawn by `np.random.RandomState(seed)` without
+    replacement.
+
+    The mean is unbiased at any size. The standard deviation is that of one subset's value and
+    depends on the size; it is not the error of the mean. For an error, use `kid_full`. Use it also
+    if patients have several images each, because these subsets ignore patients.
 
     Args:
-        real, generated: [N, d] and [M, d], any real dtype.
-        subset_size: 1,000 in the literature; by default that, but at most half of the smaller
-            side, for subsets that are nearly the whole set hardly differ.
-        subsets: how many.
-        seed: 0 to 2**32 - 1; 2020 is torch-fidelity's own.
+      real, generated: features [N, d] and [M, d], any real dtype.
+      subset_size: images of each set in a subset, 2 or more; 1,000 in the literature. By default
+        1,000, but at most half of the smaller set, because subsets that are nearly the whole
+        set hardly differ.
+      subsets: number of subsets.
+      seed: of the subsets, 0 to 2**32 - 1; 2020 is torch-fidelity's own.
 
     Raises:
-        StatisticsError: fewer images than `subset_size`, or than 4 by default; different d; NaN;
-            features so large that the kernel overflows.
+      StatisticsError: fewer images than `subset_size`, or than 4 by default; different d; NaN;
+        features so large that the kernel overflows.
     """
     real, generated = _checked(real, generated)
     smaller = min(len(real), len(generated))
     if subset_size is None:
         if smaller < 4:
             raise StatisticsError(
-                f"{smaller} images: KID over subsets needs at least 4 on each side, add images"
+                f"{smaller} images: KID over subsets needs at least 4 per set, add images"
             )
         subset_size = min(1000, smaller // 2)
     subset_size = checked_count(subset_size, "subset_size", 2)
-    subsets, seed = checked_count(subsets, "subsets"), checked_count(seed, "seed", 0)
+    subsets, seed = checked_count(subsets, "subsets"), checked_count(seed, "seed", 0, LARGEST_SEED)
     if subset_size > smaller:
         raise StatisticsError(
-            f"subset_size {subset_size}: the smaller side has {smaller} images, lower it or leave "
-            "it out"
+            f"subset_size {subset_size}: the smaller set has {smaller} images, give a smaller one "
+            "or none"
         )
-    if seed >= 2**32:
-        raise StatisticsError(f"seed {seed}: expected 0 to 2**32 - 1")
     rng = np.random.RandomState(seed)
     drawn = [
         [rng.choice(len(side), subset_size, replace=False) for side in (real, generated)]
@@ -94,33 +107,34 @@ def kid(
     return KID(float(values.mean()), float(values.std()), subset_size, subsets)
 
 
-def kid_full(real, generated, *, real_groups=None, generated_groups=None) -> KIDEstimate:
-    """KID from all pairs of images, with its standard error.
+def kid_full(real, generated, *, real_patients=None, generated_patients=None) -> KIDEstimate:
+    """Computes KID from all pairs of images, with its standard error.
 
-    Without groups, the two-sample U-statistic of Gretton et al. 2012, lemma 6. With groups
-    (patients), pairs of images of one group are left out of its side's own sum, because their
-    likeness is the patient's and would pass for a difference between the sides; the rest are
-    averaged, an image counting once.
+    Without patients this is the two-sample U-statistic of Gretton et al. 2012, lemma 6. With
+    patients, pairs of images of one patient are left out of the sum within a set: images of one
+    patient are similar, which would be taken for a difference between the sets. All other pairs
+    have equal weight.
 
-    The standard error is the root of the variance's estimator by Hoeffding's decomposition
-    (Hoeffding 1948; for equal counts Sutherland & Deka, "Unbiased estimators for the variance of
-    MMD estimators", 2019): 4/n Var(a - b) + 4/m Var(e - c) for the kernel's projections on one
-    image, and 2 A/n(n-1) + 2 F/m(m-1) + 4 E/nm for what is left of it, each part without bias. The
-    first two are cut off at 0, without which equal distributions could give a negative variance.
-    With groups, the same of sums by group, the ratio linearised: it needs tens of groups to hold.
+    The variance is estimated by Hoeffding's decomposition (Hoeffding 1948; for equal counts
+    Sutherland & Deka, "Unbiased estimators for the variance of MMD estimators", 2019):
+    4/n Var(a - b) + 4/m Var(e - c) for the kernel's projections on one image, and
+    2 A/n(n-1) + 2 F/m(m-1) + 4 E/nm for the rest, each term without bias. The first two terms are
+    clipped at 0, because otherwise equal distributions could give a negative variance. With
+    patients, the same is computed from sums by patient, and the ratio is linearised, which needs
+    tens of patients.
 
     Args:
-        real, generated: [N, d] and [M, d], any real dtype.
-        real_groups, generated_groups: a label for each image, [N] and [M], or None.
+      real, generated: features [N, d] and [M, d], any real dtype.
+      real_patients, generated_patients: a label per image, [N] and [M], or None.
 
     Raises:
-        StatisticsError: fewer than 2 images or groups on a side, different d, NaN, groups of
-            another count, features so large that the kernel overflows.
+      StatisticsError: fewer than 2 images or patients in a set, different d, NaN, another number
+        of labels than images, features so large that the kernel overflows.
     """
     real, generated = _checked(real, generated)
     sides = [
-        _Side(real, real_groups, "real"),
-        _Side(generated, generated_groups, "generated"),
+        _SortedSet(real, real_patients, "real"),
+        _SortedSet(generated, generated_patients, "generated"),
     ]
     (xx, x_rest), (yy, y_rest) = (_within(side) for side in sides)
     cross = _across(*sides)
@@ -155,17 +169,17 @@ def _checked(real, generated) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _subset_sums(x, y, rows, columns) -> np.ndarray:
-    """Sum of the kernel over each subset, [S]; without the diagonal if x is y.
+    """Sums the kernel over each subset, [S]; without the diagonal if x is y.
 
     Args:
-        x, y: features [N, d], [M, d].
-        rows, columns: indices [S, n] and [S, m] of each subset's images.
+      x, y: features [N, d], [M, d].
+      rows, columns: indices [S, n] and [S, m] of each subset's images.
     """
     if len(rows) * rows.shape[1] * columns.shape[1] <= len(x) * len(y):
         return np.array(
             [_one_subset(x[r], y[c], x is y) for r, c in zip(rows, columns, strict=True)]
         )
-    # Cheaper than subset by subset: every kernel value once, summed for all subsets by a product.
+    # Cheaper than by subset: every kernel value is computed once, and a product sums all subsets.
     left, right = _membership(rows, len(x)), _membership(columns, len(y))
     sums = np.zeros(len(rows))
     step = block_rows(len(y))
@@ -191,22 +205,24 @@ def _membership(indices, count):
     return matrix
 
 
-class _Side:
-    """One side's features sorted by group: where each group starts, and its size."""
+class _SortedSet:
+    """Features of one set sorted by patient, with the start and the size of each patient."""
 
-    def __init__(self, features, groups, name):
-        labels, count = group_indices(groups, len(features), name)
+    def __init__(self, features, patients, name):
+        labels, count = patient_indices(patients, len(features), name)
         if count < 2:
             raise StatisticsError(
-                f"{count} {name} group: KID by groups needs at least 2 on each side"
+                f"{count} {name} patient: KID by patient needs at least 2 patients per set"
             )
-        self.features = features if groups is None else features[np.argsort(labels, kind="stable")]
+        self.features = (
+            features if patients is None else features[np.argsort(labels, kind="stable")]
+        )
         self.sizes = np.bincount(labels, minlength=count).astype(np.float64)
         self.starts = np.concatenate([[0], np.cumsum(self.sizes)[:-1]]).astype(np.int64)
-        self.grouped = groups is not None
+        self.has_patients = patients is not None
 
     def blocks(self, other):
-        """Kernel sums of some of this side's groups with all of the other's, [groups, H]."""
+        """Yields kernel sums of some of this set's patients with all of the other's, [P, Q]."""
         ends = [*self.starts[1:], len(self.features)]
         step = block_rows(len(other.features))
         first = 0
@@ -216,30 +232,32 @@ class _Side:
                 last += 1
             rows = slice(self.starts[first], ends[last - 1])
             block = _kernel(self.features[rows], other.features)
-            if other.grouped:
+            if other.has_patients:
                 block = np.add.reduceat(block, other.starts, axis=1)
-            if self.grouped:
+            if self.has_patients:
                 block = np.add.reduceat(block, self.starts[first:last] - rows.start, axis=0)
             yield slice(first, last), block
             first = last
 
 
-class _Rest(NamedTuple):
-    """What varies about a mean kernel value: sums by group, and the interaction's mean square."""
+class _Variation(NamedTuple):
+    """What varies about a mean kernel value: sums by patient, and the interaction's mean square."""
 
     rows: np.ndarray
     interaction: float
 
 
 class _Cross(NamedTuple):
+    """Mean kernel value between two sets; sums by patient of either; the interaction."""
+
     value: float
     rows: np.ndarray
     columns: np.ndarray
     interaction: float
 
 
-def _within(side: _Side) -> tuple[float, _Rest]:
-    """Mean of the kernel over pairs of different groups, and its decomposition."""
+def _within(side: _SortedSet) -> tuple[float, _Variation]:
+    """Computes the mean of the kernel over pairs of different patients, and its decomposition."""
     n, total = len(side.sizes), float(side.sizes.sum())
     rows, squares, weighted = np.empty(n), 0.0, 0.0
     for part, block in side.blocks(side):
@@ -255,14 +273,14 @@ def _within(side: _Side) -> tuple[float, _Rest]:
     rest = scale * (rows - value * pair_sizes)
     squares = scale**2 * (squares - 2 * value * weighted + value**2 * square_sizes)
     if n < 4:
-        return value, _Rest(rest, math.nan)
-    # Both means of a symmetric matrix without diagonal taken out: Székely & Rizzo 2014, def. 2.
+        return value, _Variation(rest, math.nan)
+    # Without both means of a symmetric matrix with no diagonal: Székely & Rizzo 2014, def. 2.
     interaction = (squares - 2 * float(rest @ rest) / (n - 2)) / (n * (n - 3))
-    return value, _Rest(rest, max(interaction, 0.0))
+    return value, _Variation(rest, max(interaction, 0.0))
 
 
-def _across(x: _Side, y: _Side) -> _Cross:
-    """Mean of the kernel over pairs of a real and a generated image, and its decomposition."""
+def _across(x: _SortedSet, y: _SortedSet) -> _Cross:
+    """Computes the mean of the kernel between the two sets, and its decomposition."""
     n, m = len(x.sizes), len(y.sizes)
     rows, columns, squares, weighted = np.empty(n), np.zeros(m), 0.0, 0.0
     for part, block in x.blocks(y):

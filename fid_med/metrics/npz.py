@@ -1,4 +1,4 @@
-"""npz files, read with distrust and written whole or not at all."""
+"""Reading npz files without unpickling, and writing them atomically."""
 
 import io
 import os
@@ -12,18 +12,19 @@ from fid_med.utils.files import atomic_path
 
 
 def read_npz(path: Path, known: Collection[str], expected: str) -> dict[str, np.ndarray | None]:
-    """Reads an npz, whoever wrote it, and unpickles nothing.
+    """Reads an npz file of any origin. Pickled objects are never loaded.
 
     Args:
-        path: the file.
-        known: the keys whose arrays are wanted.
-        expected: what an error message says such a file is.
+      path: the file.
+      known: keys whose arrays are read.
+      expected: what such a file should be, for messages.
 
     Returns:
-        Every key of the file, with its array where it is known and None elsewhere.
+      A dictionary with every key of the file. Its value is the array for a known key, and None
+      for any other.
 
     Raises:
-        StatisticsError: missing, a folder, not an npz, truncated, or holding pickled objects.
+      StatisticsError: no such file, a folder, not an npz, a truncated file, or pickled objects.
     """
     if not path.exists():
         raise StatisticsError(f"{path}: no such file: check the path")
@@ -52,10 +53,10 @@ def write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """Writes arrays to exactly `path`, atomically.
 
     Raises:
-        StatisticsError: the folder cannot be made or written to, or the disk is full.
+      StatisticsError: the folder cannot be made or written to, or the disk is full.
     """
-    # In memory first: np.savez appends ".npz" to names, and on a full disk its zip file, dying
-    # later than the file under it, prints a traceback.
+    # In memory first: np.savez appends ".npz" to names, and its zip file prints a traceback if
+    # it is closed after a write to a full disk has failed.
     content = io.BytesIO()
     np.savez(content, **arrays)
     try:

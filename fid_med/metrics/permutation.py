@@ -1,4 +1,4 @@
-"""Permutation test: do two sets of images come from one distribution?"""
+"""Permutation test of whether two sets of images come from one distribution."""
 
 from __future__ import annotations
 
@@ -9,42 +9,36 @@ import numpy as np
 from scipy import linalg
 
 from fid_med.metrics.frechet import frechet_distance
-from fid_med.metrics.resampling import (
-    GRAM_LIMIT,
-    BlockDistances,
-    ImageSet,
-    check_dimensions,
-    check_whole,
-    image_set,
-)
+from fid_med.metrics.input_checks import checked_count
+from fid_med.metrics.resampling import GRAM_LIMIT, BlockDistances, ImageSet, image_sets
 from fid_med.metrics.statistics import FeatureStatistics
 
-# Images of the smaller side up to which the Gram matrix is used; the leading directions beyond.
+# Up to this many images in the smaller set the Gram matrix is used; beyond, the leading directions.
 _GRAM_IMAGES = 300
 _DIRECTIONS = 256
 
 _STEP = 64  # permutations that are computed at once
 
-# Share of the statistic within which two are called equal: their rounding.
+# Two statistics are equal if they differ by at most this share, which is their rounding.
 _TIE = 1e-9
 
-LEAST = 4
+LEAST = 4  # images, or patients where they are known
 
 
 @dataclass(frozen=True)
 class PermutationTest:
-    """What `permutation_test` found.
+    """The result of `permutation_test`.
 
     Attributes:
-        statistic: plain FID of the two sets (see `directions`), in units of squared features.
-        p_value: (1 + permutations with at least this statistic) / (1 + permutations).
-        permuted_mean, permuted_sd: of the statistic over the permutations; their mean is the bias
-            that plain FID has at these counts.
-        directions: how many leading principal directions of both sets together the features were
-            taken to; None where they were used whole.
-        permutations, seed: how many, and what they were drawn from.
-        real_count, generated_count: images.
-        real_patients, generated_patients: patients; None where none were given.
+      statistic: plain FID of the two sets (see `directions`), in units of squared features.
+      p_value: (1 + number of permutations with at least this statistic) / (1 + permutations).
+      permuted_mean, permuted_sd: mean and standard deviation of the statistic over the
+        permutations. The mean is the bias of plain FID at these counts.
+      directions: number of leading principal directions to which features were reduced; None if
+        they were used whole.
+      permutations, seed: number of permutations, and the seed they were drawn from.
+      real_count, generated_count: number of images.
+      real_patients, generated_patients: number of patients; None if none were given.
     """
 
     statistic: float
@@ -60,7 +54,7 @@ class PermutationTest:
     generated_patients: int | None
 
     def to_dict(self) -> dict:
-        """The fields as JSON types."""
+        """Returns the fields as JSON types."""
         return dataclasses.asdict(self)
 
 
@@ -68,44 +62,44 @@ def permutation_test(
     real,
     generated,
     *,
-    real_groups=None,
-    generated_groups=None,
+    real_patients=None,
+    generated_patients=None,
     permutations: int = 999,
     seed: int = 0,
 ) -> PermutationTest:
-    """Tests whether both sets were drawn from one distribution, by plain FID.
+    """Tests by plain FID whether both sets were drawn from one distribution.
 
-    Patients (images where no patients are known) are dealt out anew to the two sides, as many to
-    each as there were, and FID is computed again. Its bias is in all of them alike, so plain FID
-    serves. With the +1 in the p-value (Phipson & Smyth 2010) the test holds its level at any
-    count, exactly, if patients are exchangeable under the hypothesis: drawn alike, with the same
-    chances for the number of images. It is not exact where one side has patients of many images
-    and the other single images. Identifiers are not compared across the sides: leave a patient
-    who is on both out of one.
+    All patients (images, if no patients are known) are assigned at random to the two sets, as many
+    to each as before, and FID is computed again. The bias is the same in all permutations, so plain
+    FID can be used. Because 1 is added to both counts of the p-value (Phipson & Smyth, "Permutation
+    P-values Should Never Be Zero", 2010), the test keeps its level exactly at any sample size, if
+    patients are exchangeable under the hypothesis: both sets must have the same distribution of
+    images per patient. It is not exact if one set has patients with many images and the other has
+    single images. Labels are not compared between the sets: if a patient is in both, leave the
+    patient out of one.
 
-    Where the smaller side has over 300 images, or both together over 4,000, FID is taken in the
-    256 leading principal directions of all images together, who is on which side left out, which
-    keeps the test exact.
+    If the smaller set has over 300 images, or both together have over 4,000, FID is computed in the
+    256 leading principal directions of all images. These do not depend on which set an image is in,
+    so the test stays exact.
 
     Args:
-        real, generated: features [N, d], 4 or more images each.
-        real_groups, generated_groups: the images' patients, [N], or None; 4 or more each.
-        permutations: how many; the p-value is at least 1 / (1 + permutations).
-        seed: of the permutations. The order of the images has no influence.
+      real, generated: features [N, d] and [M, d], any real dtype, 4 or more images each.
+      real_patients, generated_patients: a label per image, [N] and [M], or None; 4 or more
+        patients each.
+      permutations: number of permutations; the p-value is at least 1 / (1 + permutations).
+      seed: of the permutations. The order of the images has no influence.
 
     Returns:
-        PermutationTest.
+      PermutationTest.
 
     Raises:
-        StatisticsError: wrong shapes or dtypes, NaN or infinity, too few images or patients.
+      StatisticsError: wrong shapes or dtypes, NaN or infinity, too few images or patients.
     """
-    sets = [
-        image_set(real, real_groups, "real", LEAST),
-        image_set(generated, generated_groups, "generated", LEAST),
-    ]
-    check_dimensions(sets)
-    check_whole("permutations", permutations, 1)
-    rng = np.random.default_rng(check_whole("seed", seed, 0))
+    sets = image_sets(
+        {"real": (real, real_patients), "generated": (generated, generated_patients)}, LEAST
+    )
+    checked_count(permutations, "permutations")
+    rng = np.random.default_rng(checked_count(seed, "seed", 0))
     units = [*sets[0].members, *(m + sets[0].count for m in sets[1].members)]
     sides = [(np.concatenate(units[: sets[0].units]), np.concatenate(units[sets[0].units :]))]
     for _ in range(permutations):
@@ -131,8 +125,8 @@ def permutation_test(
         seed=seed,
         real_count=sets[0].count,
         generated_count=sets[1].count,
-        real_patients=sets[0].patients,
-        generated_patients=sets[1].patients,
+        real_patients=sets[0].patient_count,
+        generated_patients=sets[1].patient_count,
     )
 
 

@@ -1,9 +1,9 @@
-"""Copies found in the pixels: one pixel changed, re-encoded, brightened, flipped, or shifted.
+"""Copies found by pixels: one pixel changed, re-encoded, brightened, flipped, or shifted.
 
-Features are made to overlook what does not change the meaning, and radiographs of one body part
-are alike to begin with: a flipped copy may be no nearer to its source than another patient is. So
-thumbnails are compared as well, band-passed to the size of ribs and joints, in which patients
-differ, and normalised for contrast from place to place.
+Features are trained to ignore changes that keep the meaning, and radiographs of one body part are
+similar to each other. A flipped copy may therefore be no nearer to its source than another patient.
+So thumbnails are compared as well. They are band-pass filtered to the size of ribs and joints, in
+which patients differ, and normalised for local contrast.
 """
 
 from __future__ import annotations
@@ -17,37 +17,38 @@ from scipy import fft, ndimage
 from fid_med.errors import StatisticsError
 from fid_med.metrics.distances import block_rows
 
-SIZE = 96
+SIZE = 96  # height and width of a thumbnail
 
-# Shifts that are searched: this share of the image's side each way.
+# Largest shift that is searched in each direction, as a share of the image's width.
 MAX_SHIFT = 6 / SIZE
 
-# On ChestX-ray14 no two patients come above 0.44 and no two images of one above 0.78; copies that
-# are mirrored, shifted by up to 3 % of the side, brightened or re-encoded stay above 0.95.
+# Smallest similarity of a copy. On ChestX-ray14 different patients reach at most 0.44, and
+# different images of one patient 0.78. Copies that are mirrored, shifted by up to 3 % of the width,
+# brightened or re-encoded stay above 0.95.
 COPY_SIMILARITY = 0.92
 
 _SHIFT = round(MAX_SHIFT * SIZE)
 _WINDOW = SIZE - 2 * _SHIFT
-# Gaussian deviations in pixels: of smoothing, of what is subtracted, of the local contrast.
+# Standard deviations in pixels of three Gaussians: the first less the second is the band, the third
+# averages the local contrast.
 _FINE_BAND = 0.7, 1.5, 8.0
 _COARSE_BAND = 1.0, 4.0, 6.0
-_GREY_NOISE = 2.0  # grey levels, below which a flat region is not raised to full contrast
-_COARSE = 3  # thumbnail pixels to one when candidates are chosen
+_GREY_NOISE = 2.0  # grey levels; a region of less contrast is not amplified
+_COARSE = 3  # thumbnails are reduced by this factor to choose candidates
 _CANDIDATES = 6
-_LIKELY = (
-    0.88  # coarse similarity from which candidates after the first are looked at; copies: 0.92
-)
-_REFINED = 0.6  # similarity from which shifts by half a pixel are tried too
+# Smallest coarse similarity of a candidate after the first. Copies reach 0.92.
+_LIKELY = 0.88
+_REFINED = 0.6  # smallest similarity at which shifts by half a pixel are searched too
 _FLAT = 1e-5
 
 
 class PixelMatches(NamedTuple):
-    """For each generated image the training image that looks most like it.
+    """The most similar training image of each generated image.
 
     Attributes:
-        indices: of the training image, int64 [M].
-        similarities: normalised cross-correlation of the aligned signatures, -1..1, float64 [M].
-        flipped: whether the generated image had to be mirrored, bool [M].
+      indices: index of the training image, int64 [M].
+      similarities: normalised cross-correlation of the aligned signatures, -1..1, float64 [M].
+      flipped: whether the generated image had to be mirrored, bool [M].
     """
 
     indices: np.ndarray
@@ -61,16 +62,16 @@ class PixelMatches(NamedTuple):
 
 
 def pixel_signatures(images: Iterable) -> np.ndarray:
-    """What `pixel_matches` compares: grey thumbnails, 96 x 96, by a triangle filter.
+    """Computes grey thumbnails for `pixel_matches`, 96 x 96, by a triangle filter.
 
     Args:
-        images: each [H, W] or [H, W, 3], any real dtype, 0..255; sizes may differ.
+      images: each [H, W], [H, W, 1] or [H, W, 3], any real dtype, 0..255; sizes may differ.
 
     Returns:
-        float32 [N, 96, 96], 0..255.
+      float32 [N, 96, 96], 0..255.
 
     Raises:
-        StatisticsError: another shape or dtype, NaN or infinity, or no images.
+      StatisticsError: another shape or dtype, NaN or infinity, or no images.
     """
     signatures, weights = [], {}
     for i, image in enumerate(images):
@@ -86,20 +87,24 @@ def pixel_signatures(images: Iterable) -> np.ndarray:
 
 
 def pixel_matches(generated: np.ndarray, training: np.ndarray) -> PixelMatches:
-    """The most similar training image of each generated one, as it is or mirrored, and shifted.
+    """Finds the most similar training image of each generated image, also mirrored and shifted.
 
-    Thumbnails are band-passed (a Gaussian of deviation 0.7 less one of 1.5 pixels) and divided by
-    their own contrast round about. At a third of the size, with a broader band and at thirteen
-    places, they choose up to six candidates for either way round by matrix products. The similarity
-    is the largest normalised cross-correlation of the middle of the generated one with a candidate,
-    over shifts of up to 6 of 96 pixels each way, in steps of half a pixel where whole ones reach
-    0.6. A blank image resembles nothing: 0.
+    Thumbnails are band-pass filtered (a Gaussian of standard deviation 0.7 less one of 1.5 pixels)
+    and divided by their local contrast. First, at a third of the size, with a broader band and at
+    thirteen positions, up to six candidates are chosen by matrix products, for the image as it is
+    and mirrored. Then the similarity to each candidate is the largest normalised cross-correlation
+    of the middle of the generated thumbnail with it. Shifts of up to 6 of 96 pixels in each
+    direction are searched, in steps of half a pixel where whole steps reach 0.6. The similarity of
+    a blank image is 0.
 
     Args:
-        generated, training: float [M, 96, 96] and [N, 96, 96], of `pixel_signatures`.
+      generated, training: float [M, 96, 96] and [N, 96, 96], from `pixel_signatures`.
+
+    Returns:
+      PixelMatches.
 
     Raises:
-        StatisticsError: other shapes, NaN, or no images.
+      StatisticsError: other shapes, NaN, or no images.
     """
     generated, training = _checked(generated, "generated"), _checked(training, "training")
     fine = [_banded(side, *_FINE_BAND) for side in (generated, training)]
@@ -111,7 +116,7 @@ def pixel_matches(generated: np.ndarray, training: np.ndarray) -> PixelMatches:
         for place, (column, scores) in enumerate(_candidates(small, coarse[1])):
             rows = np.flatnonzero(scores >= (_LIKELY if place else -np.inf))
             similarities = _aligned(turned[rows], fine[1], column[rows])
-            # Equal similarities go to the earlier image, not mirrored before mirrored.
+            # Of equal similarities the earlier candidate is kept, and the unmirrored one.
             better = similarities > best[0][rows] + 1e-9
             rows = rows[better]
             best[0][rows], best[1][rows] = similarities[better], column[rows]
@@ -134,7 +139,7 @@ def _grey(image, i):
 
 
 def _triangle(side: int) -> np.ndarray:
-    """Weights [96, side] of a bilinear filter whose support grows with the reduction."""
+    """Computes weights [96, side] of a bilinear filter whose support grows with the reduction."""
     scale = side / SIZE
     centres = (np.arange(SIZE) + 0.5) * scale
     gaps = np.abs(np.arange(side) + 0.5 - centres[:, None]) / max(scale, 1.0)
@@ -143,7 +148,7 @@ def _triangle(side: int) -> np.ndarray:
 
 
 def _banded(images, smooth, broad, local):
-    """Images [N, n, n] band-passed and divided by the contrast round about, float32."""
+    """Band-pass filters images [N, n, n] and divides them by the local contrast, float32."""
     blurs = [
         ndimage.gaussian_filter1d(np.eye(images.shape[1]), deviation, axis=0, mode="nearest")
         for deviation in (smooth, broad, local)
@@ -162,7 +167,7 @@ def _checked(signatures, name):
     if array.ndim != 3 or array.shape[1:] != (SIZE, SIZE) or array.dtype.kind != "f":
         raise StatisticsError(
             f"{name} signatures of shape {array.shape} and dtype {array.dtype}: expected float "
-            f"[N, {SIZE}, {SIZE}], as pixel_signatures makes them"
+            f"[N, {SIZE}, {SIZE}] from pixel_signatures"
         )
     if not len(array):
         raise StatisticsError(f"no {name} signatures: give at least one image")
@@ -177,7 +182,7 @@ def _reduced(signatures):
 
 
 def _unit(rows):
-    """Rows [N, ...] flattened, without mean, of length 1; of length 0 where there is nothing."""
+    """Flattens rows [N, ...] and scales them to mean 0 and length 1; a constant row becomes 0."""
     rows = rows.reshape(len(rows), -1)
     rows = rows - rows.mean(axis=1, keepdims=True)
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
@@ -185,7 +190,7 @@ def _unit(rows):
 
 
 def _candidates(generated, training):
-    """The likeliest training images, best first: pairs of indices, int64 [M], and scores, [M]."""
+    """Yields the likeliest training images, best first: indices, int64 [M], and scores, [M]."""
     count = min(_CANDIDATES, len(training))
     edge = _SHIFT // _COARSE
     inner = SIZE // _COARSE - 2 * edge
@@ -207,7 +212,7 @@ def _candidates(generated, training):
         scores = np.full((len(middle[part]), len(training)), -np.inf, np.float32)
         for place in places:
             np.maximum(scores, middle[part] @ place.T, out=scores)
-        # Rounded, and repeats by index, so that the order of summation decides nothing.
+        # Rounded, and ties by index, so that the order of summation has no influence.
         order = np.argsort(-np.round(scores, 4), axis=1, kind="stable")[:, :count]
         chosen[:, part] = order.T
         reached[:, part] = np.take_along_axis(scores, order, axis=1).T
@@ -215,7 +220,7 @@ def _candidates(generated, training):
 
 
 def _aligned(generated, training, indices) -> np.ndarray:
-    """Largest normalised cross-correlation of generated[i] with training[indices[i]], [M]."""
+    """Computes the largest cross-correlation of generated[i] with training[indices[i]], [M]."""
     result = np.empty(len(generated))
     step = max(1, block_rows(8 * SIZE * SIZE))
     for start in range(0, len(generated), step):
@@ -225,7 +230,7 @@ def _aligned(generated, training, indices) -> np.ndarray:
 
 
 def _correlations(generated, training) -> np.ndarray:
-    """As `_aligned`, row by row."""
+    """As `_aligned`, for one training image per row."""
     window = generated[:, _SHIFT : SIZE - _SHIFT, _SHIFT : SIZE - _SHIFT].astype(np.float64)
     window -= window.mean(axis=(1, 2), keepdims=True)
     other = training.astype(np.float64)
@@ -238,7 +243,7 @@ def _correlations(generated, training) -> np.ndarray:
     if len(near):
         down, right = fft.fftfreq(SIZE)[:, None], fft.rfftfreq(SIZE)
         for turns in (down / 2, right / 2, (down + right) / 2):
-            # A shift by half a pixel turns the phases; lengths hardly change over it.
+            # A shift by half a pixel changes phases; the lengths hardly change over it.
             turned = spectrum[near] * np.exp(2j * np.pi * turns)
             best[near] = np.maximum(best[near], _peaks(turned, lengths[near]))
     return best

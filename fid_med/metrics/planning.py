@@ -1,4 +1,4 @@
-"""How small a FID difference can so many images detect? Told from real images alone."""
+"""The smallest FID that a number of images can detect, estimated from real images alone."""
 
 from __future__ import annotations
 
@@ -11,20 +11,16 @@ from scipy import special
 
 from fid_med.errors import StatisticsError
 from fid_med.metrics.debiased_fid import skewed_quantile
-from fid_med.metrics.resampling import (
-    BlockDistances,
-    check_share,
-    check_whole,
-    draw_blocks,
-    image_set,
-)
+from fid_med.metrics.input_checks import checked_count, checked_fraction
+from fid_med.metrics.resampling import BlockDistances, ImageSet, draw_blocks, image_set
 from fid_med.metrics.variance_decomposition import ring_variance, skewness
 
-LEAST = 16  # two in every eighth
+LEAST = 16  # images, or patients where they are known: two in every eighth
 FEWEST_PLANNED = 8
 
-# Without counting directions, no shift's variance by single images grows faster with the distance
-# than this times sqrt(Q): 4 lambda_1 (1/N + 1/M) against Q = 2 Tr Gamma^2 (1/N + 1/M)^2.
+# The largest slope of the variance against the distance, as a multiple of sqrt(Q). For a shift of
+# the mean the variance by single images is 4 lambda_1 (1/N + 1/M) times the distance, and
+# Q = 2 Tr Gamma^2 (1/N + 1/M)^2.
 _STEEPEST = 2 * math.sqrt(2)
 
 _LARGEST_QUARTER = 250
@@ -33,19 +29,20 @@ _STEP = 32
 
 @dataclass(frozen=True)
 class DetectableDifference:
-    """What `detectable_difference` found.
+    """The result of `detectable_difference`.
 
     Attributes:
-        difference: true FID from which on the interval leaves out 0 with at least this power,
-            whatever the direction of the difference.
-        at_best: the same for a difference spread over very many directions.
-        noise: standard deviation of the debiased FID at a true FID of 0.
-        threshold: debiased FID from which on the interval leaves out 0.
-        count: images on each side that this holds for.
-        power, confidence: chance to detect, and nominal coverage of the interval.
-        replicates, seed: random splits, and what they were drawn from.
-        real_count: images that it was told from.
-        real_patients: their patients; None where none were given.
+      difference: smallest true FID that is detected with at least this power, for any direction
+        of the difference.
+      at_best: the same for a difference that is spread over very many directions.
+      noise: standard deviation of the debiased FID at a true FID of 0.
+      threshold: smallest debiased FID whose interval does not contain 0.
+      count: number of images per set.
+      power: probability of detection.
+      confidence: nominal coverage of the interval.
+      replicates, seed: number of random splits, and the seed they were drawn from.
+      real_count: number of real images it was estimated from.
+      real_patients: number of their patients; None if none were given.
     """
 
     difference: float
@@ -61,61 +58,62 @@ class DetectableDifference:
     real_patients: int | None
 
     def to_dict(self) -> dict:
-        """The fields as JSON types."""
+        """Returns the fields as JSON types."""
         return dataclasses.asdict(self)
 
 
 def detectable_difference(
     features,
     count: int,
-    groups=None,
+    patients=None,
     *,
     power: float = 0.8,
     confidence: float = 0.95,
     replicates: int = 200,
     seed: int = 0,
 ) -> DetectableDifference:
-    """The smallest true FID that `count` images a side tell from 0, from real images alone.
+    """Estimates the smallest true FID that `count` images per set detect, from real images alone.
 
-    Told apart means: the interval of `debiased_fid` lies above 0. It does where the debiased FID
-    exceeds u sqrt(Q), u as there; Q, its variance at a true FID of 0, is read off the distances
-    between random quarters of the real images (see `half_splits`), as their skewness is for u,
-    and shrinks as 1 / count^2. A true FID t has the variance Q + s t with a slope s that depends
-    on where the difference lies: 0 for one spread over very many directions (`at_best`), at most
-    2 sqrt(2 Q) for one that is all in the direction that varies most. `difference` solves
-    t - u sqrt(Q) = z_power sqrt(Q + s t) for that largest slope.
+    A difference is detected if the interval of `debiased_fid` is above 0. This is the case if the
+    debiased FID exceeds u sqrt(Q), with u as in `debiased_fid` and Q its variance at a true FID of
+    0. Q and the skewness for u are estimated from the distances between random quarters of the real
+    images (see `variance_decomposition`); Q shrinks as 1 / count^2. At a true FID t the variance is
+    Q + s t. The slope s depends on the direction of the difference. It is 0 for a difference spread
+    over very many directions (`at_best`), and at most 2 sqrt(2 Q) for a difference in only the
+    direction that varies most. `difference` solves t - u sqrt(Q) = z_power sqrt(Q + s t) for this
+    largest slope.
 
-    Assumes that the generated images vary about as the real ones do, and that patients have as
-    many images each. The bias that is left at small counts (see `debiased_fid`) is not in it:
-    differences in directions that vary little need more.
+    It is assumed that generated images vary about as much as real ones, and that patients have
+    equally many images. The remaining bias at small counts (see `debiased_fid`) is not included:
+    differences in directions of little variance need more images.
 
     Args:
-        features: of the real images, [N, d], 16 or more images.
-        count: images on each side in the comparison that is planned, 8 or more.
-        groups: the images' patients, [N], or None; 16 or more patients.
-        power: chance to detect, from 0.5 to below 1.
-        confidence: nominal coverage of the interval.
-        replicates: random splits.
-        seed: of the splits. The order of the images has no influence.
+      features: of the real images, [N, d], any real dtype, 16 or more images.
+      count: images per set in the planned comparison, 8 or more.
+      patients: a label per image, [N], or None; 16 or more patients.
+      power: probability of detection, 0.5 or more and below 1.
+      confidence: nominal coverage of the interval, between 0 and 1.
+      replicates: number of random splits, 2 or more.
+      seed: of the splits. The order of the images has no influence.
 
     Returns:
-        DetectableDifference.
+      DetectableDifference.
 
     Raises:
-        StatisticsError: wrong shape or dtype, NaN or infinity, too few images or patients,
-            arguments out of range.
+      StatisticsError: wrong shape or dtype, NaN or infinity, too few images or patients,
+        arguments out of range.
     """
-    images = image_set(features, groups, "real", LEAST)
-    check_whole("count", count, FEWEST_PLANNED)
-    check_whole("replicates", replicates, 2)
-    check_whole("seed", seed, 0)
-    check_share("confidence", confidence)
-    if check_share("power", power) < 0.5:
+    images = image_set(features, patients, "real", LEAST)
+    checked_count(count, "count", FEWEST_PLANNED)
+    checked_count(replicates, "replicates", 2)
+    checked_count(seed, "seed", 0)
+    checked_fraction(confidence, "confidence")
+    if checked_fraction(power, "power") < 0.5:
         raise StatisticsError(f"power {power!r}: expected 0.5 or more")
     eighth, pairs, shape = _pair_variances(images, replicates, seed)
     z = skewed_quantile(confidence, shape)
     growth = max(1.0, pairs[1] / pairs[0]) if pairs[0] > 0 else 1.0
-    # From quarters of these images to halves of `count`, never further than the next doubling.
+    # From quarters of these images to halves of `count`, but at most to twice the size.
     steps = math.log2(count / 2 / (2 * eighth * images.count / images.units))
     pair = pairs[1] * growth ** min(1.0, steps)
     units = count * images.units / images.count
@@ -132,19 +130,23 @@ def detectable_difference(
         replicates=replicates,
         seed=seed,
         real_count=images.count,
-        real_patients=images.patients,
+        real_patients=images.patient_count,
     )
 
 
 def _solve(noise: float, slope: float, z: float, needed: float) -> float:
-    """t with t - z noise = needed sqrt(noise^2 + slope t)."""
+    """Solves t - z noise = needed sqrt(noise^2 + slope t) for t."""
     start = z * noise
     middle = start + needed**2 * slope / 2
     return middle + math.sqrt(max(0.0, middle**2 - start**2 + (needed * noise) ** 2))
 
 
-def _pair_variances(images, replicates, seed) -> tuple[int, list[float], float]:
-    """Units in an eighth, variance of a pair of units by eighths and by quarters, skewness."""
+def _pair_variances(images: ImageSet, replicates: int, seed: int) -> tuple[int, list[float], float]:
+    """Estimates the variance of a pair of units from eighths and from quarters, and the skewness.
+
+    Returns:
+      Units in an eighth; the variances by eighths and by quarters; the skewness.
+    """
     eighth = min(images.units // 8, max(2, _LARGEST_QUARTER * images.units // images.count // 2))
     distances = BlockDistances([images.features])
     rng = np.random.default_rng(seed)

@@ -1,173 +1,163 @@
-"""Random blocks of whole patients, and Fréchet distances between many of them at once.
+"""Random blocks of whole patients, and Fréchet distances between many blocks at once.
 
-What `uncertainty`, `permutation`, `extrapolation` and `planning` stand on. The features are
-multiplied with each other once; each distance between two blocks of images then comes from a
-part of that Gram matrix, centred, whose singular values make Tr (C1 C2)^(1/2) as in the low_rank
-form of `frechet`.
+The metrics that resample images are based on this module: `debiased_fid`, `permutation`,
+`fid_infinity` and `planning`. All features are multiplied with each other once. The distance
+between two blocks of images is then computed from a part of that Gram matrix: after centring, its
+singular values give Tr (C1 C2)^(1/2) as in the low_rank form of `frechet`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from fid_med.errors import StatisticsError
-from fid_med.metrics.blas_threads import map_side_by_side
+from fid_med.metrics.blas_threads import map_on_cores
+from fid_med.metrics.input_checks import (
+    check_one_per_image,
+    check_same_dimension,
+    checked_features,
+)
 
-# Images of all sets together whose Gram matrix is kept (0.13 GB); beyond, products are made anew.
+# Largest number of images, all sets together, for which the Gram matrix is kept (0.13 GB). For
+# more images, products are computed for each pair of blocks.
 GRAM_LIMIT = 4000
 
-# Entries of the arrays that one step of a batch may make: 2 MB, which stays near the core.
+# Entries of the arrays of one step of a batch: 2 MB, which fit a core's cache.
 _BATCH_ENTRIES = 250_000
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Features of one set in an order of their own, and the patients they belong to.
+    """Features of one set in a fixed order, and the patients they belong to.
 
     Attributes:
-        features: float64 [N, d], in lexicographic order, so that nothing depends on file order.
-        members: for each patient the indices of the images, int [n]; one image each where no
-            patients are known. Patients are ordered by their first image.
-        grouped: whether patients were given.
+      features: float64 [N, d], in lexicographic order, so that nothing depends on file order.
+      members: indices of each patient's images, int [n]. Patients are in the order of their
+        first image. Without patients, each image is a unit of one.
+      has_patients: whether patients were given.
     """
 
     features: np.ndarray
     members: tuple[np.ndarray, ...]
-    grouped: bool
+    has_patients: bool
 
     @property
     def count(self) -> int:
+        """Number of images."""
         return len(self.features)
 
     @property
-    def patients(self) -> int | None:
-        return len(self.members) if self.grouped else None
+    def patient_count(self) -> int | None:
+        """Number of patients; None if they are not known."""
+        return len(self.members) if self.has_patients else None
 
     @property
     def units(self) -> int:
-        """What is drawn as a whole: patients, or images where no patients are known."""
+        """Number of units that are drawn as a whole: patients, or images without patients."""
         return len(self.members)
 
 
-def image_set(features, groups, name: str, least: int) -> ImageSet:
-    """Checks features [N, d] and the patients of the images, [N] or None, and puts them in order.
+def image_sets(sets: Mapping[str, tuple], least: int) -> list[ImageSet]:
+    """Makes several sets of one feature dimension.
 
     Args:
-        features: any real dtype.
-        groups: one identifier an image, of any type that can be a dictionary's key.
-        name: what messages call the set, such as "real".
-        least: how many patients, or images without patients, there must be.
+      sets: features and patients of each set, as for `image_set`, by name.
+      least: smallest accepted number of patients, or of images without patients.
+
+    Returns:
+      The sets in the order given.
 
     Raises:
-        StatisticsError: wrong shape or dtype, NaN or infinity, groups of another length, too few
-            images or patients.
+      StatisticsError: as `image_set`, or different d.
     """
-    values = np.asarray(features)
-    if values.ndim != 2 or not values.shape[1]:
-        raise StatisticsError(f"{name} features of shape {values.shape}: expected [N, d]")
-    if values.dtype.kind not in "fiu":
-        raise StatisticsError(f"{name} features of dtype {values.dtype}: expected real numbers")
-    bad = len(values) - int(np.isfinite(values).all(axis=1).sum())
-    if bad:
-        raise StatisticsError(
-            f"{bad} of {len(values)} rows of {name} features hold NaN or infinity: check the "
-            "extractor's weights and the images"
-        )
-    if len(values) < least:
-        raise StatisticsError(
-            f"{len(values)} {name} images: at least {least} are needed here, add images"
-        )
-    values = values.astype(np.float64)
+    ordered = {name: image_set(*given, name, least) for name, given in sets.items()}
+    check_same_dimension({name: images.features for name, images in ordered.items()})
+    return list(ordered.values())
+
+
+def image_set(features, patients, name: str, least: int) -> ImageSet:
+    """Checks features and patients of one set, and puts the images in order.
+
+    Args:
+      features: [N, d], any real dtype.
+      patients: a label per image, [N], of any hashable type; or None.
+      name: name of the set in messages, such as "real".
+      least: smallest accepted number of patients, or of images without patients.
+
+    Raises:
+      StatisticsError: wrong shape or dtype, NaN or infinity, another number of labels than
+        images, too few images or patients.
+    """
+    values = checked_features(features, name, least)
     order = np.lexsort(values.T[::-1])
     values = values[order]
-    if groups is None:
+    if patients is None:
         return ImageSet(values, tuple(np.arange(len(values))[:, None]), False)
-    groups = list(groups)
-    if len(groups) != len(values):
-        raise StatisticsError(
-            f"{len(groups)} {name} groups for {len(values)} images: expected one an image"
-        )
+    patients = list(patients)
+    check_one_per_image(patients, len(values), f"{name} patients")
     members: dict = {}
-    for i, old in enumerate(order):
-        members.setdefault(groups[old], []).append(i)
+    for new, old in enumerate(order):
+        members.setdefault(patients[old], []).append(new)
     if len(members) < least:
         raise StatisticsError(
-            f"{len(members)} {name} patients: at least {least} are needed here, add patients "
-            "(or leave the groups away if the images are independent)"
+            f"{len(members)} {name} patients: at least {least} are needed here, add patients (or "
+            "give no patients if the images are independent)"
         )
     return ImageSet(values, tuple(np.array(m) for m in members.values()), True)
 
 
-def check_dimensions(sets: Sequence[ImageSet]) -> None:
-    """Raises StatisticsError where the sets' features are not of one dimension."""
-    dims = sorted({s.features.shape[1] for s in sets})
-    if len(dims) > 1:
-        raise StatisticsError(
-            f"features of {' and '.join(map(str, dims))} dimensions: give features of one extractor"
-        )
-
-
-def check_whole(name: str, value, least: int) -> int:
-    """The whole number `value`; StatisticsError where it is none, or below `least`."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise StatisticsError(f"{name} {value!r}: expected a whole number of at least {least}")
-    return int(value)
-
-
-def check_share(name: str, value) -> float:
-    """The number `value` between 0 and 1, both excluded; StatisticsError otherwise."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1:
-        raise StatisticsError(f"{name} {value!r}: expected a number between 0 and 1")
-    return float(value)
-
-
 def distinct_rows(features: np.ndarray) -> int:
-    """How many different rows there are in features that are in lexicographic order."""
+    """Counts the different rows of features that are in lexicographic order."""
     return 1 + int((features[1:] != features[:-1]).any(axis=1).sum())
 
 
 def shared_rows(first: np.ndarray, second: np.ndarray) -> int:
-    """How many rows of `second` are found, bit for bit, in `first`."""
+    """Counts the rows of `second` that are equal to a row of `first`, bit for bit."""
     known = {row.tobytes() for row in first + 0.0}  # + 0.0: no negative zeros
     return sum(row.tobytes() in known for row in second + 0.0)
 
 
-def draw_blocks(image_set: ImageSet, sizes: Sequence[int], rng, offset: int = 0):
-    """Disjoint random blocks of whole patients.
+def draw_blocks(
+    images: ImageSet, sizes: Sequence[int], rng: np.random.Generator, offset: int = 0
+) -> list[np.ndarray]:
+    """Draws disjoint random blocks of whole patients.
 
     Args:
-        image_set: what to draw from.
-        sizes: patients (images where no patients are known) in each block.
-        rng: NumPy's generator.
-        offset: added to the indices.
+      images: the set to draw from.
+      sizes: number of patients (of images, if no patients are known) in each block.
+      rng: random number generator.
+      offset: added to the indices.
 
     Returns:
-        A list of arrays of indices, int [images in the block].
+      Indices of each block's images, int [n] each.
     """
-    chosen = rng.permutation(image_set.units)[: sum(sizes)]
-    if not image_set.grouped:
+    chosen = rng.permutation(images.units)[: sum(sizes)]
+    if not images.has_patients:
         return np.split(chosen + offset, np.cumsum(sizes)[:-1])
     parts = np.split(chosen, np.cumsum(sizes)[:-1])
-    return [np.concatenate([image_set.members[u] for u in part]) + offset for part in parts]
+    return [np.concatenate([images.members[u] for u in part]) + offset for part in parts]
 
 
 class BlockDistances:
     """Fréchet distances between blocks of the images of several sets.
 
-    Blocks are given as indices into the sets put one after another, and may be of different
-    sizes. Agrees with `frechet` on the blocks' rows to 1e-9 of the traces, and where rows repeat
-    to 1e-7: the eigenvalues of K K^T stand in for the singular values of K (several times as
-    fast), which carries those near zero at half the digits.
+    Blocks are given as indices into the concatenated sets, and may be of different sizes. The
+    distances agree with `frechet` on the blocks' rows to 1e-9 of the traces, and to 1e-7 where rows
+    repeat: singular values of K are computed from the eigenvalues of K K^T, which is several times
+    as fast, and keeps only half the digits of those near zero.
 
     Args:
-        sets: features [N_i, d] each.
+      sets: features [N_i, d] of each set.
+
+    Attributes:
+      offsets: index of each set's first image in the concatenated sets, and the total, int.
     """
 
     def __init__(self, sets: Sequence[np.ndarray]):
-        # A common origin among the images keeps the digits of far-off means.
+        # Centred among the images, so that means far from zero cost no digits.
         origin = np.mean([s.mean(axis=0) for s in sets], axis=0)
         self._rows = np.concatenate(sets) - origin
         self._squares = np.einsum("ij,ij->i", self._rows, self._rows)
@@ -175,14 +165,14 @@ class BlockDistances:
         self.offsets = np.cumsum([0] + [len(s) for s in sets])
 
     def distances(self, blocks: Sequence[np.ndarray], pairs) -> np.ndarray:
-        """Distances between pairs of blocks.
+        """Computes the Fréchet distances between pairs of blocks.
 
         Args:
-            blocks: arrays of indices, each of 2 different images or more.
-            pairs: int [P, 2], indices into `blocks`.
+          blocks: arrays of indices, each of 2 or more different images.
+          pairs: indices into `blocks`, int [P, 2].
 
         Returns:
-            float64 [P].
+          The distances, float64 [P].
         """
         pairs = np.asarray(pairs)
         index, mask = _padded(blocks)
@@ -211,7 +201,7 @@ class BlockDistances:
         def of_step(start):
             part = slice(start, start + step)
             i, j = pairs[part].T
-            # Of the padding only what this step's longest blocks need: sides may differ by far.
+            # Only the padding that the longest blocks of this step need: sizes may differ widely.
             rows, columns = (slice(int(count[k].max())) for k in (i, j))
             left, right = index[i, rows], index[j, columns]
             if means is None:
@@ -227,14 +217,14 @@ class BlockDistances:
                 cross *= mask[j, columns][:, None, :]
             root[part] = _nuclear_norm(cross)
 
-        map_side_by_side(of_step, range(0, len(pairs), step))
+        map_on_cores(of_step, range(0, len(pairs), step))
         i, j = pairs.T
         root /= np.sqrt((count[i] - 1) * (count[j] - 1))
         return square[i] + square[j] - 2 * between + trace[i] + trace[j] - 2 * root
 
 
 def _padded(blocks):
-    """Indices [B, n] of blocks of up to n images, and 1.0 where there is one, 0.0 elsewhere."""
+    """Returns indices [B, n] of blocks of up to n images, and a mask: 1.0 for images, else 0.0."""
     longest = max(len(block) for block in blocks)
     index = np.zeros((len(blocks), longest), np.intp)
     mask = np.zeros((len(blocks), longest))
@@ -245,10 +235,10 @@ def _padded(blocks):
 
 
 def _nuclear_norm(matrices: np.ndarray) -> np.ndarray:
-    """Sums of singular values of [B, n, m]."""
+    """Computes the sums of singular values of [B, n, m]."""
     if matrices.shape[1] > matrices.shape[2]:
         matrices = matrices.transpose(0, 2, 1)
     w = np.linalg.eigvalsh(np.matmul(matrices, matrices.transpose(0, 2, 1)))
-    # What centring and padding left at zero must not come back as the root of rounding.
+    # Zeros from centring and padding must not count as the root of a rounding error.
     floor = w.shape[1] * np.finfo(np.float64).eps * w[:, -1:]
     return np.sqrt(np.where(w > floor, w, 0.0)).sum(axis=1)

@@ -1,4 +1,4 @@
-"""Count, mean and covariance of features: gathered in a stream, merged, saved and loaded."""
+"""Count, mean and covariance of features: updated in batches, merged, saved and loaded."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fid_med.errors import StatisticsError
+from fid_med.metrics.input_checks import check_finite_rows, check_matrix, real_array
 from fid_med.metrics.npz import read_npz, write_npz
 
 FILE_FORMAT = 1
@@ -19,16 +20,16 @@ _TEXTS = ("fingerprint", "extractor")
 _JSONS = ("preprocessing", "versions")
 _KEYS = ("mu", "sigma", "count", "format", *_TEXTS, *_JSONS)
 
-# Once the raw rows are given up, this many wait for each d x d update, so that batches of one
-# image cost what batches of many do; and so many columns are updated at once.
+# Rows that are collected for one update of the [d, d] scatter, so that batches of one image cost
+# what large batches do; also the number of columns that are updated at once.
 _CHUNK = 512
 
-# sigma is called asymmetric, or its diagonal negative, beyond this share of its largest entry:
-# float32 files pass, mistakes do not.
+# Share of sigma's largest entry. Larger asymmetry, or a more negative variance, is an error; the
+# rounding of float32 files is below it.
 _SIGMA_TOLERANCE = 1e-6
 
 _EXPECTED = (
-    "expected is an npz with 'mu' [d] and 'sigma' [d, d], as FeatureStatistics.save, TTUR and "
+    "expected an npz with 'mu' [d] and 'sigma' [d, d], as FeatureStatistics.save, TTUR and "
     "pytorch-fid write it"
 )
 
@@ -40,10 +41,10 @@ class _Moments(NamedTuple):
 
 
 def _with_rows(a: _Moments | None, rows: np.ndarray, out: np.ndarray | None = None) -> _Moments:
-    """Moments with rows [n, d] added, in two passes, which a mean far from zero does not hurt.
+    """Adds rows [n, d] to moments, in two passes, which are accurate for means far from zero.
 
-    The scatter of `a` becomes that of the union, and the centred rows go to `out`, which may be
-    `rows`: one more [d, d] would be memory for nothing.
+    The scatter of `a` is overwritten with that of the union. The centred rows are written to
+    `out`, which may be `rows`, so that no further [d, d] array is allocated.
     """
     mean = rows.mean(axis=0)
     centred = np.subtract(rows, mean, out=out)
@@ -59,7 +60,7 @@ def _with_rows(a: _Moments | None, rows: np.ndarray, out: np.ndarray | None = No
 
 
 def _merged(a: _Moments | None, b: _Moments) -> _Moments:
-    """Moments of the union of two, in new arrays."""
+    """Merges two moments into new arrays."""
     scatter = b.scatter.copy()
     if a is not None:
         scatter += a.scatter
@@ -67,15 +68,19 @@ def _merged(a: _Moments | None, b: _Moments) -> _Moments:
 
 
 def _union(a: _Moments | None, count: int, mean: np.ndarray, scatter: np.ndarray) -> _Moments:
-    """Of `a` and `count` rows more, by the pairwise update of Chan, Golub & LeVeque, eq. 2.1.
+    """Merges `a` with `count` further rows: Chan, Golub & LeVeque 1983, eq. 2.1.
 
-    `mean` is that of the further rows, `scatter` the sum of both scatters; it becomes the union's.
+    Args:
+      a: the first moments, or None.
+      count: the number of further rows.
+      mean: the mean of the further rows, [d].
+      scatter: the sum of both scatters, [d, d]. It is overwritten with that of the union.
     """
     if a is None:
         return _Moments(count, mean, scatter)
     total = a.count + count
     delta = mean - a.mean
-    # Scaled on both sides alike: the outer product is then symmetric to the last bit.
+    # Both factors of the outer product are scaled, so that it is symmetric to the last bit.
     scaled = delta * math.sqrt(a.count * count / total)
     for i in range(0, len(scaled), _CHUNK):  # in strips: no further [d, d]
         scatter[i : i + _CHUNK] += np.outer(scaled[i : i + _CHUNK], scaled)
@@ -85,17 +90,36 @@ def _union(a: _Moments | None, count: int, mean: np.ndarray, scatter: np.ndarray
 class FeatureStatistics:
     """Count, mean and unbiased covariance of features, in float64 and bounded memory.
 
-    While there are no more than d of them the features themselves are kept, because they give
-    the exact Fréchet distance at small N (`rows`); beyond that they are folded into mean and
-    scatter with the pairwise update of Chan, Golub & LeVeque, "Algorithms for Computing the
-    Sample Variance", The American Statistician 37(3), 1983, eq. 2.1. Neither the split into
-    batches nor the order of merging changes the result by more than rounding.
+    Features are added in batches by `update`, and statistics are combined by `merge`. While there
+    are at most d features they are kept (see `rows`), because they give the exact Fréchet distance
+    at small N. Beyond that, only count, mean and scatter are kept, updated pairwise (Chan, Golub &
+    LeVeque, "Algorithms for Computing the Sample Variance", The American Statistician 37(3), 1983,
+    eq. 2.1). Neither the size of the batches nor the order of merging changes the result by more
+    than rounding.
+
+    Args:
+      dim: feature dimension d, 1 or more; None takes it from the first features.
 
     Attributes:
-        fingerprint: sha256 of the extractor's weights and preprocessing; None if unknown.
-        extractor: the extractor's name, or None.
-        preprocessing: JSON-able description of the path from pixels to network input, or None.
-        versions: JSON-able dict of library versions, or None.
+      fingerprint: sha256 of the extractor's weights and preprocessing; None if unknown.
+      extractor: name of the extractor, or None.
+      preprocessing: steps from pixels to network input as a dict of JSON types, or None.
+      versions: versions of the libraries as a dict of JSON types, or None.
+
+    Example:
+
+    ```python
+    import numpy as np
+    from fid_med import FeatureStatistics
+
+    rng = np.random.default_rng(0)
+    statistics = FeatureStatistics()
+    for _ in range(3):
+        statistics.update(rng.normal(size=(100, 8)))  # a batch of features, [100, 8]
+    assert statistics.count == 300
+    assert statistics.mean.shape == (8,)
+    assert statistics.covariance.shape == (8, 8)
+    ```
     """
 
     def __init__(self, dim: int | None = None):
@@ -105,7 +129,7 @@ class FeatureStatistics:
         self._folded: _Moments | None = None
         self._buffer: list[np.ndarray] = []
         self._buffered = 0
-        # mu and sigma as a file gave them: returned to the bit while nothing is added to them.
+        # mu, sigma and count from a file: returned unchanged until features are added.
         self._given: tuple[np.ndarray, np.ndarray, int | None] | None = None
         self.fingerprint: str | None = None
         self.extractor: str | None = None
@@ -121,21 +145,24 @@ class FeatureStatistics:
 
     @classmethod
     def from_features(cls, features: np.ndarray) -> FeatureStatistics:
-        """Statistics of features [N, d] of any real dtype."""
+        """Returns statistics of features [N, d] of any real dtype."""
         return cls().update(features)
 
     @classmethod
     def from_moments(
         cls, mu: np.ndarray, sigma: np.ndarray, count: int | None = None
     ) -> FeatureStatistics:
-        """Statistics from a mean [d] and an unbiased covariance [d, d] (ddof=1).
+        """Returns statistics with a given mean and covariance.
 
-        `count` is the number of images behind them, None where that is unknown: such statistics
-        can be compared, but neither updated nor merged.
+        Args:
+          mu: mean, [d].
+          sigma: unbiased covariance (ddof=1), [d, d].
+          count: number of images, 2 or more. None if it is unknown: such statistics can be
+            compared, but neither updated nor merged.
 
         Raises:
-            StatisticsError: wrong shapes or dtype, NaN or infinity, sigma not symmetric (beyond
-                1e-6 of its largest entry) or with a negative diagonal, or a count below 2.
+          StatisticsError: wrong shapes or dtype, NaN or infinity, sigma not symmetric (beyond
+            1e-6 of its largest entry) or with a negative diagonal, or a count below 2.
         """
         mu, sigma = _checked_moments(mu, sigma)
         if count is not None:
@@ -146,7 +173,7 @@ class FeatureStatistics:
 
     @classmethod
     def merged(cls, parts: Iterable[FeatureStatistics]) -> FeatureStatistics:
-        """Statistics of the union of the parts, which stay as they are."""
+        """Returns statistics of the union of the parts. The parts are not changed."""
         parts = list(parts)
         if not parts:
             raise StatisticsError("no statistics to merge: give at least one part")
@@ -162,14 +189,14 @@ class FeatureStatistics:
 
     @property
     def count(self) -> int | None:
-        """Number of features seen; None when it is unknown, as in TTUR's bare files."""
+        """Number of features; None if it is unknown, as in TTUR's files."""
         if self._given is not None:
             return self._given[2]
         return self._buffered + (self._folded.count if self._folded else 0)
 
     @property
     def mean(self) -> np.ndarray:
-        """Mean, float64 [d]. Raises StatisticsError while there are no features."""
+        """Mean, float64 [d]. Raises StatisticsError if there are no features."""
         if self._given is not None:
             return self._given[0].copy()
         if not self.count:
@@ -188,16 +215,16 @@ class FeatureStatistics:
         if self._given is not None:
             return self._given[1].copy()
         self._require_two()
-        # Not folded for good: looking at statistics must not change them.
+        # A copy is folded: reading the covariance must not change the statistics.
         folded = None if self._folded is None else _merged(None, self._folded)
         moments = _with_rows(folded, self._pending()) if self._buffer else folded
         return np.divide(moments.scatter, moments.count - 1, out=moments.scatter)
 
     @property
     def rows(self) -> np.ndarray | None:
-        """A = (features - mean) / sqrt(N - 1), float64 [N, d], so that A.T @ A is the covariance.
+        """A = (features - mean) / sqrt(N - 1), float64 [N, d]; A.T @ A is the covariance.
 
-        None once N exceeds d, or when the statistics come from a file.
+        None if N exceeds d, or if the statistics were loaded from a file.
         Raises StatisticsError below 2 features.
         """
         if self._given is not None or self._folded is not None:
@@ -209,17 +236,20 @@ class FeatureStatistics:
         return centred
 
     def update(self, features: np.ndarray) -> FeatureStatistics:
-        """Adds a batch of features [B, d], any real dtype; returns self.
+        """Adds a batch of features.
+
+        Args:
+          features: [B, d], any real dtype.
+
+        Returns:
+          The statistics themselves.
 
         Raises:
-            StatisticsError: not two-dimensional, another d than before, a dtype that is no real
-                number, or NaN or infinity. Statistics stay as they were then.
+          StatisticsError: not two-dimensional, another d than before, a dtype that is not a real
+            number, or NaN or infinity. The statistics are not changed then.
         """
         features = np.asarray(features)
-        if features.ndim != 2 or features.shape[1] < 1:
-            raise StatisticsError(f"features of shape {features.shape}: expected [B, d]")
-        if features.dtype.kind in "cbOSUMm":
-            raise StatisticsError(f"features of dtype {features.dtype}: expected real numbers")
+        check_matrix(features, "features", "[B, d]")
         if self._dim is not None and features.shape[1] != self._dim:
             raise StatisticsError(
                 f"features of dimension {features.shape[1]} in statistics of dimension "
@@ -227,35 +257,33 @@ class FeatureStatistics:
             )
         # Slices, so that one huge batch needs no more memory than many small ones.
         slices = [features[i : i + _CHUNK] for i in range(0, len(features), _CHUNK)]
-        finite = [np.isfinite(rows.astype(np.float64)).all(axis=1) for rows in slices]
-        bad = len(features) - sum(int(rows.sum()) for rows in finite)
-        if bad:
-            raise StatisticsError(
-                f"{bad} of {len(features)} feature rows hold NaN or infinity: check the "
-                "extractor's weights and the images of this batch"
-            )
+        if not all(np.isfinite(rows.astype(np.float64)).all() for rows in slices):
+            check_finite_rows(features.astype(np.float64), "features")
         self._open()
         self._dim = features.shape[1]
         for rows in slices:
-            self._append(rows.astype(np.float64))  # always a copy: callers reuse their batches
+            self._append(rows.astype(np.float64))  # a copy: the caller may reuse its batch
         return self
 
     def merge(self, other: FeatureStatistics) -> FeatureStatistics:
-        """Adds the features behind `other`, which stays as it is; returns self.
+        """Adds the features of other statistics, which are not changed.
 
-        Metadata: what both know must agree in fingerprint; statistics that are still empty take
-        over what they lack; where only one side knows its origin, the union's is unknown.
+        Fingerprints that both know must agree. Empty statistics take over the metadata that they
+        lack. Otherwise, metadata that differ become None.
+
+        Returns:
+          The statistics themselves.
 
         Raises:
-            StatisticsError: different dimensions or fingerprints, or an unknown count.
+          StatisticsError: different dimensions or fingerprints, or an unknown count.
         """
         if other.dim is None:
             return self
         if self.dim is not None:
             _check_same_dim(self, other)
         _check_same_extractor(self, other)
-        for side in (self, other):
-            if side.count is None:
+        for statistics in (self, other):
+            if statistics.count is None:
                 raise StatisticsError(
                     "statistics of an unknown count cannot be merged: compute them again from "
                     "the images"
@@ -273,15 +301,19 @@ class FeatureStatistics:
         return self
 
     def save(self, path: str | os.PathLike, more: Mapping[str, np.ndarray] | None = None) -> None:
-        """Writes an npz at exactly `path`, whole or not at all.
+        """Writes an npz file at exactly `path`, completely or not at all.
 
-        Keys: TTUR's `mu` float64 [d] and `sigma` float64 [d, d], so that peers read it; `format`;
-        and, where known, `count`, `fingerprint`, `extractor`, and `preprocessing` and `versions`
-        as JSON. No pickled objects, and no features of single images, unless `more` brings them
-        (`feature_files.save_features`).
+        Its keys are TTUR's `mu`, float64 [d], and `sigma`, float64 [d, d], which other programs
+        read; `format`; and, where known, `count`, `fingerprint`, `extractor`, and `preprocessing`
+        and `versions` as JSON. It holds no pickled objects.
+
+        Args:
+          path: the file.
+          more: further arrays by key, as `feature_files.save_features` adds.
 
         Raises:
-            StatisticsError: fewer than 2 features, metadata that is no JSON, or a failed write.
+          StatisticsError: fewer than 2 features, metadata that are not JSON types, or a failed
+            write.
         """
         path = Path(path)
         arrays = {"mu": self.mean, "sigma": self.covariance, "format": np.int64(FILE_FORMAT)}
@@ -304,13 +336,14 @@ class FeatureStatistics:
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> FeatureStatistics:
-        """Reads an npz of this class, or one of TTUR's and pytorch-fid's with mu and sigma alone.
+        """Reads an npz file of this class, or one of TTUR or pytorch-fid with mu and sigma only.
 
-        The latter come back with count and fingerprint None. Nothing is unpickled.
+        Count and fingerprint of the latter are None. Nothing is unpickled.
 
         Raises:
-            StatisticsError: missing, not an npz, truncated, without `mu` or `sigma`, holding
-                pickled objects, or statistics that `from_moments` refuses. The file is named.
+          StatisticsError: no such file, not an npz, a truncated file, no `mu` or `sigma`,
+            pickled objects, or moments that `from_moments` rejects. The message names the
+            file.
         """
         path = Path(path)
         arrays = read_npz(path, _KEYS, _EXPECTED)
@@ -344,13 +377,13 @@ class FeatureStatistics:
             )
 
     def _pending(self) -> np.ndarray:
-        """The rows that are not folded yet, float64 [n, d], joined once."""
+        """Returns the rows that are not folded yet, float64 [n, d], concatenated once."""
         if len(self._buffer) > 1:
             self._buffer = [np.concatenate(self._buffer)]
         return self._buffer[0]
 
     def _opened(self) -> _Moments | None:
-        """The folded part, from given moments too."""
+        """Returns the folded part; given moments are converted to it."""
         if self._given is None:
             return self._folded
         mu, sigma, count = self._given
@@ -370,7 +403,7 @@ class FeatureStatistics:
         limit = self._dim if self._folded is None else _CHUNK
         if self._buffered + len(rows) > limit:
             self._fold()
-            # Folding the first rows shows that there are more than d of them: these follow.
+            # Folding the first rows also decides that later rows are not kept.
         self._buffer.append(rows)
         self._buffered += len(rows)
         if self._folded is None and self._buffered > self._dim:
@@ -378,7 +411,7 @@ class FeatureStatistics:
 
     def _fold(self) -> None:
         if self._buffer:
-            joined = len(self._buffer) > 1  # and then nobody else's
+            joined = len(self._buffer) > 1  # then `_pending` makes a new array
             rows = self._pending()
             self._folded = _with_rows(self._folded, rows, rows if joined else None)
             self._buffer, self._buffered = [], 0
@@ -396,27 +429,30 @@ class FeatureStatistics:
 
 
 def check_comparable(a: FeatureStatistics, b: FeatureStatistics) -> list[str]:
-    """Whether a distance between two statistics means anything; returns warnings.
+    """Checks that the Fréchet distance between two statistics is meaningful.
+
+    Returns:
+      A list of warnings: one if a fingerprint is unknown, otherwise none.
 
     Raises:
-        StatisticsError: different dimensions, or fingerprints of different extractors.
+      StatisticsError: different dimensions, or fingerprints of different extractors.
     """
     _check_same_dim(a, b)
     _check_same_extractor(a, b)
-    unknown = [side for side in (a, b) if side.fingerprint is None]
+    unknown = sum(statistics.fingerprint is None for statistics in (a, b))
     if not unknown:
         return []
-    which = "both sides are" if len(unknown) == 2 else "one side is"
+    which = "both sides have" if unknown == 2 else "one side has"
     return [
-        f"statistics of unknown origin: {which} without a fingerprint, so nobody can tell whether "
-        "they come from the same extractor and preprocessing"
+        f"statistics of unknown origin: {which} no fingerprint, so it cannot be checked that both "
+        "come from the same extractor and preprocessing"
     ]
 
 
 def _check_same_dim(a: FeatureStatistics, b: FeatureStatistics) -> None:
     if a.dim != b.dim:
         raise StatisticsError(
-            f"statistics of dimension {a.dim} and of dimension {b.dim} cannot go together: "
+            f"statistics of dimension {a.dim} and of dimension {b.dim} cannot be combined: "
             "compute both with the same extractor"
         )
 
@@ -430,21 +466,8 @@ def _check_same_extractor(a: FeatureStatistics, b: FeatureStatistics) -> None:
         )
 
 
-def _real_array(name: str, value: Any) -> np.ndarray:
-    array = np.asarray(value)
-    if array.dtype.kind not in "fiu":
-        raise StatisticsError(f"{name} is of dtype {array.dtype}: expected real numbers")
-    array = array.astype(np.float64)
-    bad = np.count_nonzero(~np.isfinite(array))
-    if bad:
-        raise StatisticsError(
-            f"{bad} of {array.size} entries of {name} are NaN or infinite: compute it again"
-        )
-    return array
-
-
 def _checked_moments(mu: Any, sigma: Any) -> tuple[np.ndarray, np.ndarray]:
-    mu, sigma = np.atleast_1d(_real_array("mu", mu)), np.atleast_2d(_real_array("sigma", sigma))
+    mu, sigma = np.atleast_1d(real_array(mu, "mu")), np.atleast_2d(real_array(sigma, "sigma"))
     if mu.ndim != 1 or not mu.size or sigma.shape != (mu.size, mu.size):
         raise StatisticsError(
             f"mu of shape {mu.shape} and sigma of shape {sigma.shape}: expected [d] and [d, d]"
@@ -453,15 +476,13 @@ def _checked_moments(mu: Any, sigma: Any) -> tuple[np.ndarray, np.ndarray]:
     asymmetry = np.abs(sigma - sigma.T).max()
     if asymmetry > _SIGMA_TOLERANCE * largest:
         raise StatisticsError(
-            f"sigma is not symmetric: entries differ from the transpose's by up to {asymmetry:.3g} "
-            f"where {_SIGMA_TOLERANCE:g} of the largest, {largest:.3g}, is allowed: expected is a "
-            "covariance"
+            f"sigma is not symmetric: it differs from its transpose by up to {asymmetry:.3g}, more "
+            f"than {_SIGMA_TOLERANCE:g} of the largest, {largest:.3g}: expected a covariance"
         )
     lowest = sigma.diagonal().min()
     if lowest < -_SIGMA_TOLERANCE * largest:
         raise StatisticsError(
-            f"sigma has a negative variance, {lowest:.3g}, on its diagonal: expected is a "
-            "covariance"
+            f"sigma has a negative variance, {lowest:.3g}, on its diagonal: expected a covariance"
         )
     return mu, (sigma + sigma.T) / 2
 
@@ -473,7 +494,7 @@ def _checked_count(count: Any) -> int:
 
 
 def _scalar(arrays: dict[str, np.ndarray], key: str, kinds: str) -> Any:
-    """The one value under `key`; None if the key is absent."""
+    """Returns the one value under `key`; None if the key is absent."""
     if key not in arrays:
         return None
     array = np.asarray(arrays[key])
@@ -492,7 +513,7 @@ def _parsed_json(key: str, text: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise StatisticsError(f"{key} is no JSON ({error}): compute the file again") from error
+        raise StatisticsError(f"{key} is not JSON ({error}): compute the file again") from error
     if not isinstance(value, dict):
         raise StatisticsError(f"{key} is {type(value).__name__}: expected a JSON object")
     return value

@@ -1,4 +1,4 @@
-"""Are generated images drawn to the generator's training patients, beyond chance?"""
+"""Whether generated images are closer to training patients than to held-out patients."""
 
 from __future__ import annotations
 
@@ -8,27 +8,21 @@ import numpy as np
 from scipy.special import gammaln
 
 from fid_med.errors import StatisticsError
-from fid_med.metrics.distances import (
-    TIE,
-    Neighbours,
-    checked_count,
-    group_indices,
-    squared_distances,
-    squared_norms,
-)
+from fid_med.metrics.distances import TIE, Neighbours, squared_distances, squared_norms
+from fid_med.metrics.input_checks import checked_count, patient_indices
 
 
-class Attraction(NamedTuple):
-    """Whether generated images lie nearer to training than to held-out patients.
+class TrainingProximity(NamedTuple):
+    """Comparison of the distances to training and to held-out patients.
 
     Attributes:
-        share: of generated images whose nearest real image is a training image, 0..1.
-        expected: that share were training and held-out patients alike to the generator: the
-            training images' part of all real images.
-        p_value: chance of an excess this large when patients are dealt out anew to the two sides,
-            one-sided; never below 1 / (permutations + 1).
-        nearer: mean over generated images of the chance that the nearest image is a training image
-            where as many patients of either side are drawn at random; 0.5 without attraction.
+      share: share of generated images whose nearest real image is a training image, 0..1.
+      expected: the share that is expected if the generator does not favour its training patients:
+        the number of training images over that of all real images.
+      p_value: probability of at least this excess if patients are assigned at random to training
+        and held-out, one-sided; at least 1 / (permutations + 1).
+      nearer: probability that the nearest image is a training image if equally many patients are
+        drawn from both sets, averaged over generated images. It is 0.5 without an effect.
     """
 
     share: float
@@ -37,97 +31,107 @@ class Attraction(NamedTuple):
     nearer: float
 
 
-def attraction(
+def training_proximity(
     generated: np.ndarray,
     training: np.ndarray,
     held_out: np.ndarray,
-    groups: np.ndarray,
+    patients: np.ndarray,
     nearest: tuple[Neighbours, Neighbours],
     permutations: int,
     seed: int,
-) -> Attraction:
-    """Compares where the nearest real image stands with patients dealt out at random.
+) -> TrainingProximity:
+    """Tests whether generated images are closer to training patients than to held-out patients.
 
-    Each generated image names its nearest real one. If the generator knew nothing of single
-    training patients, these patients and the held-out ones would be exchangeable, whatever their
-    counts and however many images each has; so the p-value comes from dealing patients out anew
-    (Lehmann & Romano, "Testing Statistical Hypotheses", 2005, section 15.2).
+    Each generated image has a nearest real image. If the generator does not favour single training
+    patients, training and held-out patients are exchangeable, whatever their number and their
+    images per patient. The p-value therefore comes from random assignments of the patients (Lehmann
+    & Romano, "Testing Statistical Hypotheses", 2005, section 15.2).
 
     Args:
-        generated, training, held_out: float64 [M, d], [N, d], [K, d].
-        groups: of `pooled_groups`, [N + K].
-        nearest: of each generated image, among training and among held-out images.
-        permutations: how many times to deal, at least 1.
-        seed: of the dealing.
+      generated, training, held_out: features, float64 [M, d], [N, d] and [K, d].
+      patients: from `pooled_patients`, int64 [N + K].
+      nearest: nearest neighbours of the generated images among training and held-out images.
+      permutations: number of random assignments, 1 or more.
+      seed: of the assignments, 0 or more.
     """
-    # Exactly as near, as where one image is on both sides, counts half for either.
+    # An equal distance, as to an image that is in both sets, counts half for each.
     gaps = [found.distances for found in nearest]
-    drawn = np.where(np.isclose(*gaps, rtol=1e-9, atol=0), 0.5, gaps[0] < gaps[1])
+    wins = np.where(np.isclose(*gaps, rtol=1e-9, atol=0), 0.5, gaps[0] < gaps[1])
     indices = np.concatenate([nearest[0].indices, nearest[1].indices + len(training)])
-    counts = np.bincount(indices, np.concatenate([drawn, 1 - drawn]), len(groups))
-    # A patient's excess: the generated images it draws beyond its share of all real images.
-    excess = np.bincount(groups, counts / len(generated) - 1 / len(groups))
-    dealt = np.unique(groups[: len(training)])
-    observed = excess[dealt].sum()
+    counts = np.bincount(indices, np.concatenate([wins, 1 - wins]), len(patients))
+    # A patient's excess: its share of nearest images beyond its share of all real images.
+    excess = np.bincount(patients, counts / len(generated) - 1 / len(patients))
+    trained = np.unique(patients[: len(training)])
+    observed = excess[trained].sum()
     rng = np.random.default_rng(checked_count(seed, "seed", 0))
     reached = sum(
-        excess[rng.permutation(len(excess))[: len(dealt)]].sum() >= observed - 1e-12
+        excess[rng.permutation(len(excess))[: len(trained)]].sum() >= observed - 1e-12
         for _ in range(checked_count(permutations, "permutations"))
     )
-    return Attraction(
-        share=float(drawn.mean()),
-        expected=len(training) / len(groups),
+    return TrainingProximity(
+        share=float(wins.mean()),
+        expected=len(training) / len(patients),
         p_value=(1 + int(reached)) / (1 + permutations),
-        nearer=_nearer(generated, training, held_out, groups, gaps),
+        nearer=_nearer(generated, training, held_out, patients, gaps),
     )
 
 
-def pooled_groups(training_groups, held_out_groups, count, held_out_count):
-    """Groups of training then held-out images, int64 [N + K]; an image a group where None.
+def pooled_patients(training_patients, held_out_patients, count, held_out_count) -> np.ndarray:
+    """Numbers the patients of training images, followed by those of held-out images.
+
+    Args:
+      training_patients, held_out_patients: a label per image, [N] and [K], or None for both,
+        which makes each image its own patient.
+      count, held_out_count: N and K.
+
+    Returns:
+      int64 [N + K].
 
     Raises:
-        StatisticsError: groups of one side alone, of another count, or on both sides.
+      StatisticsError: labels for one set only, another number of labels than images, or a patient
+        in both sets.
     """
-    if (training_groups is None) != (held_out_groups is None):
+    if (training_patients is None) != (held_out_patients is None):
         raise StatisticsError(
-            "patients are known of one of training and held-out images: give both or neither"
+            "patients are known for only one of training and held-out images: give both or neither"
         )
-    first, number = group_indices(training_groups, count, "training")
-    second, _ = group_indices(held_out_groups, held_out_count, "held-out")
-    if training_groups is not None:
-        both = set(np.asarray(training_groups).tolist()) & set(np.asarray(held_out_groups).tolist())
+    first, number = patient_indices(training_patients, count, "training")
+    second, _ = patient_indices(held_out_patients, held_out_count, "held-out")
+    if training_patients is not None:
+        both = set(np.asarray(training_patients).tolist())
+        both &= set(np.asarray(held_out_patients).tolist())
         if both:
             raise StatisticsError(
-                f"{len(both)} patients have images in training and in held-out: leave them out of "
+                f"{len(both)} patients have images in both training and held-out: remove them from "
                 "the held-out images"
             )
     return np.concatenate([first, second + number])
 
 
-def _nearer(generated, training, held_out, groups, gaps) -> float:
-    """Mean chance that training is nearer where as many patients of the larger side are drawn."""
-    sides = (training, groups[: len(training)]), (held_out, groups[len(training) :])
+def _nearer(generated, training, held_out, patients, gaps) -> float:
+    """Computes the mean probability that training is nearer at equal numbers of patients."""
+    sides = (training, patients[: len(training)]), (held_out, patients[len(training) :])
     counts = [len(np.unique(labels)) for _, labels in sides]
     swap = counts[1] > counts[0]
     large, labels = sides[1] if swap else sides[0]
     large, labels = (x[np.argsort(labels, kind="stable")] for x in (large, labels))
     starts = np.flatnonzero(np.diff(labels, prepend=-1))
-    nearest = gaps[0 if swap else 1] ** 2  # to the smaller side
+    nearest = gaps[0 if swap else 1] ** 2  # to the smaller set
     mean = large.mean(axis=0)
     centred = generated - mean
     slack = TIE * (squared_norms(centred) + nearest)
     closer = np.empty((2, len(generated)))
     for part, block in squared_distances(centred, large - mean):
-        # With and without those exactly as near, so that ties count half.
+        # Without and with equal distances, so that ties count half.
         for row, limit in enumerate((nearest - slack, nearest + slack)):
-            patients = np.logical_or.reduceat(block < limit[part, None], starts, axis=1)
-            closer[row, part] = patients.sum(axis=1)
+            near = np.logical_or.reduceat(block < limit[part, None], starts, axis=1)
+            closer[row, part] = near.sum(axis=1)
     chance = float(1 - _all_missed(closer, max(counts), min(counts)).mean())
     return 1 - chance if swap else chance
 
 
 def _all_missed(closer, n, m):
-    """Chance that m draws out of n without replacement miss all c: C(n - c, m) / C(n, m)."""
+    """Returns the chance that m of n draws without replacement miss all c: C(n-c, m) / C(n, m)."""
     left = n - closer - m
     logs = gammaln(n - closer + 1) - gammaln(np.maximum(left, 0) + 1)
     logs += gammaln(n - m + 1) - gammaln(n + 1)

@@ -1,27 +1,28 @@
-"""Fréchet distances between random halves and quarters of image sets, and what they tell.
+"""Fréchet distances between random halves and quarters of image sets, and their variance.
 
-A replicate cuts every set into four disjoint random quarters of whole patients; two quarters make
-a half. Write F_ij for the distance of half i of X from half j of Y. As in `uncertainty`, a
-statistic D adds up mean distances between sets (weights c) and within them (weights w). Its
-variance over data sets is taken apart as by Hoeffding (1948), in what single images do (linear)
-and what pairs of images do (quadratic); where the distributions are equal, only the second is
-there. Both are read off the spread over replicates, at the known rates at which they shrink:
+In each replicate every set is cut into four disjoint random quarters of whole patients; two
+quarters make a half. F_ij is the distance of half i of X from half j of Y. A statistic D, as in
+`debiased_fid`, is a sum of mean distances between sets (weights c) and within them (weights w). Its
+variance over data sets is decomposed as by Hoeffding (1948) into the effects of single images
+(linear) and of pairs of images (quadratic). If the distributions are equal, only the quadratic part
+is present. Both are estimated from the spread over replicates, and scaled by the known rates at
+which they shrink with the number of images:
 
-  pairs across sets   distances between quarters less the means of their row and column hold
-                      nothing linear: their mean square is 9/16 s / (q p) where pairs of X and Y
-                      have the variance s and q, p images are in a quarter. D's share is
+  pairs across sets   Distances between quarters, less the means of their row and column, have no
+                      linear part. Their mean square is 9/16 s / (q p), where s is the variance of a
+                      pair of X and Y, and q and p are the images in a quarter. The share of D is
                       c^2 s / (N M).
-  pairs within a set  W_12 + W_34 - W_13 - W_24 of the quarters likewise: 4 s / q^2 for q images
-                      in a quarter. D's share is 2 w^2 s / (N (N - 1)).
-  single images       half the difference between D's first and second half of X: 1 / (2 h) of
-                      the variance of one image, where D has 1 / N, and of the quadratic shares
-                      N / h (within X) and M / (2 k) (across), which are known and taken off. It
-                      still holds what single images do to the half's bias, which heavy tails
-                      make large: w / 4 (W_12 - W_34) takes it off, and brings the quadratic
-                      share within X once more, N / h of it.
+  pairs within a set  The same for W_12 + W_34 - W_13 - W_24 of the quarters: 4 s / q^2 for q images
+                      in a quarter. The share of D is 2 w^2 s / (N (N - 1)).
+  single images       Half the difference between D's first and second half of X has 1 / (2 h) of
+                      the variance of one image, where D has 1 / N. It also has the quadratic shares
+                      N / h (within X) and M / (2 k) (across), which are known and subtracted. It
+                      still contains the effect of single images on the half's bias, which is large
+                      for heavy tails. w / 4 (W_12 - W_34) removes that effect, and adds the
+                      quadratic share within X once more, N / h of it.
 
-The quadratic expansion of |mu1 - mu2|^2 ends there, and all this is exact for it; for the
-covariances' part it is an approximation, checked by `benchmarks/coverage_study.py`.
+For |mu1 - mu2|^2 the quadratic expansion is complete, and all this is exact. For the covariance
+part it is an approximation, which `benchmarks/coverage_study.py` checks.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ import numpy as np
 
 from fid_med.metrics.resampling import BlockDistances, ImageSet, draw_blocks
 
-# Images a set needs at least (patients, where they are known): two in every quarter.
+# Smallest number of images (patients, if known) in a set: two in every quarter.
 LEAST = 8
 
 _STEP = 32  # replicates that are computed at once
@@ -47,14 +48,15 @@ class Decomposition:
     """A statistic and its variance over data sets.
 
     Attributes:
-        at_half: the statistic with halves.
-        at_quarter: the statistic with quarters.
-        quadratic: variance by pairs of images of 2 at_half - at_quarter, >= 0: the whole variance
-            where the distributions are equal.
-        linear: variance by single images; chance can take the estimate below 0.
-        within: of the quadratic part, the share of each set's own distances.
-        skewness: >= 0, of the distances between a set's own halves over the splits. Those are the
-            distances of equal distributions, so the statistic's own shape where it has no more.
+      at_half: the statistic of halves.
+      at_quarter: the statistic of quarters.
+      quadratic: variance of 2 at_half - at_quarter by pairs of images, >= 0. It is the whole
+        variance if the distributions are equal.
+      linear: variance by single images; the estimate can be negative by chance.
+      within: the part of `quadratic` from distances within each set, by index of the set.
+      skewness: skewness over the splits, >= 0, of the distances between the halves of one set.
+        These are distances of equal distributions, so this is the shape of the statistic at a
+        true distance of 0.
     """
 
     at_half: float
@@ -66,22 +68,22 @@ class Decomposition:
 
     @property
     def value(self) -> float:
-        """The statistic, linear in 1 / n, taken on to n = infinity."""
+        """The statistic extrapolated linearly in 1/n to n = infinity."""
         return 2 * self.at_half - self.at_quarter
 
 
 class HalfSplits:
-    """Distances between and within halves and quarters, for many random splits.
+    """Distances between and within halves and quarters of sets, for many random splits.
 
     Args:
-        sets: of one feature dimension, `LEAST` units each.
-        crosses: pairs (i, j) of sets whose distances are wanted.
-        replicates: how many random splits.
-        seed: of the splits.
-        largest_half: images in a half at most; sets that are larger are drawn from.
+      sets: sets of one feature dimension, `LEAST` units or more each.
+      crosses: pairs (i, j) of sets whose distances are computed.
+      replicates: number of random splits.
+      seed: of the splits.
+      largest_half: largest number of images in a half; parts of larger sets are drawn.
 
     Attributes:
-        half: mean number of images in a half, over sets and splits.
+      half: mean number of images in a half, over sets and splits.
     """
 
     def __init__(
@@ -98,7 +100,8 @@ class HalfSplits:
         self._crosses = tuple(crosses)
         self._distances = distances = BlockDistances([s.features for s in sets])
         self._seed, self._largest_half = seed, largest_half
-        self._exchanges = -(-replicates // 2)  # of larger blocks, and each tells more
+        # Exchanged blocks are larger than halves, and each replicate is more informative.
+        self._exchanges = -(-replicates // 2)
         rng = np.random.default_rng(seed)
         plans = (_pairs(self._crosses, len(sets), 2), _pairs(self._crosses, len(sets), 4))
         found: tuple[list, list] = ([], [])
@@ -122,7 +125,12 @@ class HalfSplits:
     def decompose(
         self, crosses: Mapping[tuple[int, int], float], owns: Mapping[int, float]
     ) -> Decomposition:
-        """The statistic with these weights of the distances between and within sets."""
+        """Computes a statistic and its variance.
+
+        Args:
+          crosses: weights of the distances between sets, by pair of indices.
+          owns: weights of the distances within sets, by index.
+        """
         across, growth = self._across(crosses)
         units, halved = self._units, [2 * q for q in self._sizes]
         at_half = at_quarter = 0.0
@@ -149,7 +157,7 @@ class HalfSplits:
         linear -= sum(
             v * (units[i] / halved[i] + units[j] / halved[j]) / 2 for (i, j), v in across.items()
         )
-        # The standard deviation goes the way of the value: twice the halves' less the quarters'.
+        # The standard deviation is extrapolated like the value: twice halves less quarters.
         onward = 2 - 1 / math.sqrt(max(growth, 1.0))
         quadratic = onward**2 * (sum(within.values()) + sum(across.values()))
         return Decomposition(
@@ -161,28 +169,28 @@ class HalfSplits:
             max(0.0, float(np.mean(shapes))),
         )
 
-    def swapped(
+    def exchange_variance(
         self, crosses: tuple[tuple[int, int], tuple[int, int]], within: Mapping[int, float]
     ) -> float:
-        """Variance of the difference of two distances from one set, by swapping images.
+        """Estimates the variance of the difference of two distances from one set.
 
-        Half of the units of both sets, drawn at random, are exchanged. What the sets differ by
-        goes, what the difference's noise is multiplied by stays: with the means x, y1 and y2,
+        Half of the units of two sets, drawn at random, are exchanged. This removes the difference
+        between the sets, and keeps the factor that multiplies the noise: with the means x, y1, y2,
 
             |x - y1|^2 - |x - y2|^2 = (y2 - y1).(2x - y1 - y2),
 
-        and the second factor is the exchanged sets' own. So their mean square difference is the
-        variance given that factor, which is independent of the first (for sets of unequal counts
-        where y1 + y2 is their common mean, twice; what is left of the difference then,
-        (M - M') / (M + M') |y2 - y1|^2, has its variance from `within`).
+        and the second factor is unchanged by the exchange. The mean square difference of the
+        exchanged sets is therefore the variance given this factor, which is independent of the
+        first factor. For sets of unequal counts this holds with twice their common mean in place of
+        y1 + y2; the variance of the rest, (M - M') / (M + M') |y2 - y1|^2, is known from `within`.
 
         Args:
-            crosses: (i, j) and (i, k), of those asked for.
-            within: of `decompose`, for the difference of these two.
+          crosses: (i, j) and (i, k), of the pairs given to the class.
+          within: `Decomposition.within` of the difference of these two.
 
         Returns:
-            The variance, >= 0; nothing in it is of what single images do to the difference because
-            y1 and y2 have other expectations.
+          The variance, >= 0. It does not contain the linear part, which is present if y1 and y2
+          have different expectations.
         """
         (i, j), (_, k) = sorted(crosses)
         whole = [self._sets[n] for n in (i, j, k)]
@@ -209,7 +217,7 @@ class HalfSplits:
         variance = float(np.mean(np.concatenate(found) ** 2)) * exchanged * (1 / m1 + 1 / m2) / 2
         roots = math.sqrt(within[j]) + math.sqrt(within[k])
         if taken != [n, m1, m2]:
-            # In blocks that are smaller than the sets the second factor is noisier: that goes.
+            # In smaller blocks the second factor has more noise, which is subtracted.
             shares = 2 * roots**2 / (1 / m1 + 1 / m2)
             noise = 1 / n + 1 / (m1 + m2)
             excess = 1 / taken[0] + 1 / (2 * exchanged) - noise
@@ -217,7 +225,7 @@ class HalfSplits:
         return variance + ((m1 - m2) / (m1 + m2)) ** 2 * roots**2
 
     def _across(self, crosses):
-        """Variance by pairs across sets, with halves, and by how much it exceeds the quarters'."""
+        """Computes the variance by pairs across sets, with halves, and its ratio to quarters."""
         shares, squares, squares_of_quarters = {}, 0.0, 0.0
         for (i, j), c in crosses.items():
             f, g = self._cross((i, j))
@@ -233,13 +241,13 @@ class HalfSplits:
             joined = g.reshape(-1, 2, 2, 2, 2).mean(axis=(2, 4))
             squares += size * float(np.mean(_interaction(f) ** 2))
             squares_of_quarters += size * float(np.mean(_interaction(joined) ** 2))
-        # In many directions at once a pair's share grows with the block: quarters show less. Both
-        # are of the same images here, so that the ratio has little noise.
+        # With many directions a pair's share grows with the block, so quarters show less of it.
+        # Both are computed from the same images here, so that the ratio has little noise.
         growth = squares / squares_of_quarters if squares_of_quarters > 0 else 1.0
         return {pair: growth * share for pair, share in shares.items()}, growth
 
     def _cross(self, pair):
-        """Distances between halves [R, 2, 2] and quarters [R, 4, 4] of two sets."""
+        """Returns the distances between halves [R, 2, 2] and quarters [R, 4, 4] of two sets."""
         i = self._crosses.index(pair)
         halves, quarters = (
             self._halves[:, 4 * i : 4 * i + 4],
@@ -248,20 +256,20 @@ class HalfSplits:
         return halves.reshape(-1, 2, 2), quarters.reshape(-1, 4, 4)
 
     def _own(self, i):
-        """Distances within a set: of its halves [R], and of pairs of its quarters [R, 4]."""
+        """Returns the distances within a set: of halves, [R], and of pairs of quarters, [R, 4]."""
         n = len(self._crosses)
         start = 16 * n + 4 * i
         return self._halves[:, 4 * n + i], self._fourths[:, start : start + 4]
 
 
 def _quarter_sizes(sets: Sequence[ImageSet], largest_half: int) -> list[int]:
-    """Units in a quarter of each set, so that all quarters hold about as many images."""
+    """Returns the units in a quarter of each set, for about as many images in all quarters."""
     images = min(min(s.count for s in sets) / 4, largest_half / 2)
     return [max(2, min(s.units // 4, int(s.units * images / s.count))) for s in sets]
 
 
 def _pairs(crosses, count: int, parts: int) -> np.ndarray:
-    """Pairs [1, P, 2] of one replicate's blocks, `parts` a set: across, then within sets."""
+    """Returns one replicate's pairs of blocks [1, P, 2], `parts` per set: across, then within."""
     cross = list(itertools.product(range(parts), repeat=2))
     pairs = [(parts * i + a, parts * j + b) for i, j in crosses for a, b in cross]
     ring = _RING if parts == 4 else ((0, 1),)
@@ -274,14 +282,14 @@ def _interaction(values: np.ndarray) -> np.ndarray:
 
 
 def skewness(values: np.ndarray) -> float:
-    """Third central moment over the standard deviation's third power; 0 where all are equal."""
+    """Returns the third central moment over the cubed standard deviation; 0 if all are equal."""
     away = values - values.mean()
     spread = float(np.mean(away**2))
     return float(np.mean(away**3)) / spread**1.5 if spread > 0 else 0.0
 
 
 def ring_variance(values: np.ndarray, units: int) -> float:
-    """Variance of one pair of units, from distances [R, 4] between four blocks.
+    """Estimates the variance of one pair of units from distances [R, 4] between four blocks.
 
     The columns are W_12, W_34, W_13, W_24 for blocks of `units` patients (or images).
     """

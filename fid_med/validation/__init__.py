@@ -1,7 +1,8 @@
-"""Is the number right? Checks of every part against what does not stem from this code.
+"""Checks of every part of the FID against values that were not computed by this code.
 
-`eval/validate_reference.py` prints them; `table` says what a check is, `inputs` finds the files
-that some of them need, and `offline` and `published` hold the checks themselves.
+`eval/validate_reference.py` prints them. `table` defines, runs and prints a check. `inputs` finds
+the files that some checks need. `offline` holds the checks that need no file, and `published` those
+against published values.
 """
 
 from fid_med.validation.inputs import Inputs
@@ -21,7 +22,7 @@ __all__ = [
 
 
 def all_checks() -> tuple[Check, ...]:
-    """Every check: first those that need no file, then those against published values."""
+    """Returns every check: first those that need no file, then those against published values."""
     from fid_med.validation import offline, published
 
     return (*offline.checks(), *published.checks())

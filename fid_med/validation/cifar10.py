@@ -1,4 +1,4 @@
-"""CIFAR-10 as its authors publish it, for the numbers that are known of it."""
+"""CIFAR-10 as its authors publish it. Several FIDs and Inception Scores of it are published."""
 
 import pathlib
 import pickle
@@ -13,20 +13,21 @@ _FILES = {"train": [f"data_batch_{i}" for i in range(1, 6)], "test": ["test_batc
 _FOLDERS = ("", "cifar-10-batches-bin", "cifar-10-batches-py")
 _SIDE = 32
 _PIXELS = 3 * _SIDE * _SIDE
-_RECORD = 1 + _PIXELS  # the binary version's label comes first
+_RECORD = 1 + _PIXELS  # in the binary version an image follows its label
 
 
 def read_folder(folder) -> dict[str, np.ndarray]:
     """Reads the binary or the Python version, in the order of the files.
 
     Args:
-      folder: what either archive unpacks to, or the folder around it.
+      folder: the unpacked archive, or the folder that contains it.
 
     Returns:
-      `train` and `test`, each uint8 [N, 32, 32, 3]; 50,000 and 10,000 in the published files.
+      A dictionary of `train` and `test`, each uint8 [N, 32, 32, 3]. The published files hold 50,000
+      and 10,000 images.
 
     Raises:
-      DataError: no such folder, a missing or damaged file.
+      DataError: no such folder, or a missing or damaged file.
     """
     folder = pathlib.Path(folder)
     if not folder.is_dir():
@@ -50,7 +51,7 @@ def _joined(paths, read):
     if missing:
         raise DataError(f"{paths[0].parent}: lacks {', '.join(missing)}; unpack {URL} again")
     planes = np.concatenate([read(path) for path in paths])
-    # Stored as three whole planes, red, green, blue.
+    # Each image is stored as three planes: red, green, blue.
     return np.ascontiguousarray(planes.reshape(-1, 3, _SIDE, _SIDE).transpose(0, 2, 3, 1))
 
 
@@ -58,7 +59,7 @@ def _read_binary(path):
     data = np.fromfile(path, np.uint8)
     if not len(data) or len(data) % _RECORD:
         raise DataError(
-            f"{path}: {len(data):,} bytes are no whole number of images of {_RECORD:,}; unpack "
+            f"{path}: {len(data):,} bytes are not a whole number of images of {_RECORD:,}; unpack "
             f"{URL} again"
         )
     return data.reshape(-1, _RECORD)[:, 1:]
@@ -70,7 +71,7 @@ def _read_python(path):
             data = _Unpickler(file, encoding="bytes").load()[b"data"]
     except Exception as error:  # a damaged pickle raises nearly anything
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise DataError(f"{path}: no batch of CIFAR-10 ({reason}); unpack {URL} again") from None
+        raise DataError(f"{path}: not a batch of CIFAR-10 ({reason}); unpack {URL} again") from None
     data = np.asarray(data)
     if data.dtype != np.uint8 or data.ndim != 2 or data.shape[1] != _PIXELS:
         raise DataError(f"{path}: data of {data.dtype} {data.shape}, expected uint8 [N, {_PIXELS}]")
@@ -78,7 +79,7 @@ def _read_python(path):
 
 
 class _Unpickler(pickle.Unpickler):
-    """Unpickles arrays of numbers and nothing else: a pickle could otherwise run any code."""
+    """Unpickles only arrays of numbers, because a pickle could run any code."""
 
     def find_class(self, module, name):
         allowed = {

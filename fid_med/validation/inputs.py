@@ -1,4 +1,4 @@
-"""The files that checks against published values need: found, downloaded on request, read once."""
+"""Files that the checks against published values need: found, downloaded on request, read once."""
 
 import os
 import pathlib
@@ -29,25 +29,25 @@ TTUR_URL = "http://bioinf.jku.at/research/ttur/ttur_stats"
 
 
 class Features(NamedTuple):
-    """What the network makes of images: statistics of d features, and logits [N, K] or None."""
+    """Outputs of the network: statistics of its features, and logits, float64 [N, K], or None."""
 
     statistics: FeatureStatistics
     logits: np.ndarray | None
 
 
 class Inputs:
-    """Finds and reads what checks need, each thing once, its failure included.
+    """Finds and reads what the checks need. Each file is read once, and each error is kept.
 
     Args:
       graph: path of the 2015-12-05 graph (.pb, .tgz); by default the one in fid_med's cache.
       ttur_stats_dir: folder of TTUR's statistics; by default `ttur_stats` in the cache.
-      cifar10: folder of CIFAR-10's batches, or `tfds` to read it through tensorflow_datasets.
-      tfds_data_dir: where tensorflow_datasets keeps its data, by default its own choice.
-      download: whether what is missing may be downloaded; CIFAR-10 through `tfds` alone.
-      batch_size: images that go through the network at once.
+      cifar10: folder of CIFAR-10's batches, or `tfds` to read it with tensorflow_datasets.
+      tfds_data_dir: data folder of tensorflow_datasets; by default its own.
+      download: whether missing files may be downloaded. CIFAR-10 is only downloaded with `tfds`.
+      batch_size: number of images per batch of the network.
 
     Raises:
-      DataError: a given path that is not there, which must not cost an hour to find out.
+      DataError: a given path does not exist. It is checked at once, because checks can take hours.
     """
 
     def __init__(
@@ -73,19 +73,19 @@ class Inputs:
         self._known = {}
 
     def get(self, need: str):
-        """What a check needs: an extractor, images by split, or `FeatureStatistics`.
+        """Returns what a check needs: an extractor, images by split, or `FeatureStatistics`.
 
         Args:
-          need: `GRAPH`, `CIFAR10`, `CIFAR10_ORDER` or one of TTUR's file names.
+          need: `GRAPH`, `CIFAR10`, `CIFAR10_ORDER` or the name of one of TTUR's files.
 
         Raises:
-          FidMedError: missing or unusable; the message says the mend.
+          FidMedError: missing or unusable; the message says how to fix it.
         """
         readers = {GRAPH: self._extractor, CIFAR10: self._images, CIFAR10_ORDER: self._ordered}
         return self.once(need, readers.get(need) or (lambda: self._statistics(need)))
 
     def once(self, key: str, compute):
-        """The result of `compute()`, or its FidMedError, the first time and ever after."""
+        """Returns the result of `compute()` or raises its FidMedError; `compute` is called once."""
         if key not in self._known:
             try:
                 self._known[key] = compute()
@@ -96,7 +96,7 @@ class Inputs:
         return self._known[key]
 
     def graph_path(self) -> pathlib.Path:
-        """Where the graph lies; FidMedError where it does not and must not be downloaded."""
+        """Returns the path of the graph. It is downloaded only if that is allowed."""
         if self.graph is not None:
             return pathlib.Path(self.graph)
         cache = cache_folder()
@@ -105,7 +105,7 @@ class Inputs:
         raise DataError(f"no {ARCHIVE_NAME} in {cache}; give --graph=PATH or --download ({URL})")
 
     def features(self, split: str) -> Features:
-        """What the graph makes of CIFAR-10's `train` or `test` images, computed once."""
+        """Returns the graph's outputs for CIFAR-10's `train` or `test` images, computed once."""
         return self.once(f"features of {split}", lambda: self._features(split))
 
     def _features(self, split):
@@ -119,7 +119,7 @@ class Inputs:
                 if extractor.logits is not None and split == "train":
                     rows = extractor.logits(features)
                     if logits is None:
-                        # 400 MB for the whole of CIFAR-10, and never twice.
+                        # 400 MB for all of CIFAR-10, so it is allocated only once.
                         logits = np.empty((len(images), rows.shape[1]))
                     logits[start : start + len(rows)] = rows
                 progress.update(len(batch))

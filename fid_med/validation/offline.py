@@ -10,18 +10,18 @@ from fid_med.errors import StatisticsError
 from fid_med.metrics.frechet import calculate_frechet_distance, frechet_components, frechet_distance
 from fid_med.metrics.inception_score import inception_score
 from fid_med.metrics.statistics import FeatureStatistics
-from fid_med.validation import frozen
+from fid_med.validation import reference_values
 from fid_med.validation.table import Check
 
-# Of the largest feature: 3e-7 is what the port reaches, and other processors round otherwise.
+# Share of the largest feature. The port reaches 3e-7; other processors round differently.
 PORT_TOLERANCE = 1e-5
-_SIZES = ((32, 32), (200, 150))  # as CIFAR-10's, enlarged, and one that has two scales
+_SIZES = ((32, 32), (200, 150))  # that of CIFAR-10, which is enlarged, and one with two scales
 _PRODUCT = "softmax/logits/MatMul"
 
 
 def checks() -> tuple[Check, ...]:
-    """The checks of this module, in the order of the table."""
-    return (*_network_checks(), *_closed_form_checks(), *_frozen_checks())
+    """Returns the checks of this module, in the order of the table."""
+    return (*_network_checks(), *_closed_form_checks(), *_reference_checks())
 
 
 def _network_checks():
@@ -31,8 +31,8 @@ def _network_checks():
         Check(
             name="port_pool_3",
             compares=f"Keras port against {graph}: pool_3, largest difference / largest feature",
-            source=f"computed beside it; {rounding}",
-            measure=lambda inputs: _largest(*_executed(inputs)[:2]),
+            source=f"computed in the same run; {rounding}",
+            compute=lambda inputs: _largest(*_executed(inputs)[:2]),
             expected=0.0,
             tolerance=PORT_TOLERANCE,
             tensorflow=True,
@@ -40,8 +40,8 @@ def _network_checks():
         Check(
             name="port_logits",
             compares=f"Keras port against {graph}: {_PRODUCT}, largest difference / largest logit",
-            source=f"computed beside it; {rounding}",
-            measure=lambda inputs: _largest(*_executed(inputs)[2:4]),
+            source=f"computed in the same run; {rounding}",
+            compute=lambda inputs: _largest(*_executed(inputs)[2:4]),
             expected=0.0,
             tolerance=PORT_TOLERANCE,
             tensorflow=True,
@@ -49,8 +49,8 @@ def _network_checks():
         Check(
             name="tf1_resize",
             compares="tf1 resize against that graph's own ResizeBilinear: largest difference",
-            source="computed beside it; equal to the bit",
-            measure=lambda inputs: _furthest(*_executed(inputs)[4:6]),
+            source="computed in the same run; equal to the bit",
+            compute=lambda inputs: _furthest(*_executed(inputs)[4:6]),
             expected=0.0,
             tolerance=0.0,
             tensorflow=True,
@@ -61,7 +61,7 @@ def _network_checks():
             "largest difference, pixels 0..255",
             source="the definition (align_corners=false, no half-pixel centres, no antialiasing); "
             "rounding of float32",
-            measure=_resize_against_formula,
+            compute=_resize_against_formula,
             expected=0.0,
             tolerance=1e-3,
             tensorflow=True,
@@ -70,7 +70,7 @@ def _network_checks():
 
 
 class _Executed(NamedTuple):
-    """What the port and TensorFlow make of the same images, port first, one row an image."""
+    """Outputs of the port and of TensorFlow for the same images, one row per image."""
 
     features: np.ndarray
     pool_3: np.ndarray
@@ -130,9 +130,9 @@ def _resize_against_formula(inputs):
 
 
 def _sampled(image, axis, target):
-    """Linear sampling of one axis at target index * (in / out), clamped at the last pixel."""
+    """Samples one axis linearly at target index * (in / out), clamped at the last pixel."""
     last = image.shape[axis] - 1
-    # float32 as in the graph: its positions alone move a pixel by up to 0.01 of 255.
+    # float32 as in the graph: rounded positions alone change a pixel by up to 0.01 of 255.
     positions = np.arange(target, dtype=np.float32) * np.float32(image.shape[axis] / target)
     low = np.floor(positions).astype(int)
     weight = (positions.astype(np.float64) - low).reshape(
@@ -148,26 +148,26 @@ def _closed_form_checks():
         Check(
             name="frechet_forms",
             compares="sqrtm, symmetric and factors at full rank, low_rank and factors below: "
-            "largest difference / traces",
+            "largest difference / sum of traces",
             source="equal by algebra; rounding of float64",
-            measure=_forms_against_each_other,
+            compute=_forms_against_each_other,
             expected=0.0,
             tolerance=1e-10,
         ),
         Check(
             name="frechet_commuting",
             compares="every form on covariances that commute, H diag(a^2) H and H diag(b^2) H, "
-            "d=16: the value furthest off",
+            "d=16: the value with the largest error",
             source=f"|m1-m2|^2 + sum (a-b)^2 = 4 + 1360 ({dowson}); rounding of float64",
-            measure=_commuting,
+            compute=_commuting,
             expected=1364.0,
             tolerance=1364e-10,
         ),
         Check(
             name="frechet_one_dimension",
-            compares="every form on N(1, 4) and N(4, 25): the value furthest off",
+            compares="every form on N(1, 4) and N(4, 25): the value with the largest error",
             source=f"(m1-m2)^2 + (s1-s2)^2 = 9 + 9 ({dowson}); rounding of float64",
-            measure=lambda inputs: _furthest_off(18.0, *_moments_of(1.0, 4.0, 4.0, 25.0)),
+            compute=lambda inputs: _furthest_off(18.0, *_moments_of(1.0, 4.0, 4.0, 25.0)),
             expected=18.0,
             tolerance=18e-12,
         ),
@@ -175,15 +175,15 @@ def _closed_form_checks():
             name="is_certain_classes",
             compares="Inception Score of a classifier that is certain, 8 classes evenly spread",
             source="exp(log K) = K; rounding of float64",
-            measure=lambda inputs: inception_score(1e4 * np.tile(np.eye(8), (20, 1))).mean,
+            compute=lambda inputs: inception_score(1e4 * np.tile(np.eye(8), (20, 1))).mean,
             expected=8.0,
             tolerance=8e-12,
         ),
         Check(
             name="is_equal_probabilities",
-            compares="Inception Score of a classifier that says the same of every image",
+            compares="Inception Score of a classifier with equal logits for every image",
             source="exp(0) = 1; rounding of float64",
-            measure=lambda inputs: inception_score(np.tile(np.arange(9.0), (160, 1))).mean,
+            compute=lambda inputs: inception_score(np.tile(np.arange(9.0), (160, 1))).mean,
             expected=1.0,
             tolerance=1e-12,
         ),
@@ -196,19 +196,19 @@ def _forms_against_each_other(inputs):
         (("real", "generated"), ("symmetric", "factors", "sqrtm")),
         (("few_real", "few_generated"), ("low_rank", "factors")),
     ):
-        sides = [FeatureStatistics.from_features(frozen.numbers(name)) for name in names]
+        sides = [FeatureStatistics.from_features(reference_values.numbers(name)) for name in names]
         total = sum(np.trace(side.covariance) for side in sides)
         found = [frechet_distance(*sides, method=method) for method in methods]
         used = [frechet_components(*sides, method=method).method for method in methods]
         if used != list(methods):
-            # It would be compared with itself.
-            raise StatisticsError(f"forms {methods} handed over to {used}")
+            # Two methods would use the same form, and the comparison would be meaningless.
+            raise StatisticsError(f"the forms {methods} were replaced by {used}")
         differences.append((max(found) - min(found)) / total)
     return max(differences)
 
 
 def _commuting(inputs):
-    """All numbers are small integers over powers of two, so only the forms can round."""
+    """All numbers are small integers over powers of two, so that only the forms can round."""
     h = np.ones((1, 1))
     for _ in range(4):
         h = np.block([[h, h], [h, -h]])  # Hadamard's matrix: h h / 16 is the identity
@@ -228,51 +228,57 @@ def _furthest_off(expected, mu1, sigma1, mu2, sigma2):
     return max(found, key=lambda value: abs(value - expected))
 
 
-def _frozen_checks():
+def _reference_checks():
     fid = "Fréchet distance of fixed features, d=24, float64"
-    score = f"Inception Score of fixed logits [503, 40], {frozen.SPLITS} splits"
-    order = f"shuffled by RandomState({frozen.SHUFFLE})"
+    score = f"Inception Score of fixed logits [503, 40], {reference_values.SPLITS} splits"
+    order = f"shuffled by RandomState({reference_values.SHUFFLE})"
     return (
-        _frozen("fid_torch_fidelity", f"{fid}, N=200 and 150", _fid("real", "generated")),
-        _frozen("fid_pytorch_fid", f"{fid}, N=200 and 150", _fid("real", "generated")),
-        _frozen(
+        _reference("fid_torch_fidelity", f"{fid}, N=200 and 150", _fid("real", "generated")),
+        _reference("fid_pytorch_fid", f"{fid}, N=200 and 150", _fid("real", "generated")),
+        _reference(
             "fid_few_torch_fidelity",
             f"{fid}, N=16 and 20, fewer than d",
             _fid("few_real", "few_generated"),
-            # Roots of the product's zero eigenvalues, which come out near 1e-16: the peer's part.
+            # The other program computes roots of zero eigenvalues, which are 1e-16 by rounding.
             tolerance=1e-7,
-            because="the peer's own rounding of singular covariances",
+            because="the other program's rounding of singular covariances",
         ),
-        _frozen("is_mean_in_order", f"{score}, in order: mean", _score("mean")),
-        _frozen("is_mean_shuffled", f"{score}, {order}: mean", _score("mean", frozen.SHUFFLE)),
-        _frozen("is_std_shuffled", f"{score}, {order}: std", _score("std", frozen.SHUFFLE)),
+        _reference("is_mean_in_order", f"{score}, in order: mean", _score("mean")),
+        _reference(
+            "is_mean_shuffled",
+            f"{score}, {order}: mean",
+            _score("mean", reference_values.SHUFFLE),
+        ),
+        _reference(
+            "is_std_shuffled", f"{score}, {order}: std", _score("std", reference_values.SHUFFLE)
+        ),
     )
 
 
-def _frozen(name, compares, measure, tolerance=1e-10, because="rounding of float64"):
-    entry = frozen.table()["values"][name]
+def _reference(name, compares, compute, tolerance=1e-10, because="rounding of float64"):
+    entry = reference_values.table()["values"][name]
     return Check(
         name=name,
         compares=f"{compares}; against {entry['program']}",
         source=f"{entry['program']} {entry['version']}, {entry['call']}, frozen by "
         f"`{entry['command']}`; {tolerance:g} relative for {because}",
-        measure=measure,
+        compute=compute,
         expected=entry["value"],
         tolerance=tolerance * abs(entry["value"]),
     )
 
 
 def _fid(real, generated):
-    def measure(inputs):
-        sides = [FeatureStatistics.from_features(frozen.checked(x)) for x in (real, generated)]
-        return frechet_distance(*sides)
+    def compute(inputs):
+        arrays = [reference_values.checked(name) for name in (real, generated)]
+        return frechet_distance(*map(FeatureStatistics.from_features, arrays))
 
-    return measure
+    return compute
 
 
-def _score(what, order=None):
-    def measure(inputs):
-        score = inception_score(frozen.checked("logits"), frozen.SPLITS, order=order)
-        return getattr(score, what)
+def _score(statistic, order=None):
+    def compute(inputs):
+        logits = reference_values.checked("logits")
+        return getattr(inception_score(logits, reference_values.SPLITS, order=order), statistic)
 
-    return measure
+    return compute

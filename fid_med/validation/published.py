@@ -19,14 +19,14 @@ from fid_med.validation.table import Check
 
 
 def checks() -> tuple[Check, ...]:
-    """The checks of this module, in the order of the table."""
+    """Returns the checks of this module, in the order of the table."""
     return (
         Check(
             name="published_graph_pool_3",
             compares="Keras port against TensorFlow running the published graph itself: pool_3, "
             "largest difference / largest feature",
-            source="computed beside it; rounding of float32",
-            measure=_published_graph,
+            source="computed in the same run; rounding of float32",
+            compute=_published_graph,
             expected=0.0,
             tolerance=PORT_TOLERANCE,
             needs=(GRAPH,),
@@ -35,10 +35,10 @@ def checks() -> tuple[Check, ...]:
         Check(
             name="cifar10_train_ttur_statistics",
             compares=f"FID of CIFAR-10's training images against TTUR's {TTUR_CIFAR10_TRAIN}",
-            source="the same images through the same network should give 0; not verified: nobody "
-            "published this value (pytorch-fid issue 33 reports 15, with its own resize). 0.01 is "
+            source="the same images in the same network should give 0; not verified, because this "
+            "value is not published (pytorch-fid issue 33: 15, with its own resize). 0.01 is "
             "far above rounding, and far below any change of resize, weights or images",
-            measure=_train_against_ttur,
+            compute=_train_against_ttur,
             expected=0.0,
             tolerance=0.01,
             needs=(GRAPH, CIFAR10, TTUR_CIFAR10_TRAIN),
@@ -47,10 +47,10 @@ def checks() -> tuple[Check, ...]:
         Check(
             name="cifar10_train_test",
             compares="FID between CIFAR-10's 50,000 training and 10,000 test images",
-            source="what w86763777/pytorch-image-generation-metrics got from the official code, in "
-            "its README; 0.02 covers what its own port to PyTorch got in several versions, 3.1377 "
-            "to 3.1525 (NVlabs/stylegan2-ada issue 53: 3.1)",
-            measure=_train_against_test,
+            source="value of the official code in the README of "
+            "w86763777/pytorch-image-generation-metrics; 0.02 covers the values of its own port to "
+            "PyTorch in several versions, 3.1377 to 3.1525 (NVlabs/stylegan2-ada issue 53: 3.1)",
+            compute=_train_against_test,
             expected=3.1508,
             tolerance=0.02,
             needs=(GRAPH, CIFAR10),
@@ -60,8 +60,8 @@ def checks() -> tuple[Check, ...]:
             name="cifar10_train_is",
             compares="Inception Score of CIFAR-10's training images, 10 splits in order",
             source="Salimans et al. 2016, real data: 11.24 +- 0.12, the spread over their splits "
-            "(pytorch-image-generation-metrics got 11.24 +- 0.20 from the official code)",
-            measure=lambda inputs: _score(inputs, order=None),
+            "(pytorch-image-generation-metrics: 11.24 +- 0.20 with the official code)",
+            compute=lambda inputs: _score(inputs, order=None),
             expected=11.24,
             tolerance=0.12,
             needs=(GRAPH, CIFAR10),
@@ -69,10 +69,10 @@ def checks() -> tuple[Check, ...]:
         ),
         Check(
             name="cifar10_train_is_torch_fidelity",
-            compares="the same, shuffled by RandomState(2020)",
+            compares="Inception Score of CIFAR-10's training images, shuffled by RandomState(2020)",
             source="torch-fidelity prints 11.23678 for cifar10-train; 1e-4 relative is the "
-            "precision that it claims against TensorFlow",
-            measure=lambda inputs: _score(inputs, order=2020),
+            "precision that it states against TensorFlow",
+            compute=lambda inputs: _score(inputs, order=2020),
             expected=11.23678,
             tolerance=1.1e-3,
             needs=(GRAPH, CIFAR10_ORDER),
@@ -82,7 +82,7 @@ def checks() -> tuple[Check, ...]:
             name="imagenet_valid_train",
             compares=f"FID between TTUR's {TTUR_IMAGENET_VALID} and {TTUR_IMAGENET_TRAIN}",
             source="no published value",
-            measure=lambda inputs: frechet_distance(
+            compute=lambda inputs: frechet_distance(
                 inputs.get(TTUR_IMAGENET_TRAIN), inputs.get(TTUR_IMAGENET_VALID)
             ),
             needs=(TTUR_IMAGENET_TRAIN, TTUR_IMAGENET_VALID),
@@ -96,7 +96,7 @@ def _published_graph(inputs):
 
     graph_def = stand_in.GraphDef.FromString(read_graph(inputs.graph_path()))
     images = [stand_in.smooth_images(1, *size)[0] for size in ((32, 32), (200, 150))]
-    # Not further than pool_3: what shape the file's classifier reshapes to is not known.
+    # Only up to pool_3: the shape to which the file's classifier reshapes is not known.
     outputs = stand_in.run_graph(graph_def, images, ["pool_3"])
     expected = np.stack([pool.ravel() for (pool,) in outputs])
     extractor = inputs.get(GRAPH)
@@ -125,7 +125,7 @@ def _score(inputs, order):
 
 
 def _shortage(inputs, *splits):
-    """What to know of a value that stems from other images than CIFAR-10's own."""
+    """Returns a note if the images are not all of CIFAR-10."""
     found = {split: len(inputs.get(CIFAR10)[split]) for split in splits}
     if all(cifar10.COUNTS[split] == number for split, number in found.items()):
         return ""

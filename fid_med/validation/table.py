@@ -1,4 +1,4 @@
-"""What a check is, how it is run, and how its row reads."""
+"""Checks against other programs and published values: definition, execution, table of results."""
 
 import dataclasses
 import math
@@ -14,23 +14,23 @@ STATUSES = ("PASS", "FAIL", "UNAVAILABLE", "INFO")
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """One comparison with a value that this code did not make.
+    """One comparison with a value that was not computed by this code.
 
     Attributes:
-      name: what `--require` and `--only` call it.
-      compares: what with what.
-      source: where the expected value comes from, and why the tolerance is what it is.
-      measure: computes the obtained value from the inputs, alone or with a note on it.
-      expected: None where no value was ever published; the row is INFO then.
-      tolerance: largest difference from `expected` that passes, absolute.
-      needs: what `Inputs.get` must deliver before anything is computed.
-      tensorflow: whether it takes TensorFlow.
+      name: name of the check, for `--require` and `--only`.
+      compares: which values are compared.
+      source: source of the expected value, and the reason for the tolerance.
+      compute: computes the obtained value from the inputs; returns it alone or with a note.
+      expected: the expected value; None if no value is published, which makes the row INFO.
+      tolerance: largest absolute difference from `expected` that passes.
+      needs: arguments of `Inputs.get` that the check needs.
+      tensorflow: whether it needs TensorFlow.
     """
 
     name: str
     compares: str
     source: str
-    measure: Callable[[Inputs], float | tuple[float, str]]
+    compute: Callable[[Inputs], float | tuple[float, str]]
     expected: float | None = None
     tolerance: float | None = None
     needs: tuple[str, ...] = ()
@@ -39,14 +39,14 @@ class Check:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """What came of a check.
+    """The result of a check.
 
     Attributes:
       check: the check.
       status: PASS, FAIL, UNAVAILABLE or INFO.
-      obtained: the value; None where there is none, or no finite one.
-      note: what the reader must know: why there is no value and how to mend it.
-      seconds: what it took; work that several checks share counts for the first.
+      obtained: the value; None if there is none, or if it is not finite.
+      note: a remark on the value; or why there is none, and how to fix it.
+      seconds: wall time. Work that several checks share is counted for the first.
     """
 
     check: Check
@@ -59,8 +59,8 @@ class Row:
 def run(checks: Iterable[Check], inputs: Inputs) -> Iterator[Row]:
     """Runs checks one after another, and yields each row as soon as it is known.
 
-    A missing or unusable file makes a row UNAVAILABLE; an error of the computation itself, or a
-    value that is not finite, makes it FAIL.
+    If a file is missing or unusable, the row is UNAVAILABLE. If the computation ends in an error
+    or gives a value that is not finite, the row is FAIL.
     """
     for check in checks:
         start = time.perf_counter()
@@ -78,10 +78,10 @@ def _run(check, inputs):
     if missing:
         return Row(check, "UNAVAILABLE", note=" | ".join(missing))
     try:
-        measured = check.measure(inputs)
+        computed = check.compute(inputs)
     except FidMedError as error:
         return Row(check, "FAIL", note=str(error))
-    obtained, note = measured if isinstance(measured, tuple) else (measured, "")
+    obtained, note = computed if isinstance(computed, tuple) else (computed, "")
     obtained = float(obtained)
     if not math.isfinite(obtained):
         return Row(check, "FAIL", note=f"obtained {obtained}; {note}".rstrip("; "))
@@ -92,33 +92,33 @@ def _run(check, inputs):
 
 
 def count(rows: Iterable[Row]) -> dict[str, int]:
-    """How many rows there are of each status, in the order of `STATUSES`."""
+    """Counts the rows of each status, in the order of `STATUSES`."""
     found = [row.status for row in rows]
     return {status: found.count(status) for status in STATUSES}
 
 
 def check_success(rows: Iterable[Row], required: Iterable[str] = ()) -> None:
-    """Raises FidMedError where a row is FAIL, or UNAVAILABLE and among the required names."""
+    """Raises FidMedError if a row is FAIL, or UNAVAILABLE and one of the required names."""
     rows, required = list(rows), set(required)
     failed = [row.check.name for row in rows if row.status == "FAIL"]
     lacking = [
         row.check.name for row in rows if row.status == "UNAVAILABLE" and row.check.name in required
     ]
-    told = [
-        f"{what}: {', '.join(names)}"
-        for what, names in (("FAIL", failed), ("required but UNAVAILABLE", lacking))
+    reasons = [
+        f"{status}: {', '.join(names)}"
+        for status, names in (("FAIL", failed), ("required but UNAVAILABLE", lacking))
         if names
     ]
-    if told:
-        raise FidMedError("; ".join(told))
+    if reasons:
+        raise FidMedError("; ".join(reasons))
 
 
 def to_lines(row: Row) -> list[str]:
-    """A row of the table: the values, and indented below what they are and stem from."""
+    """Formats a row of the table: the values, and below them what is compared and the source."""
     check = row.check
     values = [
-        f"{what} {'-' if value is None else format(value, '.8g')}"
-        for what, value in (
+        f"{name} {'-' if value is None else format(value, '.8g')}"
+        for name, value in (
             ("expected", check.expected),
             ("obtained", row.obtained),
             ("tolerance", check.tolerance),
@@ -132,7 +132,7 @@ def to_lines(row: Row) -> list[str]:
 
 
 def to_dict(rows: Iterable[Row]) -> dict:
-    """The whole table as JSON types, with the counts and the versions that it holds for."""
+    """Returns the whole table as JSON types, with the counts and the versions of the libraries."""
     rows = list(rows)
     fields = ("name", "compares", "expected", "tolerance", "source")
     return {

@@ -1,6 +1,7 @@
 """That contenders are timed alternately and compared rightly; nothing is said of real seconds."""
 
 import functools
+import importlib
 import json
 import os
 import stat
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from helpers.script_runs import run_script
 
-from benchmarks import case_commands, case_network, case_numbers, running, table
+from benchmarks import case_commands, case_network, case_numbers, cases, table
 from benchmarks.inputs import Inputs, Settings
 from benchmarks.peers import NEEDS, Peers
 from benchmarks.timing import Contender, Row, UnavailableError, compare, difference
@@ -24,7 +25,7 @@ SCRIPT = "benchmarks"
 
 
 class Clock:
-    """Time that passes only when a contender takes it; `order` tells who ran when."""
+    """Time that passes only when a contender takes it; `order` lists who ran when."""
 
     def __init__(self):
         self.now, self.order = 0.0, []
@@ -146,10 +147,10 @@ def test_table_and_json_hold_what_was_measured():
     measurement = table.Measurement("network", "32 images", rows, "images", "read it so")
     assert table.to_lines(measurement) == [
         "network: 32 images",
-        "          seconds  images/s  times ours  differs by",
+        "          seconds  images/s  times fid_med  differs by",
         "  ours        0.5        64",
-        "  theirs        1        32  2 (1 to 4)     1.5e-07  scaled",
-        "  third                                              not installed: torch",
+        "  theirs        1        32     2 (1 to 4)     1.5e-07  scaled",
+        "  third                                                 not installed: torch",
         "  read it so",
     ]
     found = table.to_dict(table.machine(), {"torch": "2"}, {"rounds": 3}, [measurement])
@@ -351,8 +352,9 @@ def test_a_command_that_fails_says_its_last_line(peer, error):
 
 def test_every_case_is_found():
     names = ("startup", "network", "pipeline", "command", "frechet", "bootstrap", "growth")
-    for name in names:
-        assert callable(running._case(name))
+    assert tuple(cases.CASES) == names
+    for name, module in cases.CASES.items():
+        assert callable(getattr(importlib.import_module(f"benchmarks.{module}"), name))
     assert set(NEEDS) == {"pytorch-fid", "torch-fidelity", "ONNX Runtime"}
 
 
@@ -388,6 +390,7 @@ def test_wrong_flags_end_with_status_2_and_one_line(wrong):
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("benchmarks: error: ")
 
 
 @pytest.mark.parametrize(

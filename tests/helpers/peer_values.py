@@ -1,4 +1,4 @@
-"""What independent programs compute from the same numbers; printed to be frozen in the tests.
+"""Prints the values of independent programs for the same arrays, to be copied into the tests.
 
 pip install torch torch-fidelity prdc
 PYTHONPATH=. python tests/helpers/peer_values.py

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from fid_med.metrics import blas_threads, resampling
-from fid_med.metrics.blas_threads import map_side_by_side
+from fid_med.metrics.blas_threads import map_on_cores
 from fid_med.metrics.resampling import BlockDistances
 
 
@@ -15,26 +15,26 @@ def blas(monkeypatch):
 
 
 def test_the_blas_has_one_thread_meanwhile_and_its_own_afterwards(blas):
-    seen = map_side_by_side(lambda item: (item, blas[-1]), range(5))
+    seen = map_on_cores(lambda item: (item, blas[-1]), range(5))
     assert seen == [(item, 1) for item in range(5)]
     assert blas == [3, 1, 3]
     with pytest.raises(ZeroDivisionError):
-        map_side_by_side(lambda item: 1 / item, [1, 0])
+        map_on_cores(lambda item: 1 / item, [1, 0])
     assert blas[-1] == 3
 
 
 def test_one_thread_or_no_known_blas_is_the_plain_loop(blas, monkeypatch):
     blas.append(1)
-    assert map_side_by_side(str, [1, 2]) == ["1", "2"]
+    assert map_on_cores(str, [1, 2]) == ["1", "2"]
     assert blas == [3, 1]
     monkeypatch.setattr(blas_threads, "_openblas", lambda: None)
-    assert map_side_by_side(str, iter([1, 2])) == ["1", "2"]
+    assert map_on_cores(str, iter([1, 2])) == ["1", "2"]
 
 
 def test_numpys_own_blas_takes_the_number():
     controls = blas_threads._openblas()
     if controls is None:
-        pytest.skip("NumPy's BLAS here is none whose threads can be set")
+        pytest.skip("the threads of this NumPy BLAS cannot be set")
     before = controls[0]()
     controls[1](1)
     assert controls[0]() == 1

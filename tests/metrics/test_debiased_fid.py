@@ -109,12 +109,14 @@ def test_the_difference_has_less_spread_than_its_parts():
     assert found.standard_error < 0.85 * parts
 
 
-def test_repeats_without_groups_bias_it_upward_and_groups_mend_that():
+def test_repeats_without_patients_bias_it_upward_and_patients_fix_that():
     x, y = _gaussian(0, 40), _gaussian(1, 40)
     twice = np.repeat(x, 2, axis=0), np.repeat(y, 2, axis=0)
     patients = np.repeat(np.arange(40), 2)
     plain = debiased_fid(*twice, replicates=100)
-    grouped = debiased_fid(*twice, real_groups=patients, generated_groups=patients, replicates=100)
+    grouped = debiased_fid(
+        *twice, real_patients=patients, generated_patients=patients, replicates=100
+    )
     once = debiased_fid(x, y, replicates=100)
     assert plain.value > once.value + 2 * once.standard_error
     assert grouped.value == pytest.approx(once.value, abs=0.5 * once.standard_error)
@@ -125,11 +127,11 @@ def test_repeats_without_groups_bias_it_upward_and_groups_mend_that():
 
 def test_neither_file_order_nor_batches_matter_and_seeds_do():
     x, y = _gaussian(0, 30), _gaussian(1, 34)
-    groups = np.arange(30) // 2
+    patients = np.arange(30) // 2
     order = np.random.default_rng(2).permutation(30)
-    first = debiased_fid(x, y, real_groups=groups, replicates=20)
-    second = debiased_fid(x[order], y[::-1], real_groups=groups[order], replicates=20)
-    other = debiased_fid(x, y, real_groups=groups, replicates=20, seed=1)
+    first = debiased_fid(x, y, real_patients=patients, replicates=20)
+    second = debiased_fid(x[order], y[::-1], real_patients=patients[order], replicates=20)
+    other = debiased_fid(x, y, real_patients=patients, replicates=20, seed=1)
     assert first == second
     assert first.value != other.value
     assert first.value == pytest.approx(other.value, abs=2 * first.standard_error)
@@ -230,7 +232,7 @@ def _mean_model(count, others, seed):
 
 @pytest.mark.parametrize("counts", [(60, 60), (40, 90)])
 @pytest.mark.parametrize("largest_half", [500, 12], ids=["whole", "capped"])
-def test_swapped_halves_show_the_noise_of_sets_of_one_distribution(counts, largest_half):
+def test_exchanged_halves_show_the_noise_of_sets_of_one_distribution(counts, largest_half):
     """Against the spread over data sets, at a true distance whose own part is most of it."""
     values, noises = [], []
     for seed in range(60):
@@ -301,9 +303,12 @@ def test_results_are_json_types_and_frozen():
         ({"replicates": 1}, "replicates 1: expected a whole number of at least 2"),
         ({"seed": -1}, "seed -1"),
         ({"largest_half": 4}, "largest_half 4"),
-        ({"real_groups": [1] * 9}, "1 real patients"),
-        ({"generated_groups": [1] * 3}, "3 generated groups for 9 images"),
-        ({"generated": np.ones((9, 3))}, "features of 2 and 3 dimensions"),
+        ({"real_patients": [1] * 9}, "1 real patients"),
+        ({"generated_patients": [1] * 3}, "3 generated patients for 9 images"),
+        (
+            {"generated": np.ones((9, 3))},
+            "real features of dimension 2 and generated features of dimension 3",
+        ),
         ({"real": np.ones((3, 2))}, "3 real images: at least 8"),
         ({"real": np.full((9, 2), np.inf)}, "NaN or infinity"),
     ],

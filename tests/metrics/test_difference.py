@@ -178,7 +178,7 @@ def test_per_class():
         assert (found[label].real_count, found[label].generated_count) == (10, 12)
         assert found[label].reason is None
     assert found["hand"][1:4] == (20, 0, None)
-    assert found["knee"].reason.startswith("0 real and 12 generated images: a FID needs 2")
+    assert found["knee"].reason.startswith("0 real and 12 generated images: a FID needs at least 2")
     alone = per_class(real, generated, [0] * 40, [0] * 35 + [1])
     assert alone[1].reason.startswith("0 real and 1 generated")
     one = per_class(real, generated, [1] + [0] * 39, [0] * 34 + [1, 1])
@@ -201,7 +201,7 @@ NAN = np.where(np.arange(9)[:, None] == 4, np.nan, GOOD)
         (per_class, (GOOD, GOOD, ["a"] * 9, [0.5] * 9), "generated labels of shape .* float64"),
     ],
 )
-def test_mistakes_are_told_in_one_line(function, arguments, said):
+def test_mistakes_are_reported_in_one_line(function, arguments, said):
     with pytest.raises(StatisticsError, match=said) as refusal:
         function(*arguments)
     assert "\n" not in str(refusal.value)

@@ -38,12 +38,12 @@ def test_with_many_images_of_few_features_it_takes_off_the_bias():
 
 def test_patients_are_drawn_whole_and_order_does_not_matter():
     x, y = _gaussian(0, 60), _gaussian(1, 60)
-    groups = np.arange(60) // 3
-    found = fid_infinity(x, y, real_groups=groups, generated_groups=groups)
+    patients = np.arange(60) // 3
+    found = fid_infinity(x, y, real_patients=patients, generated_patients=patients)
     assert found.real_patients == 20
     assert {round(c) % 3 for c in found.counts} == {0}
     order = np.random.default_rng(2).permutation(60)
-    again = fid_infinity(x[order], y, real_groups=groups[order], generated_groups=groups)
+    again = fid_infinity(x[order], y, real_patients=patients[order], generated_patients=patients)
     assert again == found
     assert fid_infinity(x, y, seed=1).value != fid_infinity(x, y).value
     assert len(json.loads(json.dumps(found.to_dict(), allow_nan=False))["fids"]) == 15
@@ -53,9 +53,12 @@ def test_patients_are_drawn_whole_and_order_does_not_matter():
     ("arguments", "message"),
     [
         ({"real": np.ones((19, 2))}, "19 real images: at least 20"),
-        ({"real_groups": [1] * 30}, "1 real patients: at least 20"),
+        ({"real_patients": [1] * 30}, "1 real patients: at least 20"),
         ({"points": 2}, "points 2"),
-        ({"real": np.ones((30, 3))}, "features of 2 and 3 dimensions"),
+        (
+            {"real": np.ones((30, 3))},
+            "real features of dimension 3 and generated features of dimension 2",
+        ),
     ],
 )
 def test_mistakes_end_in_one_line(arguments, message):

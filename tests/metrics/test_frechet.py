@@ -254,7 +254,7 @@ def symmetric(c1, c2):
     return frechet._symmetric(*(moments(np.zeros(len(c)), c) for c in (c1, c2)))
 
 
-def test_symmetric_form_notices_its_own_rounding():
+def test_symmetric_form_detects_its_own_rounding():
     """C1 = I and C2 anti-graded leave eigenvalues at the noise: the factors must take over."""
     d = 128
     w = 10.0 ** -np.linspace(0, 11, d)
@@ -330,7 +330,7 @@ def test_errors_of_statistics():
             frechet_distance(a, one, "sqrtm")
     with pytest.raises(StatisticsError, match="'fast': expected one of auto, sqrtm"):
         frechet_distance(a, a, "fast")
-    with pytest.raises(StatisticsError, match="needs the features of one side"):
+    with pytest.raises(StatisticsError, match="needs the features of at least one set"):
         frechet_distance(bare(a), bare(a), "low_rank")
     b = FeatureStatistics.from_features(np.eye(3))
     a.fingerprint, b.fingerprint = "a" * 64, "b" * 64
@@ -354,7 +354,7 @@ def test_matrices_that_are_no_covariances():
 
 
 def test_float32_files_of_low_rank():
-    """Their rounding has both signs: the negative eigenvalues tell what is to be dropped."""
+    """Their rounding has both signs: the negative eigenvalues show what is to be dropped."""
     x, y = decaying_features(100, 300, 1, decades=2), decaying_features(100, 300, 2, decades=2)
     a, b = (FeatureStatistics.from_features(f) for f in (x, y))
     c, d = (moments(s.mean, s.covariance.astype(np.float32)) for s in (a, b))
@@ -482,8 +482,11 @@ def test_old_and_new_signatures_of_sqrtm(monkeypatch):
         (([0, 0], np.eye(2), [0, 0], np.eye(3)), "Training and test covariances have different d"),
         (([0, 0], np.eye(3), [0, 0], np.eye(3)), r"means of shape \(2,\) and covariances of shape"),
         (([0, 0], np.ones((2, 3)), [0, 0], np.ones((2, 3))), "covariances of shape"),
-        (([0, np.nan], np.eye(2), [0, 0], np.eye(2)), "mu1 holds NaN or infinity"),
-        (([0, 0], np.eye(2), [0, 0], np.full((2, 2), np.inf)), "sigma2 holds NaN or infinity"),
+        (([0, np.nan], np.eye(2), [0, 0], np.eye(2)), "1 of 2 entries of mu1 are NaN or infinite"),
+        (
+            ([0, 0], np.eye(2), [0, 0], np.full((2, 2), np.inf)),
+            "4 of 4 entries of sigma2 are NaN or infinite",
+        ),
         (([0, 0], np.eye(2) * 1j, [0, 0], np.eye(2)), "sigma1 is of dtype complex128"),
         (([0, 0], np.eye(2) * 1e200, [0, 0], np.eye(2) * 1e200), "overflows"),
     ],

@@ -119,15 +119,15 @@ NAN[3, 2] = np.nan
         (np.ones((20, 3), complex), {}, "complex128: expected real"),
         (random_logits(), {"splits": 0}, "splits 0: expected a whole number"),
         (random_logits(), {"splits": 2.5}, r"splits 2\.5: expected"),
-        (random_logits(), {"probabilities": True}, "57 of 57 rows are no probabilities"),
+        (random_logits(), {"probabilities": True}, "57 of 57 rows are not probabilities"),
         (np.array([[1.5, -0.5]] * 20), {"probabilities": True}, "row 0 sums to 1"),
         (random_logits(), {"order": [0, 1]}, "expected each of 0 to 56 once"),
         (random_logits(), {"order": np.zeros(57, int)}, "expected each of 0 to 56 once"),
-        (random_logits(), {"order": -1}, "order -1: expected a seed"),
+        (random_logits(), {"order": -1}, "order -1: expected a whole number from 0 to 4294967295"),
         (random_logits(), {"order": 0.5}, "expected a seed or a permutation"),
     ],
 )
-def test_mistakes_are_told_in_one_line(logits, arguments, said):
+def test_mistakes_are_reported_in_one_line(logits, arguments, said):
     with pytest.raises(StatisticsError, match=said) as refusal:
         inception_score(logits, **arguments)
     assert "\n" not in str(refusal.value)

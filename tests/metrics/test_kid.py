@@ -22,7 +22,7 @@ FROZEN = {
 }
 
 
-def by_definition(x, y, groups_x=None, groups_y=None):
+def by_definition(x, y, patients_x=None, patients_y=None):
     """The U-statistic pair by pair."""
 
     def k(a, b):
@@ -39,7 +39,7 @@ def by_definition(x, y, groups_x=None, groups_y=None):
         return np.mean(pairs)
 
     across = np.mean([k(a, b) for a in x for b in y])
-    return within(x, groups_x) + within(y, groups_y) - 2 * across
+    return within(x, patients_x) + within(y, patients_y) - 2 * across
 
 
 @pytest.mark.parametrize(("name", "setting"), FROZEN)
@@ -91,25 +91,27 @@ def test_default_subsets():
 
 
 @pytest.mark.parametrize("entries", [10**6, 700])
-def test_full_statistic_and_groups(monkeypatch, entries):
+def test_full_statistic_and_patients(monkeypatch, entries):
     monkeypatch.setattr(distances, "BLOCK_ENTRIES", entries)
     real, generated = (side[:40] for side in peer_values.numbers("random"))
     assert kid_full(real, generated).value == pytest.approx(
         by_definition(real, generated), rel=1e-11
     )
     patients, others = np.arange(40) % 13, np.sort(np.arange(40) % 11).astype(str)
-    found = kid_full(real, generated, real_groups=patients, generated_groups=others)
+    found = kid_full(real, generated, real_patients=patients, generated_patients=others)
     expected = by_definition(real, generated, patients, others)
     assert found.value == pytest.approx(expected, rel=1e-11)
-    alone = kid_full(real, generated, real_groups=np.arange(40)[::-1], generated_groups=range(40))
+    alone = kid_full(
+        real, generated, real_patients=np.arange(40)[::-1], generated_patients=range(40)
+    )
     assert alone == pytest.approx(kid_full(real, generated), rel=1e-10)
 
 
 def test_the_order_does_not_matter():
     real, generated = peer_values.numbers("wide")
     patients = np.arange(60) // 2
-    found = kid_full(real, generated, real_groups=patients)
-    again = kid_full(real[::-1], generated[::-1], real_groups=patients[::-1])
+    found = kid_full(real, generated, real_patients=patients)
+    again = kid_full(real[::-1], generated[::-1], real_patients=patients[::-1])
     assert again == pytest.approx(found, rel=1e-10)
 
 
@@ -148,7 +150,9 @@ def trial(rng, shift, grouped):
         own = 0.8 * rng.normal(size=(count, 6))[patients]
         sides.append(own + 0.6 * rng.normal(size=(len(patients), 6)))
         groups.append(patients)
-    return kid_full(sides[0], sides[1] + shift, real_groups=groups[0], generated_groups=groups[1])
+    return kid_full(
+        sides[0], sides[1] + shift, real_patients=groups[0], generated_patients=groups[1]
+    )
 
 
 @pytest.mark.parametrize("grouped", [False, True])
@@ -162,14 +166,14 @@ def test_standard_error_by_simulation(shift, low, high, grouped):
         assert abs(values.mean()) < 4 * values.std() / np.sqrt(400)
 
 
-def test_repeats_of_patients_without_groups_pass_for_a_difference():
+def test_repeats_without_patients_pass_for_a_difference():
     rng = np.random.default_rng(3)
     patients = np.repeat(np.arange(30), 3)
     blind, seeing = [], []
     for _ in range(100):
         x, y = (rng.normal(size=(30, 6))[patients] for _ in range(2))
         blind.append(kid_full(x, y).value)
-        seeing.append(kid_full(x, y, real_groups=patients, generated_groups=patients).value)
+        seeing.append(kid_full(x, y, real_patients=patients, generated_patients=patients).value)
     assert abs(np.mean(seeing)) < 4 * np.std(seeing) / 10
     assert np.mean(blind) > 4 * np.std(blind) / 10
 
@@ -191,22 +195,28 @@ NAN = np.where(np.arange(9)[:, None] == 4, np.nan, GOOD)
 @pytest.mark.parametrize(
     ("function", "real", "generated", "arguments", "said"),
     [
-        (kid, GOOD, GOOD, {"subset_size": 10}, "subset_size 10: the smaller side has 9 images"),
+        (kid, GOOD, GOOD, {"subset_size": 10}, "subset_size 10: the smaller set has 9 images"),
         (kid, GOOD, GOOD, {"subset_size": 1}, "subset_size 1: expected a whole number of at l"),
         (kid, GOOD, GOOD, {"subsets": 0}, "subsets 0: expected"),
         (kid, GOOD, GOOD, {"seed": -1}, "seed -1: expected"),
-        (kid, GOOD, GOOD, {"seed": 2**32}, "seed 4294967296: expected 0 to"),
+        (kid, GOOD, GOOD, {"seed": 2**32}, "seed 4294967296: expected a whole number from 0 to"),
         (kid, GOOD[:3], GOOD, {}, "3 images: KID over subsets needs at least 4"),
         (kid, GOOD, NAN, {}, "1 of 9 rows of generated features hold NaN"),
         (kid, GOOD * 1e120, GOOD, {}, "the kernel overflows float64"),
         (kid_full, GOOD * 1e120, GOOD, {}, "the kernel overflows float64"),
         (kid_full, GOOD[:1], GOOD, {}, "1 real images: at least 2"),
         (kid_full, GOOD, GOOD[:, :1], {}, "dimension 3 and generated features of dimension 1"),
-        (kid_full, GOOD, GOOD, {"real_groups": [1, 2]}, r"real groups of shape \(2,\): expected"),
-        (kid_full, GOOD, GOOD, {"generated_groups": [1] * 9}, "1 generated group: KID by groups"),
+        (kid_full, GOOD, GOOD, {"real_patients": [1, 2]}, "2 real patients for"),
+        (
+            kid_full,
+            GOOD,
+            GOOD,
+            {"generated_patients": [1] * 9},
+            "1 generated patient: KID by patient",
+        ),
     ],
 )
-def test_mistakes_are_told_in_one_line(function, real, generated, arguments, said):
+def test_mistakes_are_reported_in_one_line(function, real, generated, arguments, said):
     with pytest.raises(StatisticsError, match=said) as refusal:
         function(real, generated, **arguments)
     assert "\n" not in str(refusal.value)

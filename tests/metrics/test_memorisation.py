@@ -11,7 +11,7 @@ from fid_med.metrics import distances
 from fid_med.metrics.distances import nearest_neighbours
 from fid_med.metrics.memorisation import COPY_RATIO, memorisation
 from fid_med.metrics.pixel_copies import PixelMatches, pixel_matches, pixel_signatures
-from fid_med.metrics.training_proximity import _all_missed, attraction, pooled_groups
+from fid_med.metrics.training_proximity import _all_missed, pooled_patients, training_proximity
 from fid_med.phantoms.radiograph import phantom_set
 
 
@@ -25,7 +25,7 @@ def patients(count, seed, d=20, each=3):
 TRAINING, PATIENTS = patients(30, 1)
 HELD_OUT, OTHERS = patients(20, 2)
 GENERATED, _ = patients(40, 3, each=1)
-SIDES = {"held_out": HELD_OUT, "training_groups": PATIENTS, "held_out_groups": OTHERS}
+SIDES = {"held_out": HELD_OUT, "training_patients": PATIENTS, "held_out_patients": OTHERS}
 
 
 def by_definition(generated, training):
@@ -76,8 +76,8 @@ def test_disjoint_patients_are_no_copies():
     assert len(found.copies) == 0
     assert not any(pair.copy for pair in found.pairs)
     assert found.ratios.min() > 1.5 * COPY_RATIO
-    assert found.attraction.p_value > 0.01
-    assert 0.3 < found.attraction.nearer < 0.7
+    assert found.training_proximity.p_value > 0.01
+    assert 0.3 < found.training_proximity.nearer < 0.7
 
 
 @pytest.mark.parametrize("noise", [0.0, 1e-7, 0.02])
@@ -85,7 +85,7 @@ def test_planted_copies_are_found(noise):
     rng = np.random.default_rng(4)
     copies = TRAINING[[7, 50]] + noise * rng.normal(size=(2, 20))
     generated = np.concatenate([GENERATED[:10], copies, GENERATED[10:]])
-    found = memorisation(generated, TRAINING, training_groups=PATIENTS)
+    found = memorisation(generated, TRAINING, training_patients=PATIENTS)
     assert found.copying_likely
     assert found.copies.tolist() == [10, 11]
     assert {(p.generated, p.training) for p in found.pairs[:2]} == {(10, 7), (11, 50)}
@@ -106,7 +106,7 @@ def test_the_lone_image_of_a_view_has_no_more_room_than_others():
     view = np.full(20, 30.0)
     rng = np.random.default_rng(0)
     training = np.concatenate([TRAINING, [view + rng.normal(size=20)]])
-    found = memorisation([view + rng.normal(size=20)], training, training_groups=[*PATIENTS, 9])
+    found = memorisation([view + rng.normal(size=20)], training, training_patients=[*PATIENTS, 9])
     assert found.nearest.indices.tolist() == [len(TRAINING)]
     assert len(found.copies) == 0
 
@@ -141,15 +141,15 @@ def test_a_generator_that_stays_near_its_training_patients():
     near = TRAINING[rng.integers(0, 90, 60)] + 0.6 * rng.normal(size=(60, 20))
     found = memorisation(near, TRAINING, **SIDES, permutations=1999)
     assert len(found.copies) == 0
-    assert found.attraction.share > 0.95
-    assert found.attraction.expected == 0.6
-    assert found.attraction.p_value == 1 / 2000
-    assert found.attraction.nearer > 0.8
+    assert found.training_proximity.share > 0.95
+    assert found.training_proximity.expected == 0.6
+    assert found.training_proximity.p_value == 1 / 2000
+    assert found.training_proximity.nearer > 0.8
     assert found.copying_likely
     assert "nearest to a training image, where 60.0% were to be expected" in found.reasons[0]
 
 
-def test_attraction_keeps_its_level_at_unequal_counts():
+def test_training_proximity_keeps_its_level_at_unequal_counts():
     """45 patients against 15, one law for all: p below 0.05 in about 5 % of 200 trials."""
     below, nearer = 0, []
     for trial in range(200):
@@ -159,10 +159,12 @@ def test_attraction_keeps_its_level_at_unequal_counts():
         real = own + 0.3 * rng.normal(size=own.shape)
         groups = np.repeat(np.arange(60), sizes)
         first = groups < 45
-        pooled = pooled_groups(groups[first], groups[~first], first.sum(), (~first).sum())
+        pooled = pooled_patients(groups[first], groups[~first], first.sum(), (~first).sum())
         generated = rng.normal(size=(50, 5))
         nearest = [nearest_neighbours(generated, real[side]) for side in (first, ~first)]
-        found = attraction(generated, real[first], real[~first], pooled, nearest, 199, trial)
+        found = training_proximity(
+            generated, real[first], real[~first], pooled, nearest, 199, trial
+        )
         below += found.p_value <= 0.05
         nearer.append(found.nearer)
     assert scipy.stats.binomtest(below, 200, 0.05).pvalue > 0.01
@@ -179,7 +181,7 @@ def test_nearer_is_the_mean_over_draws(swap):
     sides = (small, large) if swap else (large, small)
     groups = np.concatenate(patients[::-1] if swap else patients)
     nearest = [nearest_neighbours(generated, side) for side in sides]
-    found = attraction(generated, *sides, groups, nearest, 9, 0).nearer
+    found = training_proximity(generated, *sides, groups, nearest, 9, 0).nearer
     wins = []
     for _ in range(4000):
         drawn = large[np.isin(patients[0], rng.choice(15, 4, replace=False))]
@@ -231,12 +233,12 @@ MATCHES = PixelMatches(np.full(40, 90), np.zeros(40), np.zeros(40, bool))
         (GENERATED, TRAINING[:1], {}, "1 training images: at least 2"),
         (NAN, TRAINING, {}, "1 of 40 rows of generated features hold NaN"),
         (GENERATED, TRAINING[:, :3], {}, "dimension 20 and training features of dimension 3"),
-        (GENERATED, np.ones((5, 20)), {}, "the training features are all alike"),
-        (GENERATED, TRAINING, {"held_out": HELD_OUT[:, :3]}, "held_out features of dimension 3"),
+        (GENERATED, np.ones((5, 20)), {}, "the training features are all equal"),
+        (GENERATED, TRAINING, {"held_out": HELD_OUT[:, :3]}, "held-out features of dimension 3"),
         (GENERATED, TRAINING, {"held_out": HELD_OUT[:0]}, "0 held-out images"),
-        (GENERATED, TRAINING, {**SIDES, "held_out_groups": None}, "give both or neither"),
-        (GENERATED, TRAINING, {**SIDES, "held_out_groups": OTHERS - 1000}, "20 patients have im"),
-        (GENERATED, TRAINING, {"training_groups": [1]}, r"training groups of shape \(1,\)"),
+        (GENERATED, TRAINING, {**SIDES, "held_out_patients": None}, "give both or neither"),
+        (GENERATED, TRAINING, {**SIDES, "held_out_patients": OTHERS - 1000}, "20 patients have im"),
+        (GENERATED, TRAINING, {"training_patients": [1]}, "1 training patients for 90 images"),
         (GENERATED, TRAINING, {"pixels": MATCHES}, "name training image 90 of 90"),
         (GENERATED[:9], TRAINING, {"pixels": MATCHES}, "matches of 40 images for features of 9"),
         (GENERATED, TRAINING, {**SIDES, "permutations": 0}, "permutations 0: expected"),
@@ -244,7 +246,7 @@ MATCHES = PixelMatches(np.full(40, 90), np.zeros(40), np.zeros(40, bool))
         (GENERATED, TRAINING, {"num_pairs": -1}, "num_pairs -1: expected"),
     ],
 )
-def test_mistakes_are_told_in_one_line(generated, training, arguments, said):
+def test_mistakes_are_reported_in_one_line(generated, training, arguments, said):
     with pytest.raises(StatisticsError, match=said) as refusal:
         memorisation(generated, training, **arguments)
     assert "\n" not in str(refusal.value)

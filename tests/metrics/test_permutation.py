@@ -47,16 +47,18 @@ def test_a_difference_is_found_at_the_smallest_p_value():
 
 
 def test_patients_are_permuted_whole():
-    """Five copies of each patient: without groups, chance looks like a difference."""
+    """Five copies of each patient: without patients, chance looks like a difference."""
     rng = np.random.default_rng(0)
     p_alone, p_whole = [], []
     for _ in range(20):
         x, y = (np.repeat(rng.standard_normal((6, 4)), 5, axis=0) for _ in range(2))
         x, y = (f + 0.01 * rng.standard_normal(f.shape) for f in (x, y))
-        groups = np.repeat(np.arange(6), 5)
+        patients = np.repeat(np.arange(6), 5)
         options = {"permutations": 39}
         p_alone.append(permutation_test(x, y, **options).p_value)
-        found = permutation_test(x, y, real_groups=groups, generated_groups=groups, **options)
+        found = permutation_test(
+            x, y, real_patients=patients, generated_patients=patients, **options
+        )
         p_whole.append(found.p_value)
     assert found.real_patients == 6
     assert np.mean(np.array(p_alone) <= 0.05) > 0.8
@@ -76,9 +78,12 @@ def test_order_seed_and_ties():
     ("arguments", "message"),
     [
         ({"real": np.ones((3, 2))}, "3 real images: at least 4"),
-        ({"real_groups": [1] * 5}, "1 real patients: at least 4"),
+        ({"real_patients": [1] * 5}, "1 real patients: at least 4"),
         ({"permutations": 0}, "permutations 0"),
-        ({"real": np.ones((5, 3))}, "features of 2 and 3 dimensions"),
+        (
+            {"real": np.ones((5, 3))},
+            "real features of dimension 3 and generated features of dimension 2",
+        ),
     ],
 )
 def test_mistakes_end_in_one_line(arguments, message):

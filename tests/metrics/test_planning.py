@@ -82,7 +82,7 @@ def test_order_and_seed():
     ("arguments", "message"),
     [
         ({"features": np.ones((15, 2))}, "15 real images: at least 16"),
-        ({"groups": [1] * 20}, "1 real patients: at least 16"),
+        ({"patients": [1] * 20}, "1 real patients: at least 16"),
         ({"count": 7}, "count 7"),
         ({"power": 0.4}, "power 0.4: expected 0.5 or more"),
         ({"power": 1.0}, "power 1.0"),

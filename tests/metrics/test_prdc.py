@@ -150,7 +150,7 @@ NAN = np.where(np.arange(9)[:, None] == 4, np.nan, GOOD)
 @pytest.mark.parametrize(
     ("real", "generated", "arguments", "said"),
     [
-        (GOOD[:5], GOOD, {}, "5 real images for k = 5: each needs 5 neighbours besides itself"),
+        (GOOD[:5], GOOD, {}, "5 real images for k = 5: each needs 5 other images as neighbours"),
         (GOOD, GOOD[:3], {}, "3 generated images for k = 3"),
         (GOOD, GOOD, {"k": 9}, "9 real images for k = 9"),
         (GOOD, GOOD, {"k": 0}, "k 0: expected a whole number of at least 1"),
@@ -164,7 +164,7 @@ NAN = np.where(np.arange(9)[:, None] == 4, np.nan, GOOD)
         (GOOD * 1e160, GOOD, {}, r"real features beyond 1e\+150: scale"),
     ],
 )
-def test_mistakes_are_told_in_one_line(real, generated, arguments, said):
+def test_mistakes_are_reported_in_one_line(real, generated, arguments, said):
     with pytest.raises(StatisticsError, match=said) as refusal:
         manifold_metrics(real, generated, **arguments)
     assert "\n" not in str(refusal.value)

@@ -89,9 +89,9 @@ def test_a_small_batch_limit_changes_nothing(monkeypatch):
 
 
 def test_blocks_hold_whole_patients_once():
-    groups = [f"patient {i // 3}" for i in range(30)]
-    images = image_set(_features(0, 30), groups, "real", 8)
-    assert (images.units, images.patients, images.count) == (10, 10, 30)
+    patients = [f"patient {i // 3}" for i in range(30)]
+    images = image_set(_features(0, 30), patients, "real", 8)
+    assert (images.units, images.patient_count, images.count) == (10, 10, 30)
     rng = np.random.default_rng(0)
     for _ in range(5):
         blocks = draw_blocks(images, [2, 3, 4], rng, offset=7)
@@ -105,10 +105,10 @@ def test_blocks_hold_whole_patients_once():
 
 
 def test_the_order_of_files_and_the_names_of_patients_do_not_matter():
-    features, groups = _features(0, 30), np.arange(30) // 3
+    features, patients = _features(0, 30), np.arange(30) // 3
     order = np.random.default_rng(1).permutation(30)
-    first = image_set(features, groups, "real", 8)
-    second = image_set(features[order], [f"p{99 - g}" for g in groups[order]], "real", 8)
+    first = image_set(features, patients, "real", 8)
+    second = image_set(features[order], [f"p{99 - p}" for p in patients[order]], "real", 8)
     assert np.array_equal(first.features, second.features)
     assert all(np.array_equal(a, b) for a, b in zip(first.members, second.members, strict=True))
 
@@ -121,7 +121,7 @@ def test_equal_rows_are_counted():
 
 
 @pytest.mark.parametrize(
-    ("features", "groups", "message"),
+    ("features", "patients", "message"),
     [
         (np.ones((0, 3)), None, "0 real images: at least 8"),
         (np.ones((1, 3)), None, "1 real images: at least 8"),
@@ -131,10 +131,10 @@ def test_equal_rows_are_counted():
         (np.full((9, 3), np.nan), None, "9 of 9 rows of real features hold NaN"),
         (np.array([["a"] * 3] * 9), None, "expected real numbers"),
         (np.ones((9, 3)), ["one"] * 9, "1 real patients: at least 8"),
-        (np.ones((9, 3)), range(8), "8 real groups for 9 images"),
+        (np.ones((9, 3)), range(8), "8 real patients for 9 images"),
     ],
 )
-def test_wrong_sets_end_in_one_line(features, groups, message):
+def test_wrong_sets_end_in_one_line(features, patients, message):
     with pytest.raises(StatisticsError, match=message) as error:
-        image_set(features, groups, "real", 8)
+        image_set(features, patients, "real", 8)
     assert "\n" not in str(error.value)

@@ -161,8 +161,8 @@ def test_any_real_dtype_is_taken():
         (np.zeros((2, 7)), "dimension 7 in statistics of dimension 8"),
         (np.zeros((2, 8), complex), "complex128: expected real numbers"),
         (np.full((2, 8), "x"), "expected real numbers"),
-        (np.where(np.arange(24).reshape(3, 8) == 9, np.nan, 1), "1 of 3 feature rows hold NaN"),
-        (np.where(np.arange(24).reshape(3, 8) > 9, np.inf, 1), "2 of 3 feature rows hold NaN"),
+        (np.where(np.arange(24).reshape(3, 8) == 9, np.nan, 1), "1 of 3 rows of features hold NaN"),
+        (np.where(np.arange(24).reshape(3, 8) > 9, np.inf, 1), "2 of 3 rows of features hold NaN"),
     ],
 )
 def test_bad_batches_leave_statistics_as_they_were(features, message):
@@ -211,10 +211,10 @@ def test_metadata_in_merges():
 
 def test_check_comparable():
     a, b = (FeatureStatistics.from_features(np.eye(3)) for _ in range(2))
-    assert "both sides are without a fingerprint" in check_comparable(a, b)[0]
+    assert "both sides have no fingerprint" in check_comparable(a, b)[0]
     a.fingerprint, a.extractor = "c" * 64, "imagenet"
     (warning,) = check_comparable(a, b)
-    assert warning.startswith("statistics of unknown origin: one side is without")
+    assert warning.startswith("statistics of unknown origin: one side has no fingerprint")
     b.fingerprint = "c" * 64
     assert check_comparable(a, b) == []
     b.fingerprint = "d" * 64
@@ -372,7 +372,7 @@ BIG = npz(mu=np.random.default_rng(0).normal(size=500), sigma=np.eye(500))
         (BIG[:50], "truncated"),
         (BIG.replace(MU.tobytes()[8:16], b"\x01" * 8, 1), "truncated"),
         (npz(mean=MU, cov=SIGMA), r"no 'mu' and no 'sigma' in it \(keys found: cov, mean\)"),
-        (npz(mu=MU), r"no 'sigma' in it \(keys found: mu\): expected is"),
+        (npz(mu=MU), r"no 'sigma' in it \(keys found: mu\): expected an npz"),
         (zipped(), "keys found: none"),
         (zipped(mu=b"hello", sigma=b"world"), "mu is of dtype"),
         (npz(mu=MU, sigma=np.array([{}, 1], object)), "pickled objects, which are never loaded"),
@@ -393,7 +393,7 @@ BIG = npz(mu=np.random.default_rng(0).normal(size=500), sigma=np.eye(500))
         (npz(mu=MU, sigma=SIGMA, count="many"), "count of dtype"),
         (npz(mu=MU, sigma=SIGMA, count=[3, 4]), "count of dtype"),
         (npz(mu=MU, sigma=SIGMA, fingerprint=7), "fingerprint of dtype"),
-        (npz(mu=MU, sigma=SIGMA, versions="{"), "versions is no JSON"),
+        (npz(mu=MU, sigma=SIGMA, versions="{"), "versions is not JSON"),
         (npz(mu=MU, sigma=SIGMA, versions="[]"), "versions is list: expected a JSON object"),
         (npz(mu=MU, sigma=SIGMA, format=99), "format 99 is newer"),
     ],

@@ -67,7 +67,7 @@ def test_a_missing_file_is_named(tmp_path, images):
 def test_a_cut_binary_file_is_refused(tmp_path, images, keep):
     path = write_binary(tmp_path / "x", images) / "test_batch.bin"
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(DataError, match=r"test_batch\.bin: .* no whole number of images"):
+    with pytest.raises(DataError, match=r"test_batch\.bin: .* not a whole number of images"):
         read_folder(path.parent)
 
 
@@ -81,7 +81,7 @@ class Evil:
     [
         (pickle.dumps({b"data": Evil}), "asks for"),
         (pickle.dumps({b"labels": []}), "data"),
-        (b"not a pickle", "no batch of CIFAR-10"),
+        (b"not a pickle", "not a batch of CIFAR-10"),
         (pickle.dumps({b"data": np.zeros((2, 9), np.uint8)}), r"uint8 \(2, 9\), expected"),
         (pickle.dumps({b"data": np.zeros((2, 3072))}), "float64"),
     ],

@@ -17,7 +17,7 @@ from fid_med.validation import (
     all_checks,
     check_success,
     count,
-    frozen,
+    reference_values,
     run,
     to_dict,
     to_lines,
@@ -194,19 +194,19 @@ def test_a_wrong_port_or_resize_fails(monkeypatch):
 
 
 def test_changed_numbers_are_not_compared(monkeypatch):
-    monkeypatch.setitem(frozen.SHAPES, "real", (9, 200, 24))
+    monkeypatch.setitem(reference_values.SHAPES, "real", (9, 200, 24))
     row = the_row("fid_torch_fidelity")
     assert row.status == "FAIL"
     assert "'real' are not those of reference_values.json" in row.note
 
 
-def test_frozen_values_name_program_version_and_command():
-    for entry in frozen.table()["values"].values():
+def test_reference_values_name_program_version_and_command():
+    for entry in reference_values.table()["values"].values():
         assert set(entry) == {"value", "program", "version", "with", "call", "command"}
         assert (ROOT / entry["command"].split()[-1]).is_file()
 
 
-def test_without_files_every_published_row_says_why_and_the_mend():
+def test_without_files_every_published_row_says_why_and_how_to_fix_it():
     for row in run([CHECKS[name] for name in PUBLISHED], Inputs()):
         assert row.status == "UNAVAILABLE"
         assert row.obtained is None
@@ -223,7 +223,7 @@ def test_with_files_the_rows_are_those_of_independent_formulas(inputs, executed)
     assert statuses == {
         "published_graph_pool_3": "PASS",
         "cifar10_train_ttur_statistics": "PASS",  # statistics of these very images
-        "cifar10_train_test": "FAIL",  # they are no CIFAR-10
+        "cifar10_train_test": "FAIL",  # they are not CIFAR-10
         "cifar10_train_is": "FAIL",
         "cifar10_train_is_torch_fidelity": "FAIL",
         "imagenet_valid_train": "INFO",
@@ -375,7 +375,7 @@ def test_statuses_and_counts():
                 fixed("beyond", 1.6, expected=1.0, tolerance=0.5),
                 fixed("nan", np.nan, expected=1.0, tolerance=0.5),
                 fixed("unknown", (2.0, "who knows")),
-                dataclasses.replace(fixed("error", 0, expected=0, tolerance=0), measure=fails),
+                dataclasses.replace(fixed("error", 0, expected=0, tolerance=0), compute=fails),
                 lacking("lacking"),
             ],
             Inputs(),

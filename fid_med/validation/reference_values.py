@@ -1,9 +1,9 @@
-"""Values that other programs computed, and the numbers that they computed them from.
+"""Values that other programs computed, and the arrays they were computed from.
 
-The numbers come from a bit generator's raw integers, whose stream NumPy guarantees, times powers
-of two: no rounding and no version of NumPy can change a bit. `reference_values.json` holds their
-sha256 next to the values; `tests/helpers/freeze_reference_values.py` writes it where the peers are
-installed.
+The arrays come from the raw integers of a bit generator, whose stream NumPy guarantees, times
+powers of two. So neither rounding nor a version of NumPy can change a bit. `reference_values.json`
+holds their sha256 and the values. `tests/helpers/freeze_reference_values.py` writes it where the
+other programs are installed.
 """
 
 import functools
@@ -18,7 +18,7 @@ from fid_med.errors import StatisticsError
 PATH = pathlib.Path(__file__).parent / "reference_values.json"
 SHUFFLE = 2020  # torch-fidelity's own seed
 SPLITS = 10
-# name: (seed, rows, columns). "few" has fewer rows than columns, and so singular covariances.
+# name: (seed, rows, columns). "few" has fewer rows than columns, so its covariance is singular.
 SHAPES = {
     "real": (1, 200, 24),
     "generated": (2, 150, 24),
@@ -29,7 +29,7 @@ SHAPES = {
 
 
 def numbers(name: str) -> np.ndarray:
-    """One of the fixed arrays, float64 [N, d]: features of two sets, of few, or logits.
+    """Returns one of the fixed arrays, float64 [N, d]: features of two sets, of few, or logits.
 
     Columns are correlated, and the two sets differ in mean and covariance.
     """
@@ -44,21 +44,21 @@ def numbers(name: str) -> np.ndarray:
 
 
 def sha256(name: str) -> str:
-    """Of the array's bytes, little endian, row by row."""
+    """Returns the sha256 of the array's bytes, little endian, row by row."""
     return hashlib.sha256(numbers(name).astype("<f8").tobytes()).hexdigest()
 
 
 @functools.cache
 def table() -> dict:
-    """The frozen file: `numbers`, sha256 by name, and `values` by the name of their check."""
+    """Returns the file's `numbers`, sha256 by array, and `values`, by the name of their check."""
     return json.loads(PATH.read_text(encoding="utf-8"))
 
 
 def checked(name: str) -> np.ndarray:
-    """`numbers(name)`, refused where they are not those that the peers were given."""
+    """Returns `numbers(name)`; raises StatisticsError if they differ from those of the file."""
     if sha256(name) != table()["numbers"][name]:
         raise StatisticsError(
-            f"the fixed numbers {name!r} are not those of {PATH.name}; make it anew by "
+            f"the fixed numbers {name!r} are not those of {PATH.name}; write it again with "
             "tests/helpers/freeze_reference_values.py"
         )
     return numbers(name)
