@@ -52,8 +52,10 @@ def test_study_through_the_script(phantoms, small_extractor, write_images, tmp_p
     )  # fmt: skip
     assert process.returncode == 0, process.stderr
     # Phantoms 80 pixels high: a unit of the scale is 80 / 64 pixels.
-    told = next(line for line in process.stderr.splitlines() if line.startswith("swirl in images"))
-    assert "of 80 x 80 pixels: level 1, strength radians 1, radius pixels 31.25" in told
+    reported = next(
+        line for line in process.stderr.splitlines() if line.startswith("swirl in images")
+    )
+    assert "of 80 x 80 pixels: level 1, strength radians 1, radius pixels 31.25" in reported
     lines = process.stdout.splitlines()
     assert lines[0] == f"report: {tmp_path}/out/report.html"
     assert lines[1].startswith("chance: ")
