@@ -58,7 +58,9 @@ def draw_halves(images: StudyImages, repeats: int, seed: int) -> tuple[list[Halv
     if count < 4:
         account = images.account
         left_out = account["training"] + account["patients"]
-        excluded = f", {left_out} left out as images of patients in training" if left_out else ""
+        excluded = ""
+        if left_out:
+            excluded = f", {left_out} left out (training images and other images of their patients)"
         unit = "patients" if images.by_patient else "images"
         raise DataError(
             f"{images.name}: {len(images)} of {account['found']} images remain, of {len(sizes)} "

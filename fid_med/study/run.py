@@ -180,8 +180,8 @@ class _Study:
         left_out = images.account["training"] + images.account["patients"]
         patients = f"{len(images.patients)} patients" if images.by_patient else "patients unknown"
         say(
-            f"{images.name}: {len(images)} images, {patients}; {left_out} left out as images of "
-            "patients in training"
+            f"{images.name}: {len(images)} images, {patients}; {left_out} left out (training "
+            "images and other images of their patients)"
         )
         return images
 

@@ -97,7 +97,7 @@ def test_training_images_leave_with_their_patient_and_repeats_once(images, write
     # The repeated image makes one patient of P5 and P9.
     assert len(opened.patients) == 4
     with pytest.raises(
-        DataError, match=r"4 left out as images of patients in training.*at least 4 images per half"
+        DataError, match=r"4 left out \(training images.*at least 4 images per half"
     ):
         repeats.draw_halves(dataclasses.replace(opened, patients=opened.patients[:1]), 20, 0)
 

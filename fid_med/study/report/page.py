@@ -23,7 +23,8 @@ _PAGE = string.Template("""<!DOCTYPE html>
 :root { --good: #0072B2; --bad: #B04A00; --mixed: #555; }
 * { box-sizing: border-box; }
 body { font: 16px/1.5 system-ui, "DejaVu Sans", sans-serif; color: #1a1a1a; background: #fff;
-  max-width: 60rem; margin: 0 auto; padding: 1rem; overflow-wrap: break-word; }
+  max-width: 75rem; margin: 0 auto; padding: 1rem; overflow-wrap: break-word; }
+p, .verdict { max-width: 60rem; }
 h1 { font-size: 1.6rem; line-height: 1.25; margin: .5rem 0 1rem; }
 h2 { font-size: 1.25rem; margin: 2.2rem 0 .6rem; border-bottom: 1px solid #ccc; }
 h3 { font-size: 1.05rem; margin: 1.6rem 0 .4rem; }
@@ -170,7 +171,10 @@ def _overview(record):
                 judged = found["disturbances"][name]
                 tau = words.format_number(judged["tau"]["value"])
                 row.append(
-                    _mark(judged["verdict"], f", tau {tau}, {judged['share_rising']:.0%} rising")
+                    _mark(
+                        judged["verdict"],
+                        f", tau {tau}, {100 * judged['share_rising']:.0f} % rising",
+                    )
                 )
             rows.append(row)
         caption = words.ROLES[role] if len(record["sets"]) > 1 else ""
@@ -305,20 +309,20 @@ def _quality(record):
 def _transfer(record):
     if "transfer" not in record["sets"]:
         return ""
-    home, away = (record["sets"][role]["extractors"] for role in ("in-domain", "transfer"))
     rows = []
     for name in record["disturbances"]:
-        for extractor in home:
-            row = [_text(words.display_name(name)), _text(extractor)]
-            for found in (home, away):
-                judged = found[extractor]["disturbances"][name]
-                row += [_mark(judged["verdict"]), _estimate(judged["tau"])]
-                row += [_estimate(judged["sensitivity"][k]) for k in (1, -1)]
-            rows.append(row)
-    header = ["disturbance", "extractor"]
-    for role in ("in-domain", "transfer"):
-        header += [_SHORT_ROLES[role], "tau", "sensitivity, lowest level",
-                   "sensitivity, highest level"]  # fmt: skip
+        for extractor in record["extractors"]:
+            for role, of_set in record["sets"].items():
+                judged = of_set["extractors"][extractor]["disturbances"][name]
+                rows.append(
+                    [
+                        _text(words.display_name(name)), _text(extractor), _SHORT_ROLES[role],
+                        _mark(judged["verdict"]), _estimate(judged["tau"]),
+                        *(_estimate(judged["sensitivity"][k]) for k in (1, -1)),
+                    ]
+                )  # fmt: skip
+    header = ["disturbance", "extractor", "images", "verdict", "tau", "sensitivity, lowest level",
+              "sensitivity, highest level"]  # fmt: skip
     return (
         "<h2>On radiographs of another kind</h2><p>The same study on images of a kind left out of "
         "training, next to the first set.</p>" + _table(header, rows)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from PIL import Image
 
 from fid_med.disturbances.registry import format_settings
@@ -38,7 +38,7 @@ def plot_disturbance(
     figure = Figure(figsize=(5.9, 5.0))
     grid = figure.add_gridspec(
         2, len(levels), height_ratios=(1, 2.1), hspace=0.06, wspace=0.05,
-        left=0.145, right=0.985, top=0.985, bottom=0.135,
+        left=0.18, right=0.985, top=0.985, bottom=0.135,
     )  # fmt: skip
     for k, picture in enumerate(pictures):
         axis = figure.add_subplot(grid[0, k])
@@ -56,9 +56,14 @@ def plot_disturbance(
             marker=_MARKERS[k % len(_MARKERS)], markersize=8, label=_shorten(name),
         )  # fmt: skip
     axis.set_yscale("log")
-    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=12))
+    bottom, top = axis.get_ylim()
+    # Below a factor of 5, ticks at 1, 2 and 5 would be too few.
+    narrow = top < 5 * bottom
+    axis.yaxis.set_major_locator(
+        MaxNLocator(5, steps=[1, 2, 5, 10]) if narrow else LogLocator(subs=(1, 2, 5), numticks=12)
+    )
+    axis.yaxis.set_minor_locator(NullLocator())
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.yaxis.set_minor_formatter(NullFormatter())
     axis.set_xlim(-0.5, len(levels) - 0.5)
     axis.set_xticks(places, [f"{level:g}" for level in levels])
     axis.tick_params(labelsize=12)
@@ -99,7 +104,7 @@ def plot_contact_sheet(
             lines = [f"a = {level:g}"]
             lines += ["untouched"] if level == 0 else format_settings(settings)
             axis.text(0, -0.03, "\n".join(lines), transform=axis.transAxes, va="top", fontsize=6.5)
-    figure.suptitle(f"scale {scale}", fontsize=11)
+    figure.suptitle(f"length scale: {scale}", fontsize=11)
     save_figure(figure, path)
 
 
