@@ -365,8 +365,8 @@ def _ratings(record):
     if not parts:
         return ""
     return (
-        "<h2>Agreement with ratings by people</h2><p>Rank correlation: 1 if the FID is higher wherever "
-        "people rate lower. p: two-sided permutation test of no association.</p>" + "".join(parts)
+        "<h2>Agreement with ratings by people</h2><p>Rank correlation: 1 if the FID is higher "
+        "wherever people rate lower. p: two-sided permutation test of no association.</p>" + "".join(parts)
     )
 
 
