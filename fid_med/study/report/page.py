@@ -102,27 +102,27 @@ def render_page(record: dict, plots: dict[tuple[str, str], bytes]) -> str:
     note = record["settings"]["note"]
     return _PAGE.substitute(
         question=words.QUESTION,
-        verdict=_verdict(record),
-        note=f'<p class="note">{_text(note)}</p>' if note else "",
-        caveats="".join(f"<p>{_text(line)}</p>" for line in words.list_caveats(record)),
-        overview=_overview(record),
+        verdict=_render_verdicts(record),
+        note=f'<p class="note">{_escape(note)}</p>' if note else "",
+        caveats="".join(f"<p>{_escape(line)}</p>" for line in words.list_caveats(record)),
+        overview=_render_overview(record),
         guide="".join(f"<p>{string.Template(p).substitute(confidence=confidence)}</p>"
                       for p in _GUIDE),
-        disturbances="".join(_disturbances(record, plots)),
-        fewest=_fewest(record),
-        quality=_quality(record),
-        transfer=_transfer(record),
-        generated=_generated(record),
-        ratings=_ratings(record),
-        settings=_settings(record),
+        disturbances="".join(_render_disturbances(record, plots)),
+        fewest=_render_counts(record),
+        quality=_render_quality(record),
+        transfer=_render_transfer(record),
+        generated=_render_generated(record),
+        ratings=_render_ratings(record),
+        settings=_render_settings(record),
     )  # fmt: skip
 
 
-def _text(value) -> str:
+def _escape(value) -> str:
     return html.escape(str(value))
 
 
-def _table(header, rows, caption="") -> str:
+def _make_table(header, rows, caption="") -> str:
     """Makes a table that scrolls on narrow screens; a cell is HTML or (class, HTML)."""
     head = "".join(f'<th scope="col">{cell}</th>' for cell in header)
     body = []
@@ -137,65 +137,66 @@ def _table(header, rows, caption="") -> str:
     )
 
 
-def _estimate(found) -> tuple[str, str]:
+def _format_estimate(found) -> tuple[str, str]:
     value, low, high = (words.format_number(found[key]) for key in ("value", "low", "high"))
     return "n", f"{value} [{low}, {high}]"
 
 
-def _number(value) -> tuple[str, str]:
+def _format_number(value) -> tuple[str, str]:
     return "n", words.format_number(value)
 
 
-def _mark(verdict, extra="") -> tuple[str, str]:
+def _format_verdict(verdict, extra="") -> tuple[str, str]:
     return _CLASSES[verdict], f"{words.SIGNS.get(verdict, '')} {verdict}{extra}".strip()
 
 
-def _verdict(record):
+def _render_verdicts(record):
     parts = [
-        f'<div class="verdict {_CLASSES[verdict]}"><p><b>{_text(name)}: {verdict}.</b> '
-        f"{_text(text)}</p></div>\n"
+        f'<div class="verdict {_CLASSES[verdict]}"><p><b>{_escape(name)}: {verdict}.</b> '
+        f"{_escape(text)}</p></div>\n"
         for name, verdict, text in words.describe_verdicts(record)
     ]
     lines = words.describe_comparisons(record) + words.describe_transfer(record)
-    return "".join(parts) + "".join(f"<p>{_text(line)}</p>\n" for line in lines)
+    return "".join(parts) + "".join(f"<p>{_escape(line)}</p>\n" for line in lines)
 
 
-def _overview(record):
+def _render_overview(record):
     parts = ["<h2>All verdicts</h2>"]
     for role, of_set in record["sets"].items():
         extractors = of_set["extractors"]
         rows = []
         for name in record["disturbances"]:
-            row = [_text(words.display_name(name))]
+            row = [_escape(words.display_name(name))]
             for found in extractors.values():
                 judged = found["disturbances"][name]
                 tau = words.format_number(judged["tau"]["value"])
                 row.append(
-                    _mark(
+                    _format_verdict(
                         judged["verdict"],
                         f", tau {tau}, {100 * judged['share_rising']:.0f} % rising",
                     )
                 )
             rows.append(row)
         caption = words.ROLES[role] if len(record["sets"]) > 1 else ""
-        parts.append(_table(["disturbance", *map(_text, extractors)], rows, caption))
+        parts.append(_make_table(["disturbance", *map(_escape, extractors)], rows, caption))
     return "".join(parts)
 
 
-def _disturbances(record, plots):
+def _render_disturbances(record, plots):
     yield "<h2>Each disturbance</h2>\n"
     for name, about in record["disturbances"].items():
-        yield f"<h3>{_text(words.display_name(name))}</h3>\n<p>{_text(about['description'])}</p>\n"
+        yield f"<h3>{_escape(words.display_name(name))}</h3>\n"
+        yield f"<p>{_escape(about['description'])}</p>\n"
         for role, of_set in record["sets"].items():
             data = base64.b64encode(plots[role, name]).decode()
-            alt = _text(_alt(record, role, name))
+            alt = _escape(_describe_plot(record, role, name))
             if len(record["sets"]) > 1:
                 yield f"<h4>{words.ROLES[role]}</h4>\n"
             yield f'<img alt="{alt}" src="data:image/png;base64,{data}">\n'
-            yield from _levels(record, role, name, about, of_set)
+            yield from _render_levels(record, role, name, about, of_set)
 
 
-def _alt(record, role, name):
+def _describe_plot(record, role, name):
     levels = ", ".join(f"{level:g}" for level in record["disturbances"][name]["levels"])
     curves = "; ".join(
         f"{extractor}: {', '.join(words.format_number(x['value']) for x in judged['relative'])}"
@@ -210,53 +211,53 @@ def _alt(record, role, name):
     )
 
 
-def _levels(record, role, name, about, of_set):
+def _render_levels(record, role, name, about, of_set):
     levels = about["levels"]
     quality = [of_set["quality"].get(f"{name}:{level:g}", {}) for level in levels]
     measures = [m for m in ("ssim", "ms_ssim", "psnr") if any(m in q for q in quality)]
     damage = [
         [
             f"{level:g}",
-            *(_number(quality[k].get(measure)) for measure in measures),
-            ("wide", _text(words.join_settings(about["absolute"][k]) if k else "untouched")),
+            *(_format_number(quality[k].get(measure)) for measure in measures),
+            ("wide", _escape(words.join_settings(about["absolute"][k]) if k else "untouched")),
         ]
         for k, level in enumerate(levels)
     ]
     height, width = about["image_shape"]
     header = [
         "level",
-        *map(_measure, measures),
+        *map(_format_measure, measures),
         f"settings for images of {width} x {height} pixels",
     ]
-    yield _table(header, damage, _caption(record, role, "Applied disturbance"))
+    yield _make_table(header, damage, _make_caption(record, role, "Applied disturbance"))
     rows = []
     for extractor, found in of_set["extractors"].items():
         judged = found["disturbances"][name]
         for k, level in enumerate(levels):
-            row = [_text(extractor), f"{level:g}"]
-            row += [_estimate(judged[key][k]) for key in ("fid", "relative", "sensitivity")]
-            row.append(("n", _count(judged["fewest_to_separate"][k - 1]) if k else "–"))
+            row = [_escape(extractor), f"{level:g}"]
+            row += [_format_estimate(judged[key][k]) for key in ("fid", "relative", "sensitivity")]
+            row.append(("n", _format_count(judged["fewest_to_separate"][k - 1]) if k else "–"))
             rows.append(row)
     header = ["extractor", "level", "FID", "relative FID", "sensitivity", "fewest images"]
-    yield _table(
-        header, rows, _caption(record, role, f"FID, {of_set['images_a_side']} images per side")
+    yield _make_table(
+        header, rows, _make_caption(record, role, f"FID, {of_set['images_a_side']} images per side")
     )
 
 
-def _caption(record, role, text):
+def _make_caption(record, role, text):
     """Adds the name of the set of images to a caption if there are two sets."""
     return f"{text}: {words.ROLES[role].lower()}" if len(record["sets"]) > 1 else text
 
 
-def _measure(name):
+def _format_measure(name):
     return name.upper().replace("_", "-")
 
 
-def _count(value):
+def _format_count(value):
     return "none" if value is None else str(value)
 
 
-def _fewest(record):
+def _render_counts(record):
     parts = ["<h2>Fewest images that distinguish the levels</h2><p>Smallest tested number of "
              "images per side at which the FID rises at every step of a disturbance in at least "
              f"{100 * record['settings']['confidence']:.0f} % of draws. none: no tested number is "
@@ -265,38 +266,40 @@ def _fewest(record):
         extractors = of_set["extractors"]
         rows = [
             [
-                _text(words.display_name(name)),
-                *(("n", _count(x["disturbances"][name]["fewest_in_order"]))
+                _escape(words.display_name(name)),
+                *(("n", _format_count(x["disturbances"][name]["fewest_in_order"]))
                   for x in extractors.values()),
             ]
             for name in record["disturbances"]
         ]  # fmt: skip
         some = next(iter(next(iter(extractors.values()))["disturbances"].values()))
-        caption = _caption(record, role, f"Tested numbers: {', '.join(map(str, some['counts']))}")
-        parts.append(_table(["disturbance", *map(_text, extractors)], rows, caption))
+        caption = _make_caption(
+            record, role, f"Tested numbers: {', '.join(map(str, some['counts']))}"
+        )
+        parts.append(_make_table(["disturbance", *map(_escape, extractors)], rows, caption))
     return "".join(parts)
 
 
-def _agreements(entries, label, caption=""):
+def _render_agreements(entries, label, caption=""):
     rows = [
-        [_text(name), _estimate(x["spearman"]), _estimate(x["kendall"]), ("n", str(x["count"])),
-         _number(x["p_value"])]
+        [_escape(name), *(_format_estimate(x[key]) for key in ("spearman", "kendall")),
+         ("n", str(x["count"])), _format_number(x["p_value"])]
         for name, x in entries
     ]  # fmt: skip
-    return _table([label, "Spearman", "Kendall", "ranked items", "p"], rows, caption)
+    return _make_table([label, "Spearman", "Kendall", "ranked items", "p"], rows, caption)
 
 
-def _quality(record):
+def _render_quality(record):
     parts = []
     for role, of_set in record["sets"].items():
         entries = [
-            (f"{extractor}, {_measure(measure)}", agreed)
+            (f"{extractor}, {_format_measure(measure)}", agreed)
             for extractor, found in of_set["extractors"].items()
             for measure, agreed in found["quality"].items()
         ]
         if entries:
             caption = words.ROLES[role] if len(record["sets"]) > 1 else ""
-            parts.append(_agreements(entries, "extractor, measure", caption))
+            parts.append(_render_agreements(entries, "extractor, measure", caption))
     if not parts:
         return ""
     return (
@@ -306,7 +309,7 @@ def _quality(record):
     )
 
 
-def _transfer(record):
+def _render_transfer(record):
     if "transfer" not in record["sets"]:
         return ""
     rows = []
@@ -316,38 +319,42 @@ def _transfer(record):
                 judged = of_set["extractors"][extractor]["disturbances"][name]
                 rows.append(
                     [
-                        _text(words.display_name(name)), _text(extractor), _SHORT_ROLES[role],
-                        _mark(judged["verdict"]), _estimate(judged["tau"]),
-                        *(_estimate(judged["sensitivity"][k]) for k in (1, -1)),
+                        _escape(words.display_name(name)), _escape(extractor), _SHORT_ROLES[role],
+                        _format_verdict(judged["verdict"]), _format_estimate(judged["tau"]),
+                        *(_format_estimate(judged["sensitivity"][k]) for k in (1, -1)),
                     ]
                 )  # fmt: skip
     header = ["disturbance", "extractor", "images", "verdict", "tau", "sensitivity, lowest level",
               "sensitivity, highest level"]  # fmt: skip
     return (
         "<h2>On radiographs of another kind</h2><p>The same study on images of a kind left out of "
-        "training, next to the first set.</p>" + _table(header, rows)
+        "training, next to the first set.</p>" + _make_table(header, rows)
     )
 
 
-def _generated(record):
+def _render_generated(record):
     found = record["generated"]
     if not found:
         return ""
     rows = [
-        [_text(name), ("n", str(number)), *(_estimate(x[k]) for x in found["fid"].values())]
+        [
+            _escape(name),
+            ("n", str(number)),
+            *(_format_estimate(x[k]) for x in found["fid"].values()),
+        ]
         for k, (name, number) in enumerate(found["sets"].items())
     ]
     caption = f"FID against real images, {found['images_a_side']} per side"
-    header = ["generated set", "images", *map(_text, found["fid"])]
-    parts = ["<h2>Generated sets</h2>", _table(header, rows, caption)]
+    header = ["generated set", "images", *map(_escape, found["fid"])]
+    parts = ["<h2>Generated sets</h2>", _make_table(header, rows, caption)]
     if found["between_extractors"]:
         entries = [(" and ".join(x["extractors"]), x) for x in found["between_extractors"]]
         parts.append("<p>Rank agreement of the extractors on these sets:</p>")
-        parts.append(_agreements(entries, "extractors"))
+        parts.append(_render_agreements(entries, "extractors"))
     return "".join(parts)
 
 
-def _ratings(record):
+def _render_ratings(record):
     generated = record["generated"] or {"with_ratings": None}
     parts = []
     for title, found in (
@@ -356,49 +363,50 @@ def _ratings(record):
     ):
         if found:
             rows = [
-                [_text(name), _number(value), ("n", str(found["numbers"][name]))]
+                [_escape(name), _format_number(value), ("n", str(found["numbers"][name]))]
                 for name, value in found["ratings"].items()
             ]
             parts.append(f"<h3>{title}</h3>")
-            parts.append(_agreements(found["agreement"].items(), "extractor"))
-            parts.append(_table(["rated set", "mean rating", "number of ratings"], rows))
+            parts.append(_render_agreements(found["agreement"].items(), "extractor"))
+            parts.append(_make_table(["rated set", "mean rating", "number of ratings"], rows))
     if not parts:
         return ""
     return (
         "<h2>Agreement with ratings by people</h2><p>Rank correlation: 1 if the FID is higher "
-        "wherever people rate lower. p: two-sided permutation test of no association.</p>" + "".join(parts)
+        "wherever people rate lower. p: two-sided permutation test of no association.</p>"
+        + "".join(parts)
     )
 
 
-def _settings(record):
+def _render_settings(record):
     rows = [
         [
-            _text(name), _text(x["file"]), f"<code>{_text(x['fingerprint'])}</code>",
-            _text(x["architecture"]),
-            _text("{height} x {width}, {resize}, {aspect}".format(**x["preprocessing"])),
-            _text(", ".join(x["labels"]) or "–"),
-            _text("unknown" if x["training_images"] is None else x["training_images"]),
+            _escape(name), _escape(x["file"]), f"<code>{_escape(x['fingerprint'])}</code>",
+            _escape(x["architecture"]),
+            _escape("{height} x {width}, {resize}, {aspect}".format(**x["preprocessing"])),
+            _escape(", ".join(x["labels"]) or "–"),
+            _escape("unknown" if x["training_images"] is None else x["training_images"]),
         ]
         for name, x in record["extractors"].items()
     ]  # fmt: skip
-    extractors = _table(
+    extractors = _make_table(
         ["extractor", "file", "fingerprint (sha256)", "architecture", "input", "labels",
          "training images"],
         rows,
     )  # fmt: skip
     settings = [
-        [_text(name.replace("_", " ")), _text(", ".join(x) if isinstance(x, list) else x)]
+        [_escape(name.replace("_", " ")), _escape(", ".join(x) if isinstance(x, list) else x)]
         for name, x in record["settings"].items()
         if x not in (None, "")
     ]
-    settings += [[f"version of {_text(k)}", _text(v)] for k, v in record["versions"].items()]
+    settings += [[f"version of {_escape(k)}", _escape(v)] for k, v in record["versions"].items()]
     sources = [
-        [_text(words.display_name(name)), _text(x["unit"]), _text(x["source"])]
+        [_escape(words.display_name(name)), _escape(x["unit"]), _escape(x["source"])]
         for name, x in record["disturbances"].items()
     ]
     return (
         extractors
-        + _table(["setting", "value"], settings)
-        + _table(["disturbance", "unit of the level", "definition"], sources)
+        + _make_table(["setting", "value"], settings)
+        + _make_table(["disturbance", "unit of the level", "definition"], sources)
         + '<p class="small">All numbers: study.json and the CSV files next to this page.</p>'
     )
