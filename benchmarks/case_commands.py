@@ -84,7 +84,7 @@ def command(inputs: Inputs) -> Iterator[Measurement]:
             f"{size}, 2015-12-05 graph",
             # The files were written just now and are in the disk cache: no warm-up is needed.
             compare(contenders, settings.rounds, warm_up=False),
-            """Returns a function that runs a command and returns the number on its last line, if any.""",
+            note="ours adds the debiased FID; pytorch-fid resizes differently, so its FID differs",
         )
 
 

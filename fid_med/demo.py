@@ -136,7 +136,7 @@ def disturbed(images: np.ndarray) -> dict[str, np.ndarray]:
 def _study(output_dir, images, foreign, extractor, weights):
     """Studies both extractors on phantoms; maps each name to its verdict and the reasons."""
     from fid_med.extractors.registry import load_extractor
-    from fid_med.study.report.wording import verdict_lines
+    from fid_med.study.report.wording import describe_verdicts
     from fid_med.study.report.write import write_report
     from fid_med.study.run import StudyConfig, run_study
 
@@ -153,7 +153,7 @@ def _study(output_dir, images, foreign, extractor, weights):
         contamination=foreign,
     )
     write_report(result, output_dir)
-    return {name: f"{verdict}. {text}" for name, verdict, text in verdict_lines(result.record)}
+    return {name: f"{verdict}. {text}" for name, verdict, text in describe_verdicts(result.record)}
 
 
 def _available_weights():

@@ -1,12 +1,16 @@
-"""What radiographs suffer: motion, low dose, scatter, compression, grid lines, mirroring.
+"""Six disturbances of radiographs: motion, low dose, scatter, JPEG, grid lines, mirroring.
 
-Low dose, scatter and grid lines act on what the detector counts, and grey levels tell that only
-with a model of the display. This one is assumed for every image: grey is linear in the logarithm of
-the signal, as computed and digital radiography store it, black the most photons and white (bone)
-the fewest; black and white lie `BLACK_TO_WHITE` nepers apart; the image is `FIELD` millimetres
-high; middle grey received `PHOTONS` per square millimetre. A real display's curve and edge
-enhancement are unknown from 8-bit pixels, so the settings are of the right order, not a dosimetry.
-Form of the functions: see `disturbances_heusel`.
+Low dose, scatter and grid lines act on the photons that the detector counts. To get from grey
+levels to photons, the same model of the display is assumed for every image:
+
+* Grey is linear in the logarithm of the signal, as computed and digital radiography store it.
+  Black received the most photons and white (bone) the fewest.
+* The signals of black and white differ by `BLACK_TO_WHITE` nepers.
+* The image is `FIELD` millimetres high.
+* Middle grey received `PHOTONS` photons per square millimetre.
+
+The true display curve and edge enhancement cannot be recovered from 8-bit pixels. The settings
+therefore have the right order of magnitude, but are not dosimetry.
 """
 
 import io
@@ -14,17 +18,18 @@ import math
 
 import numpy as np
 from PIL import Image
-from scipy import signal
 
-# A factor of 16 between the signals shown black and white; the phantom's chests show the same.
+from fid_med.disturbances.disturbance import Disturbance
+
+# A factor of 16 between the signals of black and white, as in the phantom's chests.
 BLACK_TO_WHITE = 2.8
 FIELD = 400.0
 # 2.5 microgray at the detector (exposure index 250, IEC 62494-1), 30174 photons per square
 # millimetre and microgray (RQA5, IEC 62220-1), detected with a quantum efficiency of 0.6.
 PHOTONS = 2.5 * 30174 * 0.6
 GREY_PER_NEPER = 255 / BLACK_TO_WHITE
-GRID_LINES = 60  # that are seen over the image's height, coarser than the grid's own by aliasing
-GRID_PERIOD_MIN = 4.0  # pixels, so that small images show lines and no new moire
+GRID_LINES = 60  # visible over the image's height; aliasing makes them coarser than the grid's own
+GRID_PERIOD_MIN = 4.0  # pixels, so that small images show lines without further moire
 GRID_TILT = 2.0  # degrees
 _GREY = np.arange(256)
 
@@ -35,14 +40,20 @@ def _motion_settings(level, height, width, unit):
 
 
 def _motion(planes, settings, rng):
-    kernel = _path(settings["path_pixels"], rng.uniform(0, math.pi))
+    # Imported here because scipy.signal takes a second, and --help loads this module.
+    from scipy import signal
+
+    kernel = _motion_kernel(settings["path_pixels"], rng.uniform(0, math.pi))
     reach = kernel.shape[0] // 2
     padded = np.pad(planes.astype(np.float32), ((reach, reach), (reach, reach), (0, 0)), "edge")
     return signal.fftconvolve(padded, kernel[..., None], mode="valid", axes=(0, 1))
 
 
-def _path(length, direction):
-    """Float32 [2r+1, 2r+1] of sum 1: time spent by a point that moves evenly through the middle."""
+def _motion_kernel(length, direction):
+    """Returns the time a point spends in each pixel of a straight path at constant speed.
+
+    The path is centred. The kernel is float32 [2r+1, 2r+1] and sums to 1.
+    """
     reach = math.ceil(length / 2) + 1
     steps = 16 * math.ceil(length) + 1
     along = ((np.arange(steps) + 0.5) / steps - 0.5) * length
@@ -56,7 +67,7 @@ def _path(length, direction):
     return (kernel / kernel.sum()).astype(np.float32)
 
 
-def _dose_settings(level, height, width, unit):
+def _low_dose_settings(level, height, width, unit):
     share = 2.0**-level
     photons = PHOTONS * (FIELD / height) ** 2
     return {
@@ -71,14 +82,14 @@ def _low_dose(planes, settings, rng):
     share = settings["dose_share"]
     full = settings["photons_per_pixel_middle_grey"] / share
     counts = np.maximum(np.rint(full * _signal(_GREY)), 1).astype(np.int64)
-    # Thinning gives the counts of the lower dose without the noise in the image counting twice.
+    # Thinning gives the counts at the lower dose without counting the image's own noise twice.
     kept = rng.binomial(counts[planes], share)
     seen = np.log(np.maximum(kept, 0.5, dtype=np.float32))
     expected = np.log(counts * share).astype(np.float32)
     return planes - np.float32(GREY_PER_NEPER) * (seen - expected[planes])
 
 
-def _contrast_settings(level, height, width, unit):
+def _contrast_loss_settings(level, height, width, unit):
     return {"scatter_fraction": level, "contrast_factor_at_mean_signal": 1 - level}
 
 
@@ -87,7 +98,7 @@ def _contrast_loss(planes, settings, rng):
     received = _signal(_GREY)
     mean = received @ np.bincount(planes.reshape(-1), minlength=256) / planes.size
     veiled = (1 - fraction) * received + fraction * mean
-    return _shown(veiled)[planes]
+    return _grey(veiled)[planes]
 
 
 def _jpeg_settings(level, height, width, unit):
@@ -116,7 +127,7 @@ def _grid(planes, settings, rng):
     angle = math.radians(90 * quarter + GRID_TILT * tilt)
     y, x = np.ogrid[: planes.shape[0], : planes.shape[1]]
     turns = (y * math.sin(angle) + x * math.cos(angle)) / settings["period_pixels"] + phase
-    # One period, looked up: the cosine of every pixel costs more than all the rest.
+    # A table of one period: computing a cosine per pixel would take most of the time.
     wave = -GREY_PER_NEPER * np.log1p(
         settings["modulation"] * np.cos(2 * math.pi * np.arange(1024) / 1024)
     )
@@ -124,29 +135,101 @@ def _grid(planes, settings, rng):
     return planes + wave.astype(np.float32)[place][..., None]
 
 
-def _flip_settings(level, height, width, unit):
+def _mirroring_settings(level, height, width, unit):
     return {"probability_mirrored": level}
 
 
-def _flip(planes, settings, rng):
+def _mirror(planes, settings, rng):
     return planes[:, ::-1] if rng.random() < settings["probability_mirrored"] else planes
 
 
 def _signal(grey):
-    """Signal of grey levels, 1 at middle grey."""
+    """Returns the signal of grey levels, 1 at middle grey."""
     return np.exp(BLACK_TO_WHITE * (0.5 - np.asarray(grey) / 255))
 
 
-def _shown(received):
-    """Grey levels, float32, of signals: the inverse of `_signal`."""
+def _grey(received):
+    """Returns the float32 grey levels of signals: the inverse of `_signal`."""
     return (127.5 - GREY_PER_NEPER * np.log(received)).astype(np.float32)
 
 
-WORK = {
-    "motion_blur": (_motion_settings, _motion),
-    "low_dose": (_dose_settings, _low_dose),
-    "contrast_loss": (_contrast_settings, _contrast_loss),
-    "jpeg_compression": (_jpeg_settings, _jpeg),
-    "grid_artefact": (_grid_settings, _grid),
-    "wrong_laterality": (_flip_settings, _flip),
-}
+DISTURBANCES = (
+    Disturbance(
+        name="motion_blur",
+        levels=(0.0, 1.0, 2.0, 4.0),
+        unit="path, pixels of the scale",
+        description=(
+            "The patient moves on a straight path of length a, in a random direction, during the "
+            "exposure."
+        ),
+        reference="uniform motion: a box along the path, of standard deviation length / sqrt(12)",
+        settings=_motion_settings,
+        apply=_motion,
+    ),
+    Disturbance(
+        name="low_dose",
+        levels=(0.0, 3.0, 6.0, 9.0),
+        unit="halvings of the dose",
+        description=(
+            "Each photon that the detector counted is kept with probability 2^-a, and the image is "
+            "brought back to its brightness."
+        ),
+        reference=(
+            "after Veldkamp et al., J Digit Imaging 2009; the noise is drawn by thinning the counts"
+        ),
+        settings=_low_dose_settings,
+        apply=_low_dose,
+    ),
+    Disturbance(
+        name="contrast_loss",
+        levels=(0.0, 0.1, 0.3, 0.6),
+        unit="scatter fraction",
+        description=(
+            "A veil of scattered radiation makes up the share a of all that the detector receives; "
+            "the exposure stays."
+        ),
+        reference="contrast factor 1 - a; a up to 0.9 measured by Niklason et al., Med Phys 1981",
+        settings=_contrast_loss_settings,
+        apply=_contrast_loss,
+        limit=0.99,
+    ),
+    Disturbance(
+        name="jpeg_compression",
+        levels=(0.0, 60.0, 85.0, 95.0),
+        unit="100 - JPEG quality",
+        description=(
+            "The image is stored as JPEG of quality 100 - a (Pillow's scale) and read back."
+        ),
+        reference=(
+            "ISO/IEC 10918-1; radiographs bear about 10:1 unseen: Slone et al., Radiology 2000"
+        ),
+        settings=_jpeg_settings,
+        apply=_jpeg,
+        limit=99.0,
+    ),
+    Disturbance(
+        name="grid_artefact",
+        levels=(0.0, 0.03, 0.1, 0.3),
+        unit="modulation of the signal",
+        description=(
+            "The lines of a stationary anti-scatter grid modulate the detector's signal by a, near "
+            "upright or level."
+        ),
+        reference=(
+            "grid lines and their moire in digital radiographs: Lin et al., J Digit Imaging 2006"
+        ),
+        settings=_grid_settings,
+        apply=_grid,
+        limit=0.99,
+    ),
+    Disturbance(
+        name="wrong_laterality",
+        levels=(0.0, 0.25, 0.5, 1.0),
+        unit="probability of an image",
+        description="Each image is mirrored left to right with probability a.",
+        reference="side marker and anatomy swapped, as where a radiograph is stored mirrored",
+        settings=_mirroring_settings,
+        apply=_mirror,
+        limit=1.0,
+    ),
+)

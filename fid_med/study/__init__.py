@@ -1,1 +1,1 @@
-"""Does the FID follow image quality? Real images, spoiled step by step, seen by each extractor."""
+"""Disturbance study: whether the FID of each extractor rises as real images are degraded."""

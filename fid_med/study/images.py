@@ -1,39 +1,44 @@
-"""The real images of a study: who is whose, what an extractor was trained on, random halves."""
+"""The images of a study: patients, exclusion of training images, disturbed copies, examples."""
 
 import collections
 import dataclasses
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from PIL import Image
 
 from fid_med.data.patients import linked_groups, patients_of
-from fid_med.data.sources import open_source
-from fid_med.disturbances.registry import content_digest
-from fid_med.errors import DataError
+from fid_med.data.sources import ImageSource
+from fid_med.disturbances.registry import DISTURBANCES, check_scale, content_digest, disturb
 from fid_med.utils.progress import Progress
 from fid_med.utils.threads import ordered_map
+
+# A cell is a disturbance and a level.
+UNTOUCHED = ("none", 0.0)
+_TILE = 256
 
 
 @dataclasses.dataclass
 class StudyImages:
-    """Images in the order of their digests, whatever order their files had.
+    """Images in the order of their digests, independent of the order of their files.
 
     Attributes:
-      name: what messages and the report call the set.
+      name: name of the set, for messages and the report.
       loaders: functions that return uint8 [H, W] or [H, W, 3].
       digests: keyed hash of each image's pixels.
-      groups: indices of the images of each patient; an image alone where no patient is known.
+      patients: for each patient the indices of the images; one image each where patients are
+        unknown.
       by_patient: whether patients are known.
-      account: counts of what was left out: `found`, `repeated` (pixel for pixel), `training`,
-        `patients` (other images of patients in training), `not_drawn` (beyond the number asked
-        for).
-      shapes: (height, width) of the images and how many have it, the most frequent first.
+      account: counts by reason. `found` counts all images of the source; the other entries count
+        images left out: `repeated` (same pixels as another), `training`, `patients` (other images
+        of patients in training), `not_drawn` (beyond the requested number).
+      shapes: ((height, width), number of images), the most frequent first.
     """
 
     name: str
     loaders: Sequence[Callable[[], np.ndarray]]
     digests: Sequence[str]
-    groups: Sequence[Sequence[int]]
+    patients: Sequence[Sequence[int]]
     by_patient: bool
     account: dict[str, int]
     shapes: Sequence[tuple[tuple[int, int], int]] = ()
@@ -43,155 +48,176 @@ class StudyImages:
 
 
 def open_images(
-    source,
-    name: str,
+    source: ImageSource,
     *,
     patient_regex: str | None = None,
     trained: Sequence = (),
     num_images: int | None = None,
     seed: int = 0,
 ) -> StudyImages:
-    """Opens images for a study: each once, none that an extractor or its patients trained with.
+    """Reads the images of a study and leaves out repeated images and training images.
 
     Args:
-      source: what `open_source` takes, but no callable.
-      name: of the set.
-      patient_regex: finds the patient in a file's name, as for training.
-      trained: `TrainingImages` of the study's extractors; an image that any of them knows is left
-        out of the whole study, with the other images of its patient, so that all extractors are
-        judged on the same images.
-      num_images: how many to keep at most, whole patients drawn at random.
-      seed: of that draw.
+      source: opened images, but no callable.
+      patient_regex: regular expression that finds the patient in a file's name.
+      trained: `TrainingImages` of the study's extractors. An image that any of them contains is
+        left out of the whole study, together with the other images of its patient. All extractors
+        are thus judged on the same images.
+      num_images: maximum number of images; whole patients are drawn at random.
+      seed: seed of that draw.
 
     Raises:
-      DataError: no images, names that the expression does not match.
+      DataError: no images, or names that `patient_regex` does not match.
       UnreadableImageError: an image that cannot be read.
     """
-    opened = _read(source, name, [images.hasher() for images in trained])
-    patients = patients_of(opened.names, patient_regex) if patient_regex else None
-    digests, found = opened.digests, len(opened.digests)
-    seen = [any(d in t for d, t in zip(row, trained, strict=True)) for row in opened.keyed]
+    images = _read(source, [images.hasher() for images in trained])
+    names = patients_of(images.names, patient_regex) if patient_regex else None
+    digests, found = images.digests, len(images.digests)
+    seen = [any(d in t for d, t in zip(row, trained, strict=True)) for row in images.keyed]
     first = {digest: i for i, digest in reversed(list(enumerate(digests)))}
     account = {"found": found, "repeated": found - len(first), "training": sum(seen)}
     keys = [[("image", digest)] for digest in digests]
-    for key, patient in zip(keys, patients or (), strict=False):
-        key.append(("patient", patient))
+    for key, name in zip(keys, names or (), strict=False):
+        key.append(("patient", name))
     groups = linked_groups(keys, range(found))
     clean = [group for group in groups if not any(seen[i] for i in group)]
     account["patients"] = found - sum(map(len, clean)) - account["training"]
-    # Sorted by content throughout: the order of files decides nothing.
+    # Sorted by content, so that the order of files has no effect.
     clean = [
         sorted((i for i in group if first[digests[i]] == i), key=digests.__getitem__)
         for group in clean
     ]
     clean.sort(key=lambda group: digests[group[0]])
-    kept = _drawn(clean, num_images, seed)
-    account["not_drawn"] = sum(map(len, clean)) - sum(map(len, kept))
-    return _study_images(opened, name, kept, patients is not None, account)
+    patients = _draw_patients(clean, num_images, seed)
+    account["not_drawn"] = sum(map(len, clean)) - sum(map(len, patients))
+    return _select(images, source.name, patients, names is not None, account)
 
 
-def open_generated(source, name: str) -> StudyImages:
-    """Opens a set of generated images: all of them, repeated ones too, each its own group."""
-    opened = _read(source, name, ())
-    groups = [[i] for i in range(len(opened.digests))]
-    account = {"found": len(groups)}
-    return _study_images(opened, name, groups, False, account)
+def open_generated(source: ImageSource) -> StudyImages:
+    """Reads a set of generated images: all of them, repeated ones too, one image per patient."""
+    images = _read(source, ())
+    patients = [[i] for i in range(len(images.digests))]
+    return _select(images, source.name, patients, False, {"found": len(patients)})
 
 
 @dataclasses.dataclass
-class _Read:
+class _Images:
+    """Images in the order of their files; `keyed` has a digest per image and per hasher."""
+
     names: Sequence[str]
     loaders: Sequence[Callable[[], np.ndarray]]
     digests: list[str]
-    keyed: list[list[str]]  # of each image, a digest by each extractor's own key
+    keyed: list[list[str]]
     shapes: list[tuple[int, int]]
 
 
-def _read(source, name, hashers):
-    opened = open_source(source, name)
-    names, loaders = zip(*opened.loaders, strict=True)
+def _read(source, hashers):
+    names, loaders = zip(*source.loaders, strict=True)
 
-    def hashed(load):
+    def describe(load):
         image = load()
         keyed = [hasher.digest(image) for hasher in hashers]
         return content_digest(image), keyed, tuple(image.shape[:2])
 
     rows = []
-    with Progress(f"{name}, reading", len(loaders)) as progress:
-        for row in ordered_map(hashed, loaders):
+    with Progress(f"{source.name}, reading", len(loaders)) as progress:
+        for row in ordered_map(describe, loaders):
             rows.append(row)
             progress.update()
-    return _Read(names, loaders, *map(list, zip(*rows, strict=True)))
+    return _Images(names, loaders, *map(list, zip(*rows, strict=True)))
 
 
-def _study_images(opened, name, groups, by_patient, account):
-    order = sorted((i for group in groups for i in group), key=opened.digests.__getitem__)
+def _select(images, name, patients, by_patient, account):
+    order = sorted((i for patient in patients for i in patient), key=images.digests.__getitem__)
     place = {i: k for k, i in enumerate(order)}
-    shapes = collections.Counter(opened.shapes[i] for i in order)
+    shapes = collections.Counter(images.shapes[i] for i in order)
     return StudyImages(
         name=name,
-        loaders=[opened.loaders[i] for i in order],
-        digests=[opened.digests[i] for i in order],
-        groups=[[place[i] for i in group] for group in groups],
+        loaders=[images.loaders[i] for i in order],
+        digests=[images.digests[i] for i in order],
+        patients=[[place[i] for i in patient] for patient in patients],
         by_patient=by_patient,
         account=account,
         shapes=sorted(shapes.items(), key=lambda item: (-item[1], item[0])),
     )
 
 
-def _drawn(groups, num_images, seed):
-    if num_images is None or sum(map(len, groups)) <= num_images:
-        return groups
+def _draw_patients(patients, num_images, seed):
+    if num_images is None or sum(map(len, patients)) <= num_images:
+        return patients
     kept, room = [], num_images
-    for k in np.random.default_rng([seed, 0]).permutation(len(groups)):
-        # The last patient may lose images, so that the number comes out as asked for.
+    for k in np.random.default_rng([seed, 0]).permutation(len(patients)):
+        # The last patient may lose images, so that the number is exactly the requested one.
         if room:
-            kept.append(groups[k][:room])
+            kept.append(patients[k][:room])
             room -= len(kept[-1])
     return kept
 
 
 @dataclasses.dataclass(frozen=True)
-class Halves:
-    """One random division: indices of reference and disturbed images, patient by patient.
+class Disturber:
+    """Makes the images of a cell.
 
-    The first m of each are a smaller study with the same mix of patients.
+    Attributes:
+      scale, input_size, seed: as for `disturb`.
     """
 
-    reference: np.ndarray
-    disturbed: np.ndarray
+    scale: str
+    input_size: int
+    seed: int
+
+    def __post_init__(self):
+        check_scale(self.scale, self.input_size)
+
+    def apply(self, image: np.ndarray, cell: tuple[str, float]) -> np.ndarray:
+        """Returns the image at the cell's disturbance and level."""
+        if cell == UNTOUCHED:
+            return image
+        return disturb(image, *cell, scale=self.scale, input_size=self.input_size, seed=self.seed)
 
 
-def random_halves(images: StudyImages, repeats: int, seed: int) -> tuple[list[Halves], int]:
-    """Divides the patients at random into two halves, many times.
+def make_examples(
+    images: StudyImages,
+    foreign: StudyImages | None,
+    names: Sequence[str],
+    disturber: Disturber,
+    example: np.ndarray | None = None,
+) -> dict[str, list[np.ndarray]]:
+    """Makes an example picture of each disturbance at each level.
+
+    Args:
+      images: real images. The example is the first one, in the order of the digests, of the most
+        frequent size; for a disturbance of sets, a mosaic of the first four images.
+      foreign: images of another domain, for contamination.
+      names: disturbances.
+      disturber: makes disturbed images.
+      example: uint8 [H, W] or [H, W, 3], shown in place of all real images.
 
     Returns:
-      The divisions, and n: how many images every side of every division has at least. A FID
-      depends on the counts, so all are computed with n a side.
-
-    Raises:
-      DataError: fewer than two patients, or fewer than 4 images a side.
+      For each disturbance a picture per level, uint8 [h, w] or [h, w, 3], level 0 first.
     """
-    sizes = np.array([len(group) for group in images.groups])
-    divisions = []
-    for repeat in range(repeats if len(sizes) > 1 else 0):
-        order = np.random.default_rng([seed, 1, repeat]).permutation(len(sizes))
-        filled = np.cumsum(sizes[order])
-        # Cut where the halves come out nearest in number of images.
-        cut = 1 + int(np.argmin(np.abs(2 * filled[:-1] - filled[-1])))
-        sides = (order[:cut], order[cut:])
-        divisions.append(
-            Halves(*(np.concatenate([images.groups[k] for k in side]) for side in sides))
-        )
-    count = min((min(len(h.reference), len(h.disturbed)) for h in divisions), default=0)
-    if count < 4:
-        account = images.account
-        left_out = account["training"] + account["patients"]
-        aside = f", {left_out} left out as training images and their patients'" if left_out else ""
-        what = "patients" if images.by_patient else "images"
-        raise DataError(
-            f"{images.name}: {len(images)} of {account['found']} images remain, of {len(sizes)} "
-            f"{what}{aside}; halves of at least 4 images are needed, and 50 are a start: give "
-            "images that no extractor was trained on"
-        )
-    return divisions, count
+    tiles = [example] if example is not None else [load() for load in images.loaders[:4]]
+    others = [load() for load in foreign.loaders[:4]] if foreign else []
+    if example is None:
+        size = images.shapes[0][0]
+        example = next(x for x in (load() for load in images.loaders) if x.shape[:2] == size)
+    pictures = {}
+    for name in names:
+        levels = DISTURBANCES[name].levels
+        if DISTURBANCES[name].set_level:
+            pictures[name] = [_make_mosaic(tiles, others, level) for level in levels]
+        else:
+            cells = [UNTOUCHED, *((name, level) for level in levels[1:])]
+            pictures[name] = [disturber.apply(example, cell) for cell in cells]
+    return pictures
+
+
+def _make_mosaic(images, others, level):
+    """Returns four images in a square; `level` is the share of images from the other domain."""
+    kept = 4 - round(4 * level)
+    sources = [images] * kept + [others] * (4 - kept)
+    tiles = [
+        np.asarray(Image.fromarray(source[k % len(source)]).convert("RGB").resize((_TILE, _TILE)))
+        for k, source in enumerate(sources)
+    ]
+    return np.concatenate([np.concatenate(tiles[:2], 1), np.concatenate(tiles[2:], 1)])

@@ -1,4 +1,4 @@
-"""People's ratings of sets of images, from a csv."""
+"""Ratings of sets of images by people, read from a CSV file."""
 
 import collections
 import csv
@@ -8,24 +8,26 @@ from collections.abc import Collection
 
 from fid_med.errors import DataError
 
-KEYS = ("set", "image")
+_KEYS = ("set", "image")
 
 
 def read_ratings(path, known: Collection[str]) -> dict[str, list[float]]:
     """Reads ratings, larger for better images.
 
     Args:
-      path: csv in UTF-8 with a header. The column `set` names what is rated: a generated set by
-        its folder's name, `untouched`, or a disturbance and its level as `gaussian_blur:2`. Or
-        the column `image` does, as `<set>/<anything>`. `rating` is a number. Other columns are
-        passed over. Several rows of one set (raters, images) are several ratings.
-      known: the names that can be rated.
+      path: CSV file in UTF-8 with a header. The column `set` names the rated set: the folder name
+        of a generated set, `untouched`, or a disturbance with its level, as in `gaussian_blur:2`.
+        Alternatively, the column `image` names it as `<set>/<anything>`. The column `rating` is a
+        number. Other columns are ignored. Several rows for one set (raters, images) are several
+        ratings.
+      known: names that can be rated.
 
     Returns:
-      The ratings of each set that has any.
+      Ratings by set, for the sets with at least one rating.
 
     Raises:
-      DataError: no such file, another header, an unknown set, or what is no number; with the line.
+      DataError: a missing file, an unexpected header, an unknown set or a rating that is not a
+        number; the message gives the line.
     """
     path = pathlib.Path(path)
     ratings = collections.defaultdict(list)
@@ -33,32 +35,34 @@ def read_ratings(path, known: Collection[str]) -> dict[str, list[float]]:
         with open(path, encoding="utf-8-sig", newline="") as file:
             rows = csv.DictReader(file)
             header = rows.fieldnames or []
-            key = next((name for name in KEYS if name in header), None)
+            key = next((name for name in _KEYS if name in header), None)
             if key is None or "rating" not in header:
                 found = ",".join(header) or "nothing"
                 raise DataError(f"{path}: header {found}; expected set,rating or image,rating")
             for row in rows:
                 where = f"{path}: line {rows.line_num}"
-                ratings[_set(row[key], key, known, where)].append(_number(row["rating"], where))
+                ratings[_parse_set(row[key], key, known, where)].append(
+                    _parse_number(row["rating"], where)
+                )
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file of ratings; check the path") from None
+        raise DataError(f"{path}: no such file; check the path of the ratings") from None
     except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: not a csv in UTF-8 ({error})") from None
+        raise DataError(f"{path}: not a CSV file in UTF-8 ({error})") from None
     if not ratings:
-        raise DataError(f"{path}: holds no rating")
+        raise DataError(f"{path}: contains no rating; add rows below the header")
     return dict(ratings)
 
 
-def _set(name, key, known, where):
+def _parse_set(name, key, known, where):
     name = (name or "").strip()
     found = name.replace("\\", "/").split("/", 1)[0] if key == "image" else name
     if found not in known:
         some = ", ".join(sorted(known)[:8])
-        raise DataError(f"{where}: {key} {name!r} is of no set of this study; known are {some}")
+        raise DataError(f"{where}: {key} {name!r} is not a set of this study; known are {some}")
     return found
 
 
-def _number(text, where):
+def _parse_number(text, where):
     try:
         value = float(text)
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""The study: every disturbance, level and extractor on one set of real images, and the record."""
+"""Runs a study of every disturbance, level and extractor, and makes its record."""
 
 import dataclasses
 import pathlib
@@ -10,39 +10,44 @@ from fid_med.data.images import read_image
 from fid_med.data.sources import open_source
 from fid_med.disturbances.registry import (
     DISTURBANCES,
-    HEUSEL,
-    RADIOGRAPH,
-    SCALES,
     absolute_settings,
-    settings_lines,
+    format_settings,
+    select_disturbances,
 )
 from fid_med.errors import DataError, SettingError
+from fid_med.extractors.registry import load_extractor
 from fid_med.study import agreement, judgement, repeats
-from fid_med.study.conclusions import concluded, fewest
-from fid_med.study.example_images import example_pictures
-from fid_med.study.features import UNTOUCHED, Cache, Disturber, cell_rows
-from fid_med.study.images import StudyImages, open_generated, open_images, random_halves
+from fid_med.study.features import FeatureCache, compute_cell
+from fid_med.study.images import (
+    UNTOUCHED,
+    Disturber,
+    StudyImages,
+    make_examples,
+    open_generated,
+    open_images,
+)
 from fid_med.study.ratings import read_ratings
 from fid_med.utils.files import versions
 from fid_med.utils.progress import say
 
-CACHE = "cache"
+_CACHE = "cache"
 _REPEATS_OF_COUNTS = 100
+_MIN_GENERATED = 8
 
 
 @dataclasses.dataclass(frozen=True)
 class StudyConfig:
-    """What decides a study beside its images and extractors.
+    """Settings of a study, besides its images and extractors.
 
     Attributes:
-      disturbances: names; `six` stands for Heusel's, `radiograph` for the others, `all` for both.
-      scale: `paper` or `pixel`, of lengths in pixels.
-      repeats: random divisions of the patients.
-      seed: of the divisions, the draw of images and the disturbances.
-      batch_size: images that go through a network at once.
-      num_images: real images to use at most, whole patients drawn at random; None for all.
-      patient_regex: finds the patient in a file's name.
-      note: a line to stand in the report, such as that weights are a stand-in.
+      disturbances: names, or keys of `disturbances.registry.GROUPS`.
+      scale: `paper` or `pixel`, the unit of lengths, as for `disturb`.
+      repeats: number of random divisions of the patients, at least 20.
+      seed: seed of the divisions, the draw of images and the disturbances.
+      batch_size: number of images per batch.
+      num_images: maximum number of real images; whole patients are drawn at random. None for all.
+      patient_regex: regular expression that finds the patient in a file's name.
+      note: a line for the report, for example that the weights are a stand-in.
     """
 
     disturbances: tuple[str, ...] = ("six",)
@@ -57,12 +62,12 @@ class StudyConfig:
 
 @dataclasses.dataclass
 class StudyResult:
-    """What a study found.
+    """Result of a study.
 
     Attributes:
-      record: JSON types alone, every number and setting; what `report` draws from.
-      pictures: for each set of real images and each disturbance an example at each level, uint8
-        [h, w] or [h, w, 3].
+      record: every number and setting, as JSON types; the report is drawn from it.
+      pictures: example pictures by set of real images (`in-domain`, `transfer`) and disturbance,
+        one per level, uint8 [h, w] or [h, w, 3].
     """
 
     record: dict
@@ -81,165 +86,141 @@ def run_study(
     ratings=None,
     example=None,
 ) -> StudyResult:
-    """Runs the disturbance study of the user's question: does the FID rise as images get worse?
+    """Studies whether the FID rises as real images are degraded step by step.
+
+    The real images are divided at random, by patient, into a reference half and a half to disturb.
+    The FID at level 0 is thus one of real images against real images. `write_report` writes the
+    result.
 
     Args:
-      real: real images, a folder or an array as for `open_source`. Divided at random, by patient,
-        into a reference half and a half to disturb: level 0 is a real-against-real FID.
-      extractors: `FeatureExtractor`s by the name that the report gives them; each is compared
-        with the first.
-      output_dir: features are kept in its folder `cache`, from where a killed study goes on.
+      real: real images, a folder or an array as for `open_source`.
+      extractors: `FeatureExtractor`s by display name; each is compared with the first.
+      output_dir: folder whose subfolder `cache` keeps features; a killed study resumes from it.
       config: settings.
-      contamination: images of another domain, as many as there are real ones.
-      transfer: real images of a kind that the extractors were not trained on (a left-out label or
-        body part): the same study on them, beside the one on `real`.
-      generated: sets of generated images by name, to rank by each extractor's FID.
-      ratings: csv of people's ratings, as `read_ratings` takes it.
-      example: file of an image for the report to show, in place of real ones.
-
-    Returns:
-      The record and the pictures; writing them is `report`'s.
+      contamination: images of another domain, at least as many as real ones.
+      transfer: real images of a kind that the extractors were not trained on, for example a label
+        or body part left out of training. The study is repeated on them.
+      generated: sets of generated images by name, to be ranked by each extractor's FID.
+      ratings: CSV file of ratings by people, as for `read_ratings`.
+      example: image file that the report shows instead of real images.
 
     Raises:
-      DataError: unknown names, too few images, sets that do not fit; before long work where that
-        can be told.
+      SettingError: an unknown disturbance, or too few repeats.
+      DataError: too few images, or sets that do not fit together; before any network runs.
     """
     study = _Study(dict(extractors), pathlib.Path(output_dir), config)
-    given = {"real": real, "contamination": contamination, "transfer": transfer}
-    for name, source in {**given, **(generated or {})}.items():
-        if source is not None:
-            open_source(source, name)  # a wrong path must not cost an hour
-    known = ["untouched", *(f"{name}:{level:g}" for name, level in study.cells)]
-    known += list(generated or {})
+    # All sources are opened before any image is read, so that a wrong path is reported at once.
+    sources = {"real": real, "contamination": contamination, "transfer": transfer}
+    sources = {name: open_source(x, name) for name, x in sources.items() if x is not None}
+    generated = {name: open_source(x, name) for name, x in (generated or {}).items()}
     example = None if example is None else read_image(example)
-    rated = read_ratings(ratings, known) if ratings is not None else {}
-    foreign = study.open_foreign(contamination)
-    sets = {"in-domain": study.open_real(real, "real")}
-    if transfer is not None:
-        sets["transfer"] = study.open_real(transfer, "transfer")
-    halves = {role: random_halves(x, config.repeats, config.seed) for role, x in sets.items()}
-    study.check_foreign(foreign, sets.values())
-    opened = {name: open_generated(x, name) for name, x in (generated or {}).items()}
-    study.check_generated(opened)
+    rated = {} if ratings is None else read_ratings(ratings, [*study.cell_names, *generated])
 
-    record = study.header(sets, halves)
+    foreign = study.open_foreign(sources.get("contamination"))
+    sets = {"in-domain": study.open_real(sources["real"])}
+    if "transfer" in sources:
+        sets["transfer"] = study.open_real(sources["transfer"])
+    halves = {role: repeats.draw_halves(x, config.repeats, config.seed) for role, x in sets.items()}
+    _check_foreign(foreign, max(map(len, sets.values())))
+    generated = {name: _open_generated(source) for name, source in generated.items()}
+
+    record = study.describe(sets, halves)
     for name, about in record["disturbances"].items():
-        say(_levels_line(name, about))
+        say(_describe_levels(name, about))
     fids = {}
     for role, images in sets.items():
-        found, fids[role] = study.judged(images, *halves[role], foreign)
+        found, fids[role] = study.judge_set(images, *halves[role], foreign)
         record["sets"][role] |= found
-    record["generated"] = study.ranked(opened, sets["in-domain"], *halves["in-domain"], rated)
-    record["ratings"] = study.rated_cells(fids["in-domain"], rated)
+    record["generated"] = study.rank_generated(
+        generated, sets["in-domain"], *halves["in-domain"], rated
+    )
+    record["ratings"] = study.compare_cells_with_ratings(fids["in-domain"], rated)
     pictures = {
-        role: example_pictures(images, foreign, study.names, study.disturber, example)
+        role: make_examples(images, foreign, study.names, study.disturber, example)
         for role, images in sets.items()
     }
     return StudyResult(record, pictures)
 
 
 class _Study:
-    """One run: what all its parts share."""
+    """The settings, extractors and cache that all steps of a study share."""
 
     def __init__(self, extractors, output_dir, config):
         if not extractors:
             raise SettingError("a study needs at least one extractor")
         if config.repeats < 20:
             raise SettingError(f"repeats {config.repeats}: an interval needs at least 20")
-        if config.scale not in SCALES:
-            raise SettingError(f"scale {config.scale!r}: expected one of {', '.join(SCALES)}")
         self.extractors, self.config = extractors, config
-        self.names = disturbance_names(config.disturbances)
+        self.names = select_disturbances(config.disturbances)
         heights = {e.preprocessing.height for e in extractors.values()}
         if config.scale == "pixel" and len(heights) > 1:
             raise DataError(
                 f"the extractors' inputs are {', '.join(map(str, sorted(heights)))} pixels high: "
-                "the scale pixel needs one height; give --image_size, or take the scale paper"
+                "the scale pixel needs one height; give --image_size, or use the scale paper"
             )
         self.disturber = Disturber(config.scale, max(heights), config.seed)
-        self.cache = Cache(output_dir / CACHE)
-        self.cells = [(name, level) for name in self.names for level in self.levels(name)[1:]]
-
-    @staticmethod
-    def levels(name):
-        return DISTURBANCES[name].levels
+        self.cache = FeatureCache(output_dir / _CACHE)
 
     @property
-    def networks(self):
-        return list(self.extractors.values())
+    def cell_names(self) -> list[str]:
+        """Names of all cells, as ratings refer to them."""
+        cells = (cell for name in self.names for cell in _cells(name))
+        return ["untouched", *(f"{name}:{level:g}" for name, level in cells)]
 
-    def open_real(self, source, name) -> StudyImages:
+    def open_real(self, source) -> StudyImages:
         config = self.config
+        trained = [e.training_images for e in self.extractors.values() if e.training_images]
         images = open_images(
             source,
-            name,
             patient_regex=config.patient_regex,
-            trained=[e.training_images for e in self.networks if e.training_images],
+            trained=trained,
             num_images=config.num_images,
             seed=config.seed,
         )
         left_out = images.account["training"] + images.account["patients"]
-        who = f"{len(images.groups)} patients" if images.by_patient else "patients unknown"
-        say(f"{name}: {len(images)} images, {who}; {left_out} left out as training images")
+        patients = f"{len(images.patients)} patients" if images.by_patient else "patients unknown"
+        say(
+            f"{images.name}: {len(images)} images, {patients}; {left_out} left out (training "
+            "images and other images of their patients)"
+        )
         return images
 
-    def open_foreign(self, source):
-        wanted = any(DISTURBANCES[name].set_level for name in self.names)
-        if wanted and source is None:
+    def open_foreign(self, source) -> StudyImages | None:
+        if not any(DISTURBANCES[name].set_level for name in self.names):
+            return None
+        if source is None:
             raise DataError(
                 "contamination needs images of another domain: give --contamination=DIR, or "
-                "leave it out of --disturbances"
+                "remove it from --disturbances"
             )
-        return open_images(source, "contamination") if wanted else None
+        return open_images(source)
 
-    def check_foreign(self, foreign, sets):
-        needed = max(len(images) for images in sets)
-        if foreign is not None and len(foreign) < needed:
-            raise DataError(
-                f"contamination: {len(foreign)} different images, {needed} are needed, one for "
-                "each real image: add images, or lower --num_images"
-            )
-
-    def check_generated(self, opened):
-        few = [name for name, images in opened.items() if len(images) < 8]
-        if few:
-            raise DataError(f"generated set {few[0]}: fewer than 8 images tell nothing; add images")
-
-    def rows(self, images, cell):
-        """Features of each extractor, and quality, in one cell."""
-        of_images = images.name in ("real", "transfer")
-        return cell_rows(
+    def compute(self, images, cell):
+        """Returns the rows of one cell for all extractors."""
+        return compute_cell(
             images,
             cell,
-            self.networks,
+            list(self.extractors.values()),
             self.disturber,
             self.cache,
             batch_size=self.config.batch_size,
-            with_quality=of_images,
         )
 
-    def header(self, sets, halves) -> dict:
-        config, shape = self.config, sets["in-domain"].shapes[0][0]
+    def describe(self, sets, halves) -> dict:
+        """Returns the record's settings, extractors, disturbances and sets, without results."""
+        height_width = sets["in-domain"].shapes[0][0]
         return {
-            "settings": dataclasses.asdict(config)
+            "settings": dataclasses.asdict(self.config)
             | {"disturbances": list(self.names), "confidence": judgement.CONFIDENCE},
             "versions": versions(),
-            "extractors": {name: _described(e) for name, e in self.extractors.items()},
+            "extractors": {name: _describe_extractor(e) for name, e in self.extractors.items()},
             "disturbances": {
-                name: {
-                    "description": DISTURBANCES[name].description,
-                    "unit": DISTURBANCES[name].unit,
-                    "source": DISTURBANCES[name].reference,
-                    "levels": list(self.levels(name)),
-                    "image_shape": list(shape),
-                    "absolute": [self.absolute(name, level, shape) for level in self.levels(name)],
-                }
-                for name in self.names
+                name: self._describe_disturbance(name, height_width) for name in self.names
             },
             "sets": {
                 role: {
                     "images": len(images),
-                    "patients": len(images.groups) if images.by_patient else None,
+                    "patients": len(images.patients) if images.by_patient else None,
                     "account": images.account,
                     "shapes": [[*size, number] for size, number in images.shapes[:5]],
                     "images_a_side": halves[role][1],
@@ -248,105 +229,189 @@ class _Study:
             },
         }
 
-    def absolute(self, name, level, shape) -> dict:
-        return absolute_settings(
-            name, level, shape, scale=self.config.scale, input_size=self.disturber.input_size
-        )
+    def _describe_disturbance(self, name, shape):
+        disturbance, disturber = DISTURBANCES[name], self.disturber
+        options = {"scale": disturber.scale, "input_size": disturber.input_size}
+        return {
+            "description": disturbance.description,
+            "unit": disturbance.unit,
+            "source": disturbance.reference,
+            "levels": list(disturbance.levels),
+            "image_shape": list(shape),
+            "absolute": [
+                absolute_settings(name, level, shape, **options) for level in disturbance.levels
+            ],
+        }
 
-    def judged(self, images, halves, count, foreign) -> tuple[dict, dict]:
-        """Every extractor under every disturbance, on one set: the record, and the FIDs."""
-        untouched = self.rows(images, UNTOUCHED).features
+    def judge_set(self, images, halves, count, foreign) -> tuple[dict, dict]:
+        """Judges every extractor under every disturbance on one set of real images.
+
+        Returns:
+          The set's part of the record, and the FIDs [R, L] by extractor and disturbance.
+        """
+        untouched = self.compute(images, UNTOUCHED).features
         fids = {name: {} for name in self.extractors}
         more = {name: {} for name in self.extractors}
         quality = {}
+        counts = repeats.list_counts(count)
         for disturbance in self.names:
-            set_level = DISTURBANCES[disturbance].set_level
-            cells = [(disturbance, level) for level in self.levels(disturbance)[1:]]
-            if set_level:
-                of_foreign = self.rows(foreign, UNTOUCHED).features
-            else:
-                rows = [self.rows(images, cell) for cell in cells]
-                quality |= {c: r.quality for c, r in zip(cells, rows, strict=True)}
-            for k, name in enumerate(self.extractors):
-                kept = None
-                if set_level:
-                    levels = repeats.contamination_levels(
-                        untouched[k],
-                        of_foreign[k],
-                        [level for _, level in cells],
-                        images.digests,
-                        self.config.seed,
-                    )
-                else:
-                    disturbed = [r.features[k] for r in rows]
-                    levels = repeats.image_levels(untouched[k], disturbed)
-                    kept = [judgement.carry_over(untouched[k], x) for x in disturbed]
-                fids[name][disturbance] = repeats.repeated_fids(levels, halves, count)
+            levels_of = self._stack_levels(images, disturbance, untouched, foreign, quality)
+            for name, (levels, correlations) in zip(self.extractors, levels_of, strict=True):
+                fids[name][disturbance] = repeats.compute_fids(levels, halves, count)
+                by_count = [
+                    repeats.compute_fids(levels, halves[:_REPEATS_OF_COUNTS], number)
+                    for number in counts
+                ]
                 more[name][disturbance] = {
-                    **fewest(levels, halves[:_REPEATS_OF_COUNTS], count),
-                    "carry_over": kept,
+                    **judgement.judge_counts(counts, by_count),
+                    "carry_over": correlations,
                 }
             say(f"{images.name}: {disturbance} done")
-        found = concluded(fids, more)
+        found = judgement.judge_extractors(fids, more)
         for name, of_name in found.items():
-            of_name["quality"] = agreement.with_quality(fids[name], quality, halves, count)
-        means = {f"{c[0]}:{c[1]:g}": agreement.quality_means(x) for c, x in quality.items()}
+            of_name["quality"] = agreement.compare_with_quality(fids[name], quality, halves, count)
+        means = {f"{c[0]}:{c[1]:g}": agreement.average_quality(x) for c, x in quality.items()}
         return {"extractors": found, "quality": means}, fids
 
-    def ranked(self, opened, images, halves, count, rated) -> dict | None:
-        """FIDs of generated sets by each extractor, and whether they agree with each other."""
-        if not opened:
-            return None
-        # Half of the smallest set, so that repeats differ on both sides.
-        count = min(count, *(len(x) // 2 for x in opened.values()))
-        untouched = self.rows(images, UNTOUCHED).features
-        features = {name: self.rows(x, UNTOUCHED).features for name, x in opened.items()}
-        fids = {name: np.empty((len(halves), len(opened))) for name in self.extractors}
-        for k, name in enumerate(self.extractors):
-            for j, (set_name, of_set) in enumerate(features.items()):
-                draws = _draws(len(of_set[k]), len(halves), self.config.seed, set_name)
-                fids[name][:, j] = repeats.fids_of_sets(
-                    untouched[k], of_set[k], [h.reference for h in halves], draws, count
+    def _stack_levels(self, images, disturbance, untouched, foreign, quality):
+        """Yields the levels of each extractor and its feature correlations; adds to `quality`."""
+        cells = _cells(disturbance)
+        if DISTURBANCES[disturbance].set_level:
+            shares = [level for _, level in cells]
+            others = self.compute(foreign, UNTOUCHED).features
+            for real, other in zip(untouched, others, strict=True):
+                yield (
+                    repeats.stack_contamination_levels(
+                        real, other, shares, images.digests, self.config.seed
+                    ),
+                    None,
                 )
+            return
+        rows = [self.compute(images, cell) for cell in cells]
+        quality |= {cell: row.quality for cell, row in zip(cells, rows, strict=True)}
+        for k, real in enumerate(untouched):
+            disturbed = [row.features[k] for row in rows]
+            correlations = [judgement.feature_correlation(real, x) for x in disturbed]
+            yield repeats.stack_image_levels(real, disturbed), correlations
+
+    def rank_generated(self, generated, images, halves, count, rated) -> dict | None:
+        """Computes FIDs of generated sets by each extractor, and their rank agreement."""
+        if not generated:
+            return None
+        # Half of the smallest set, so that the generated images differ between repeats as well.
+        count = min(count, *(len(x) // 2 for x in generated.values()))
+        untouched = self.compute(images, UNTOUCHED).features
+        features = {name: self.compute(x, UNTOUCHED).features for name, x in generated.items()}
+        fids = {
+            extractor: np.stack(
+                [
+                    repeats.compute_generated_fids(
+                        untouched[k],
+                        of_set[k],
+                        halves,
+                        count,
+                        [self.config.seed, 3, *name.encode()],
+                    )
+                    for name, of_set in features.items()
+                ],
+                axis=1,
+            )
+            for k, extractor in enumerate(self.extractors)
+        }
         return {
-            "sets": {name: len(x) for name, x in opened.items()},
+            "sets": {name: len(x) for name, x in generated.items()},
             "images_a_side": count,
             "fid": {
                 name: [judgement.estimate(x).to_dict() for x in values.T]
                 for name, values in fids.items()
             },
-            "between_extractors": agreement.between_extractors(fids, self.config.seed),
-            "with_ratings": agreement.with_people(fids, list(opened), rated, self.config.seed),
+            "between_extractors": agreement.compare_rankings(fids, self.config.seed),
+            "with_ratings": agreement.compare_with_ratings(
+                fids, list(generated), rated, self.config.seed
+            ),
         }
 
-    def rated_cells(self, fids, rated) -> dict | None:
-        """Agreement with people who rated disturbed images, levels of disturbances."""
-        names = ["untouched", *(f"{name}:{level:g}" for name, level in self.cells)]
-        values = {name: agreement.all_cells(of_name) for name, of_name in fids.items()}
-        return agreement.with_people(values, names, rated, self.config.seed)
+    def compare_cells_with_ratings(self, fids, rated) -> dict | None:
+        """Computes the agreement with people who rated disturbed images."""
+        values = {name: agreement.join_levels(of_name) for name, of_name in fids.items()}
+        return agreement.compare_with_ratings(values, self.cell_names, rated, self.config.seed)
 
 
-def disturbance_names(wanted: Sequence[str]) -> tuple[str, ...]:
-    """Names in their order, each once, the groups `six`, `radiograph` and `all` spelt out."""
-    groups = {"six": HEUSEL, "radiograph": RADIOGRAPH, "all": tuple(DISTURBANCES)}
-    names = dict.fromkeys(name for one in wanted for name in groups.get(one, (one,)))
-    unknown = [name for name in names if name not in DISTURBANCES]
-    if unknown or not names:
-        raise SettingError(
-            f"disturbance {', '.join(unknown) or 'missing'}: expected six, radiograph, all, or "
-            f"some of {', '.join(DISTURBANCES)}"
+def load_extractors(
+    specs: Sequence[str], *, image_size: int | None = None, seed: int = 0
+) -> dict[str, object]:
+    """Loads extractors and names them for the report.
+
+    Args:
+      specs: what `load_extractor` takes, optionally preceded by `NAME=`. Without a name, an
+        extractor keeps its own; the start of its fingerprint is added if that is taken.
+      image_size, seed: as for `load_extractor`.
+
+    Raises:
+      DataError: no extractor, a name given twice, or the same extractor twice.
+      ExtractorError: as for `load_extractor`.
+    """
+    found: dict[str, object] = {}
+    for spec in specs:
+        name, _, path = spec.rpartition("=")
+        if "/" in name:  # the path itself contains the sign
+            name, path = "", spec
+        extractor = load_extractor(path, image_size=image_size, seed=seed)
+        if any(other.fingerprint == extractor.fingerprint for other in found.values()):
+            raise DataError(f"--extractors: {spec} is the same extractor as an earlier one")
+        if name in found:
+            raise DataError(f"--extractors: the name {name} is given twice")
+        if not name:
+            name = extractor.name
+            if name in found:
+                name = f"{name} ({extractor.fingerprint[:6]})"
+        found[name] = extractor
+    if not found:
+        raise DataError("--extractors: none given; name one, for example imagenet")
+    return found
+
+
+def name_folders(folders: Sequence[str]) -> dict[str, str]:
+    """Names folders by the last part of their path; raises DataError if two are equal."""
+    named: dict[str, str] = {}
+    for folder in folders:
+        name = pathlib.Path(folder).absolute().name
+        if name in named:
+            raise DataError(f"--generated: two folders are named {name}; rename one")
+        named[name] = folder
+    return named
+
+
+def _cells(name):
+    return [(name, level) for level in DISTURBANCES[name].levels[1:]]
+
+
+def _check_foreign(foreign, needed):
+    if foreign is not None and len(foreign) < needed:
+        raise DataError(
+            f"contamination: {len(foreign)} different images, {needed} are needed, one for each "
+            "real image: add images, or lower --num_images"
         )
-    return tuple(names)
 
 
-def _levels_line(name, about) -> str:
+def _open_generated(source):
+    images = open_generated(source)
+    if len(images) < _MIN_GENERATED:
+        raise DataError(
+            f"generated set {images.name}: {len(images)} images, fewer than {_MIN_GENERATED}; add "
+            "images"
+        )
+    return images
+
+
+def _describe_levels(name, about) -> str:
     height, width = about["image_shape"]
     levels = zip(about["levels"][1:], about["absolute"][1:], strict=True)
-    each = "; ".join(f"level {level:g}, {', '.join(settings_lines(of))}" for level, of in levels)
+    each = "; ".join(f"level {level:g}, {', '.join(format_settings(x))}" for level, x in levels)
     return f"{name} in images of {width} x {height} pixels: {each}"
 
 
-def _described(extractor) -> dict:
+def _describe_extractor(extractor) -> dict:
     trained = extractor.training_images
     return {
         "file": extractor.name,
@@ -358,8 +423,3 @@ def _described(extractor) -> dict:
         "training_images": None if trained is None else len(trained.train | trained.validation),
         "random": extractor.name == "random",
     }
-
-
-def _draws(size, repeats_, seed, name):
-    rng = np.random.default_rng([seed, 3, *name.encode()])
-    return [rng.permutation(size) for _ in range(repeats_)]

@@ -1,4 +1,4 @@
-"""Figures: drawn without a display, in colours that colour-blind readers tell apart."""
+"""Plots, drawn without a display, in colours that colour-blind readers can distinguish."""
 
 from collections.abc import Sequence
 
@@ -13,22 +13,22 @@ BLUE, ORANGE, GREEN = "#0072B2", "#E69F00", "#009E73"
 
 
 def save_figure(figure: Figure, path) -> None:
-    """Writes a figure as PNG, atomically."""
+    """Writes a figure as a PNG file, atomically."""
     FigureCanvasAgg(figure)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=120, format="png")
 
 
 def plot_history(rows: Sequence[dict], path) -> None:
-    """Draws loss, accuracy and validation AUC over the epochs, a column for each phase.
+    """Draws loss, accuracy and validation AUC over the epochs, one column per phase.
 
     Args:
-      rows: of `EpochLog`.
-      path: PNG to write.
+      rows: rows of `EpochLog`.
+      path: PNG file to write.
     """
     phases = list(dict.fromkeys(row["phase"] for row in rows))
     titles = {
-        "head": "head alone, network frozen",
+        "head": "head only, network frozen",
         "top": "last blocks and head",
         "all": "every layer",
     }
@@ -61,12 +61,12 @@ def plot_history(rows: Sequence[dict], path) -> None:
 
 
 def contact_sheet(rows: Sequence[tuple[str, Sequence[np.ndarray]]], path, title: str = "") -> None:
-    """Draws rows of images, each row under its label.
+    """Draws rows of images, each with its label.
 
     Args:
-      rows: (label, uint8 images [H, W] or [H, W, 3]) for each row; equal numbers of images.
-      path: PNG to write.
-      title: above the sheet.
+      rows: (label, uint8 images [H, W] or [H, W, 3]) for each row.
+      path: PNG file to write.
+      title: title of the figure.
     """
     columns = max(len(images) for _, images in rows)
     figure = Figure(figsize=(1.6 * columns + 1, 1.65 * len(rows) + 0.4), layout="constrained")
@@ -83,12 +83,13 @@ def contact_sheet(rows: Sequence[tuple[str, Sequence[np.ndarray]]], path, title:
 
 
 def log_dot_chart(dots: Sequence[tuple[str, float]], path, title: str, label: str) -> None:
-    """Draws one dot a row on a logarithmic axis, its value written beside it.
+    """Draws one dot per row on a logarithmic axis, with its value next to it.
 
     Args:
-      dots: (name, value above 0), top to bottom.
-      path: PNG to write.
-      title, label: of the chart and of its value axis.
+      dots: (name, value above 0) from top to bottom.
+      path: PNG file to write.
+      title: title of the figure.
+      label: label of the value axis.
     """
     figure = Figure(figsize=(7.5, 0.5 * len(dots) + 1.4), layout="constrained")
     axis = figure.subplots()

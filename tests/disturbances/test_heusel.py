@@ -10,8 +10,7 @@ from scipy import stats
 
 from fid_med.disturbances.registry import (
     DISTURBANCES,
-    HEUSEL,
-    RADIOGRAPH,
+    GROUPS,
     absolute_settings,
     contaminate,
     content_digest,
@@ -32,15 +31,15 @@ def radiograph_like(height=64, width=64, seed=0):
 
 
 def test_the_registry_holds_the_papers_six_and_six_of_radiographs():
-    assert HEUSEL == (
+    assert GROUPS["six"] == (
         "gaussian_noise", "gaussian_blur", "black_rectangles", "swirl", "salt_and_pepper",
         "contamination",
     )  # fmt: skip
-    levels = [DISTURBANCES[name].levels for name in HEUSEL]
+    levels = [DISTURBANCES[name].levels for name in GROUPS["six"]]
     quarters, doubled = (0, 0.25, 0.5, 0.75), (0, 1, 2, 4)
     assert levels == [quarters, doubled, quarters, doubled, (0, 0.1, 0.2, 0.3), quarters]
-    assert tuple(DISTURBANCES) == HEUSEL + RADIOGRAPH
-    assert len(RADIOGRAPH) == 6
+    assert tuple(DISTURBANCES) == GROUPS["six"] + GROUPS["radiograph"]
+    assert len(GROUPS["radiograph"]) == 6
     for one in DISTURBANCES.values():
         assert one.levels[0] == 0
         assert len(one.levels) == 4
@@ -296,7 +295,7 @@ def test_contamination_takes_every_image_equally_often():
     assert contaminate(6, ["twin"] * 6, 0.5, seed=0).sum() == 3
 
 
-def test_mistakes_end_in_one_line_with_the_mend():
+def test_mistakes_end_in_one_line_with_the_fix():
     image = radiograph_like(16, 16)
     with pytest.raises(DataError, match=r"unknown disturbance 'haze'; choose from gaussian_noise"):
         disturb(image, "haze", 1.0)
@@ -310,7 +309,7 @@ def test_mistakes_end_in_one_line_with_the_mend():
     with pytest.raises(DataError, match="input_size 0: expected the extractor's height"):
         disturb(image, "swirl", 1.0, scale="pixel", input_size=0)
     for level in (0.0, 0.5):
-        with pytest.raises(DataError, match=r"done to a set, not to one image; .*contaminate"):
+        with pytest.raises(DataError, match=r"applies to a set, not to one image; .*contaminate"):
             disturb(image, "contamination", level)
     with pytest.raises(DataError, match="pixels are float64, expected uint8"):
         disturb(image / 255.0, "swirl", 1.0)

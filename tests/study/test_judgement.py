@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fid_med.study import judgement
-from fid_med.study.images import StudyImages, random_halves
+from fid_med.study import agreement, judgement
+from fid_med.study.images import StudyImages
 from fid_med.study.judgement import (
     BETTER,
     EQUAL,
@@ -22,7 +22,7 @@ from fid_med.study.judgement import (
     YES,
     judge,
 )
-from fid_med.study.repeats import image_levels, repeated_fids
+from fid_med.study.repeats import compute_fids, draw_halves, stack_image_levels
 
 
 def fids(means, spread=0.05, repeats=200, seed=0):
@@ -95,11 +95,11 @@ def test_rank_correlations_are_scipys():
     for _ in range(20):
         x, y = rng.integers(0, 5, (2, 8)).astype(float)  # with ties
         assert judgement.kendall(x, y) == pytest.approx(stats.kendalltau(x, y).statistic)
-        assert judgement.spearman(x, y) == pytest.approx(stats.spearmanr(x, y).statistic)
+        assert agreement.spearman(x, y) == pytest.approx(stats.spearmanr(x, y).statistic)
     y[2] = -np.inf
     ranks = stats.rankdata(y)
     assert judgement.kendall(x, y) == pytest.approx(judgement.kendall(x, ranks))
-    assert judgement.spearman(x, y) == pytest.approx(judgement.spearman(x, ranks))
+    assert agreement.spearman(x, y) == pytest.approx(agreement.spearman(x, ranks))
 
 
 @pytest.mark.parametrize(
@@ -116,21 +116,21 @@ def test_rank_correlations_are_scipys():
 )
 def test_overall_verdict_follows_its_rules(verdicts, expected):
     for order in (verdicts, verdicts[::-1]):
-        assert judgement.overall(order) == expected
+        assert judgement.combine_verdicts(order) == expected
 
 
 def test_comparison_can_come_out_either_way():
     good, bad = fids((1, 2, 3, 4)), fids((1, 1.5, 3, 2), seed=1)
     ahead, behind = judgement.compare(good, bad), judgement.compare(bad, good)
-    assert (ahead.order, ahead.notices) == (BETTER, BETTER)
-    assert (behind.order, behind.notices) == (WORSE, WORSE)
+    assert (ahead.order, ahead.detects_weakest) == (BETTER, BETTER)
+    assert (behind.order, behind.detects_weakest) == (WORSE, WORSE)
     assert ahead.tau_difference.value == pytest.approx(-behind.tau_difference.value)
     same = judgement.compare(good, fids((1, 2, 3, 4), seed=2) * 7)
-    assert (same.order, same.notices) == (EQUAL, EQUAL)
-    assert judgement.overall_comparison([BETTER, EQUAL]) == BETTER
-    assert judgement.overall_comparison([WORSE, EQUAL]) == WORSE
-    assert judgement.overall_comparison([WORSE, BETTER]) == "mixed"
-    assert judgement.overall_comparison([EQUAL]) == EQUAL
+    assert (same.order, same.detects_weakest) == (EQUAL, EQUAL)
+    assert judgement.combine_comparisons([BETTER, EQUAL]) == BETTER
+    assert judgement.combine_comparisons([WORSE, EQUAL]) == WORSE
+    assert judgement.combine_comparisons([WORSE, BETTER]) == "mixed"
+    assert judgement.combine_comparisons([EQUAL]) == EQUAL
 
 
 def test_separated_asks_for_95_percent_above_95_percent():
@@ -139,54 +139,54 @@ def test_separated_asks_for_95_percent_above_95_percent():
     values[:, 1] = 200
     values[:, 2] = np.where(np.arange(100) < 5, 0, 200)
     values[:, 3] = np.where(np.arange(100) < 6, 0, 200)
-    assert judgement.separated(values).tolist() == [False, True, True, False]
+    assert judgement.separate_levels(values).tolist() == [False, True, True, False]
 
 
 def test_fewest_images_holds_from_there_on():
-    assert judgement.fewest_images([5, 10, 20, 40], [False, True, True, True]) == 10
-    assert judgement.fewest_images([5, 10, 20, 40], [True, False, True, True]) == 20
-    assert judgement.fewest_images([5, 10, 20, 40], [True, True, True, False]) is None
+    assert judgement.find_smallest_count([5, 10, 20, 40], [False, True, True, True]) == 10
+    assert judgement.find_smallest_count([5, 10, 20, 40], [True, False, True, True]) == 20
+    assert judgement.find_smallest_count([5, 10, 20, 40], [True, True, True, False]) is None
 
 
 def test_permutation_p_value_by_counting_and_by_drawing():
     x = np.array([1.0, 2, 3, 4, 5])
-    assert judgement.permutation_p_value(x, x**3) == pytest.approx(2 / 120)
+    assert agreement.permutation_p_value(x, x**3) == pytest.approx(2 / 120)
     y = np.array([2.0, 1, 4, 3, 5])
     extreme = [
         abs(stats.spearmanr(x, order).statistic) >= abs(stats.spearmanr(x, y).statistic) - 1e-9
         for order in itertools.permutations(y)
     ]
-    assert judgement.permutation_p_value(x, y) == pytest.approx(np.mean(extreme))
+    assert agreement.permutation_p_value(x, y) == pytest.approx(np.mean(extreme))
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(2, 12))
-    drawn = judgement.permutation_p_value(a, b)
+    drawn = agreement.permutation_p_value(a, b)
     assert drawn == pytest.approx(stats.spearmanr(a, b).pvalue, abs=0.03)
-    assert drawn == judgement.permutation_p_value(a, b)
-    assert judgement.permutation_p_value(a, a) == pytest.approx(1e-4)
-    assert judgement.permutation_p_value(x[:2], x[:2]) is None
-    assert judgement.permutation_p_value(x, np.ones(5)) is None
+    assert drawn == agreement.permutation_p_value(a, b)
+    assert agreement.permutation_p_value(a, a) == pytest.approx(1e-4)
+    assert agreement.permutation_p_value(x[:2], x[:2]) is None
+    assert agreement.permutation_p_value(x, np.ones(5)) is None
 
 
 def test_rank_agreement_of_people_and_fids():
     rng = np.random.default_rng(3)
     values = np.arange(6) + 0.01 * rng.normal(size=(50, 6))
-    agreed = judgement.rank_agreement(values, np.arange(6.0))
+    agreed = agreement.measure_agreement(values, np.arange(6.0))
     assert agreed.spearman.value == agreed.kendall.value == agreed.spearman.low == 1
     assert agreed.p_value == pytest.approx(2 / 720)
-    against = judgement.rank_agreement(values, -np.arange(6.0))
+    against = agreement.measure_agreement(values, -np.arange(6.0))
     assert against.spearman.value == -1
-    noisy = judgement.rank_agreement(np.arange(6) + 3 * rng.normal(size=(50, 6)), np.arange(6.0))
+    noisy = agreement.measure_agreement(np.arange(6) + 3 * rng.normal(size=(50, 6)), np.arange(6.0))
     assert noisy.kendall.low < noisy.kendall.value < 1.01
-    assert judgement.rank_agreement(values, np.arange(6.0), test=False).p_value is None
+    assert agreement.measure_agreement(values, np.arange(6.0), test=False).p_value is None
 
 
-def test_carry_over_tells_features_that_turn_round():
+def test_feature_correlation_detects_features_that_are_reversed():
     x = np.random.default_rng(0).normal(size=(200, 8))
-    assert judgement.carry_over(x, x + 1) == pytest.approx(1)
-    assert judgement.carry_over(x, 1 - x) == pytest.approx(-1)
+    assert judgement.feature_correlation(x, x + 1) == pytest.approx(1)
+    assert judgement.feature_correlation(x, 1 - x) == pytest.approx(-1)
     fresh = np.random.default_rng(1).normal(size=(200, 8))
-    assert abs(judgement.carry_over(x, fresh + 1)) < 0.2
-    assert judgement.carry_over(x, x) is None
+    assert abs(judgement.feature_correlation(x, fresh + 1)) < 0.2
+    assert judgement.feature_correlation(x, x) is None
 
 
 @pytest.mark.parametrize(("kind", "least"), [("kept", 0.97), ("fresh", 0.85)])
@@ -204,18 +204,22 @@ def test_intervals_cover_the_mean_fid_of_such_sets(kind, least):
     groups = [[2 * k, 2 * k + 1] for k in range(20)]
     names = [str(i) for i in range(40)]
     images = StudyImages("real", names, names, groups, True, {})
-    halves, count = random_halves(images, 40, seed=0)
+    halves, count = draw_halves(images, 40, seed=0)
     everyone = np.arange(20)
     rng = np.random.default_rng(5)
     truth = []
     for _ in range(400):
         a, b = patients(rng, 10), patients(rng, 10)
-        levels = image_levels(np.concatenate([a, b]), [np.concatenate([a, disturbed(rng, b)])])
+        levels = stack_image_levels(
+            np.concatenate([a, b]), [np.concatenate([a, disturbed(rng, b)])]
+        )
         division = [type(halves[0])(everyone, everyone + 20)]
-        truth.append(repeated_fids(levels, division, count)[0, 1])
+        truth.append(compute_fids(levels, division, count)[0, 1])
     hits = []
     for _ in range(60):
         x = patients(rng, 20)
-        found = judge(repeated_fids(image_levels(x, [disturbed(rng, x)]), halves, count)).fid[1]
+        found = judge(compute_fids(stack_image_levels(x, [disturbed(rng, x)]), halves, count)).fid[
+            1
+        ]
         hits.append(found.low <= np.mean(truth) <= found.high)
     assert np.mean(hits) >= least

@@ -6,17 +6,23 @@ import json
 import numpy as np
 import pytest
 
-from fid_med.disturbances.registry import DISTURBANCES, content_digest, disturb
+from fid_med.data.sources import open_source
+from fid_med.disturbances.registry import (
+    DISTURBANCES,
+    content_digest,
+    disturb,
+    select_disturbances,
+)
 from fid_med.errors import DataError, SettingError
 from fid_med.evaluation.compute import compute_fid
 from fid_med.extractors.extractor import FeatureExtractor, TrainingImages
 from fid_med.metrics.frechet import frechet_distance
 from fid_med.metrics.statistics import FeatureStatistics
 from fid_med.study import repeats
-from fid_med.study.features import Cache, Disturber
-from fid_med.study.images import Halves, open_images, random_halves
+from fid_med.study.features import FeatureCache, cell_key
+from fid_med.study.images import Disturber, open_images
 from fid_med.study.ratings import read_ratings
-from fid_med.study.run import StudyConfig, disturbance_names, run_study
+from fid_med.study.run import StudyConfig, run_study
 
 
 @pytest.fixture(scope="module")
@@ -52,26 +58,26 @@ def counting(extractor, stop_after=None, **changes):
     return copy
 
 
-def test_no_patient_stands_on_both_sides(folder):
-    images = open_images(folder, "real", patient_regex="^P[0-9]+")
-    assert len(images.groups) == 12
-    halves, count = random_halves(images, 30, seed=1)
-    owner = {i: k for k, group in enumerate(images.groups) for i in group}
+def test_no_patient_is_on_both_sides(folder):
+    images = open_images(open_source(folder, "real"), patient_regex="^P[0-9]+")
+    assert len(images.patients) == 12
+    halves, count = repeats.draw_halves(images, 30, seed=1)
+    owner = {i: k for k, group in enumerate(images.patients) for i in group}
     for half in halves:
         sides = [{owner[i] for i in side} for side in (half.reference, half.disturbed)]
         assert not sides[0] & sides[1]
         assert min(len(half.reference), len(half.disturbed)) >= count == 12
     assert len({tuple(sorted(half.reference)) for half in halves}) > 20
-    again, _ = random_halves(images, 30, seed=1)
+    again, _ = repeats.draw_halves(images, 30, seed=1)
     assert all((a.reference == b.reference).all() for a, b in zip(halves, again, strict=True))
 
 
 def test_file_order_and_names_decide_nothing(images, write_images):
     order = np.random.default_rng(0).permutation(12)
-    one = open_images(write_images("one", images[:12]), "real", num_images=8)
-    two = open_images(write_images("two", images[order]), "real", num_images=8)
+    one = open_images(open_source(write_images("one", images[:12]), "real"), num_images=8)
+    two = open_images(open_source(write_images("two", images[order]), "real"), num_images=8)
     assert one.digests == two.digests
-    assert one.groups == two.groups
+    assert one.patients == two.patients
     assert len(one) == 8
     assert one.account["not_drawn"] == 4
 
@@ -82,36 +88,38 @@ def test_training_images_leave_with_their_patient_and_repeats_once(images, write
     trained.validation = frozenset([trained.hasher().digest(images[5])])
     names = [f"P{i // 2}_{i % 2}.png" for i in range(12)] + ["P9_0.png"]
     folder = write_images("real", [*images[:12], images[11]], names)
-    opened = open_images(folder, "real", patient_regex="^P[0-9]", trained=[trained])
+    opened = open_images(open_source(folder, "real"), patient_regex="^P[0-9]", trained=[trained])
     assert opened.account == {
         "found": 13, "repeated": 1, "training": 2, "patients": 2, "not_drawn": 0
     }  # fmt: skip
     kept = {content_digest(image) for image in [*images[2:4], *images[6:12]]}
     assert set(opened.digests) == kept
     # The repeated image makes one patient of P5 and P9.
-    assert len(opened.groups) == 4
-    with pytest.raises(DataError, match=r"4 left out as training images.*halves of at least 4"):
-        random_halves(dataclasses.replace(opened, groups=opened.groups[:1]), 20, 0)
+    assert len(opened.patients) == 4
+    with pytest.raises(
+        DataError, match=r"4 left out \(training images.*at least 4 images per half"
+    ):
+        repeats.draw_halves(dataclasses.replace(opened, patients=opened.patients[:1]), 20, 0)
 
 
 def test_fewer_coordinates_change_no_distance():
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(20, 300)), rng.normal(size=(30, 300)) + 0.3
     statistics = FeatureStatistics.from_features
-    short_a, short_b = repeats.shortened([a, b])
+    short_a, short_b = repeats.reduce_dimensions([a, b])
     assert short_a.shape == (20, 50)
     direct = frechet_distance(statistics(a), statistics(b))
     short = frechet_distance(statistics(short_a), statistics(short_b))
     assert short == pytest.approx(direct, rel=1e-12)
     many = rng.normal(size=(400, 30))
-    assert repeats.shortened([many])[0].shape == (400, 30)
+    assert repeats.reduce_dimensions([many])[0].shape == (400, 30)
 
 
 def test_repeated_fids_are_the_published_distance():
     rng = np.random.default_rng(1)
     untouched, disturbed = rng.normal(size=(2, 16, 6))
-    half = Halves(np.arange(8), np.arange(8, 16))
-    fids = repeats.repeated_fids(repeats.image_levels(untouched, [disturbed]), [half], 8)
+    half = repeats.Halves(np.arange(8), np.arange(8, 16))
+    fids = repeats.compute_fids(repeats.stack_image_levels(untouched, [disturbed]), [half], 8)
     statistics = FeatureStatistics.from_features
     for fid, side in zip(fids[0], (untouched, disturbed), strict=True):
         expected = frechet_distance(statistics(untouched[:8]), statistics(side[8:]), method="sqrtm")
@@ -121,9 +129,9 @@ def test_repeated_fids_are_the_published_distance():
 def test_contamination_replaces_that_share_of_each_half():
     real, foreign = np.random.default_rng(0).normal(size=(2, 50, 3))
     digests = [f"{i:02d}" for i in range(40)]
-    levels = repeats.contamination_levels(real[:40], foreign, (0.25, 0.75), digests, seed=0)
+    levels = repeats.stack_contamination_levels(real[:40], foreign, (0.25, 0.75), digests, seed=0)
     members = np.arange(7, 27)
-    sides = [places(members) for places in levels.places]
+    sides = [place(members) for place in levels.places]
     replaced = [side != members for side in sides]
     assert [side.sum() for side in replaced] == [5, 15]
     assert (replaced[1] >= replaced[0]).all()
@@ -136,9 +144,11 @@ def test_contamination_replaces_that_share_of_each_half():
 def test_levels_of_equal_features_have_equal_fids(dimensions):
     """With fewer dimensions than images a side, and with more."""
     untouched, worse = np.random.default_rng(2).normal(size=(2, 40, dimensions))
-    halves = [Halves(*np.split(np.random.default_rng(r).permutation(40), 2)) for r in range(30)]
-    levels = repeats.image_levels(untouched, [worse, worse, worse + 1e-14, 2 * worse])
-    fids = repeats.repeated_fids(levels, halves, 18)
+    halves = [
+        repeats.Halves(*np.split(np.random.default_rng(r).permutation(40), 2)) for r in range(30)
+    ]
+    levels = repeats.stack_image_levels(untouched, [worse, worse, worse + 1e-14, 2 * worse])
+    fids = repeats.compute_fids(levels, halves, 18)
     assert (fids[:, 1] == fids[:, 2]).all()
     assert (fids[:, 2] == fids[:, 3]).all()
     assert (fids[:, 4] > fids[:, 3]).all()
@@ -149,7 +159,7 @@ def test_levels_of_equal_features_have_equal_fids(dimensions):
 
 
 def test_cache_forgets_what_cannot_be_read(tmp_path):
-    cache = Cache(tmp_path)
+    cache = FeatureCache(tmp_path)
     cache.save("maker", "cell", ["a", "b"], np.array([[1.0], [2.0]]))
     cache.save("maker", "cell", ["c"], np.array([[3.0]]))
     assert {k: v.item() for k, v in cache.load("maker", "cell").items()} == {"a": 1, "b": 2, "c": 3}
@@ -159,25 +169,25 @@ def test_cache_forgets_what_cannot_be_read(tmp_path):
     assert cache.load("maker", "cell") == {}
 
 
-def test_the_cache_tells_scales_apart_where_they_matter():
+def test_the_cache_distinguishes_scales_where_they_matter():
     scales = [Disturber("paper", 299, 0), Disturber("pixel", 299, 0), Disturber("pixel", 96, 0)]
     image = np.random.default_rng(0).integers(0, 256, (96, 80), dtype=np.uint8)
     for name in DISTURBANCES:
         if name == "contamination":
             continue
         cell = (name, DISTURBANCES[name].levels[1])
-        keys = {scale.key(cell) for scale in scales}
+        keys = {cell_key(cell, scale) for scale in scales}
         pictures = {scale.apply(image, cell).tobytes() for scale in scales}
         assert len(keys) == len(pictures) == (3 if "blur" in name or name == "swirl" else 1)
-        assert Disturber("paper", 299, 1).key(cell) not in keys
+        assert cell_key(cell, Disturber("paper", 299, 1)) not in keys
 
 
-def test_names_of_disturbances():
-    assert len(disturbance_names(["six"])) == 6
-    assert len(disturbance_names(["all"])) == 12
-    assert disturbance_names(["swirl", "six"])[0] == "swirl"
+def test_groups_of_disturbances_are_replaced_by_their_names():
+    assert len(select_disturbances(["six"])) == 6
+    assert len(select_disturbances(["all"])) == 12
+    assert select_disturbances(["swirl", "six"])[0] == "swirl"
     with pytest.raises(SettingError, match=r"blurr.*gaussian_blur"):
-        disturbance_names(["blurr"])
+        select_disturbances(["blurr"])
 
 
 @pytest.mark.parametrize(
@@ -192,7 +202,7 @@ def test_names_of_disturbances():
         ("image,rating\nelsewhere/x.png,1\n", "line 2: image 'elsewhere/x.png'"),
     ],
 )
-def test_ratings_that_cannot_serve_are_refused(text, words, tmp_path):
+def test_invalid_ratings_are_rejected(text, words, tmp_path):
     (tmp_path / "ratings.csv").write_text(text)
     with pytest.raises(DataError, match=words):
         read_ratings(tmp_path / "ratings.csv", ["b", "a"])
@@ -283,8 +293,8 @@ def test_study_from_end_to_end_interrupted_and_resumed(
 def test_level_0_and_level_3_are_what_compute_fid_says(images, small_extractor, tmp_path):
     config = StudyConfig(disturbances=("black_rectangles",), repeats=20, seed=5)
     study = run_study(images[:12], {"random": small_extractor}, tmp_path, config)
-    opened = open_images(images[:12], "real")
-    halves, count = random_halves(opened, 20, seed=5)
+    opened = open_images(open_source(images[:12], "real"))
+    halves, count = repeats.draw_halves(opened, 20, seed=5)
     fids = study.record["sets"]["in-domain"]["extractors"]["random"]["disturbances"]
     pixels = np.stack([load() for load in opened.loaders])
     reference, members = halves[3].reference[:count], halves[3].disturbed[:count]
@@ -321,11 +331,11 @@ def test_transfer_runs_the_same_study_on_other_images(
         ({"scale": "inch"}, {}, "scale 'inch'"),
         ({"disturbances": ("contamination",)}, {"contamination": 3}, "3 different images, 10"),
         ({}, {"generated": {"g": 4}}, "fewer than 8"),
-        ({}, {"transfer": 5}, "halves of at least 4"),
+        ({}, {"transfer": 5}, "at least 4 images per half"),
         ({}, {"transfer": "missing/folder"}, "missing/folder: no such folder"),
     ],
 )
-def test_what_cannot_be_studied_is_told_before_any_network_runs(
+def test_what_cannot_be_studied_is_reported_before_any_network_runs(
     change, more, words, images, small_extractor, tmp_path
 ):
     config = dataclasses.replace(CONFIG, disturbances=("swirl",), patient_regex=None)

@@ -5,6 +5,8 @@ import functools
 import pytest
 from helpers.script_runs import ROOT, run_script
 
+from fid_med.disturbances.registry import DISTURBANCES, GROUPS
+
 SCRIPT = ROOT / "eval" / "disturbance_study.py"
 run = functools.partial(run_script, SCRIPT)
 
@@ -16,6 +18,13 @@ def test_help_shows_the_flags():
     for flag in ("extractors", "contamination", "disturbances", "scale", "patient_regex",
                  "transfer", "generated", "ratings", "repeats", "seed", "output_dir"):  # fmt: skip
         assert f"--{flag}" in process.stdout or f"--[no]{flag}" in process.stdout
+    for name in (*DISTURBANCES, *GROUPS):
+        assert name in process.stdout
+
+
+def test_the_names_of_disturbances_are_known_without_tensorflow():
+    code = "import sys, fid_med.disturbances.registry; sys.exit('tensorflow' in sys.modules)"
+    assert run_script("-c", code).returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -52,8 +61,10 @@ def test_study_through_the_script(phantoms, small_extractor, write_images, tmp_p
     )  # fmt: skip
     assert process.returncode == 0, process.stderr
     # Phantoms 80 pixels high: a unit of the scale is 80 / 64 pixels.
-    told = next(line for line in process.stderr.splitlines() if line.startswith("swirl in images"))
-    assert "of 80 x 80 pixels: level 1, strength radians 1, radius pixels 31.25" in told
+    reported = next(
+        line for line in process.stderr.splitlines() if line.startswith("swirl in images")
+    )
+    assert "of 80 x 80 pixels: level 1, strength radians 1, radius pixels 31.25" in reported
     lines = process.stdout.splitlines()
     assert lines[0] == f"report: {tmp_path}/out/report.html"
     assert lines[1].startswith("chance: ")

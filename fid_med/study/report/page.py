@@ -1,4 +1,4 @@
-"""The study's HTML page: one file, no network, no script, readable on a desk and on a phone."""
+"""HTML page of a study: one file without scripts or network access, for screens of any width."""
 
 import base64
 import html
@@ -11,6 +11,8 @@ _CLASSES = {
     YES: "good", RISES: "good", NO: "bad", FALLS: "bad", IN_PART: "mixed", UNDECIDED: "mixed",
 }  # fmt: skip
 
+_SHORT_ROLES = {"in-domain": "first set", "transfer": "other kind"}
+
 _PAGE = string.Template("""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -21,7 +23,8 @@ _PAGE = string.Template("""<!DOCTYPE html>
 :root { --good: #0072B2; --bad: #B04A00; --mixed: #555; }
 * { box-sizing: border-box; }
 body { font: 16px/1.5 system-ui, "DejaVu Sans", sans-serif; color: #1a1a1a; background: #fff;
-  max-width: 60rem; margin: 0 auto; padding: 1rem; overflow-wrap: break-word; }
+  max-width: 75rem; margin: 0 auto; padding: 1rem; overflow-wrap: break-word; }
+p, .verdict { max-width: 60rem; }
 h1 { font-size: 1.6rem; line-height: 1.25; margin: .5rem 0 1rem; }
 h2 { font-size: 1.25rem; margin: 2.2rem 0 .6rem; border-bottom: 1px solid #ccc; }
 h3 { font-size: 1.05rem; margin: 1.6rem 0 .4rem; }
@@ -49,8 +52,8 @@ code { white-space: nowrap; }
 <h1>$question</h1>
 $verdict
 $note
-<h2>With what care to read this</h2>
-$care
+<h2>Limits of these results</h2>
+$caveats
 $overview
 <h2>How to read the numbers</h2>
 $guide
@@ -67,58 +70,60 @@ $settings
 """)
 
 _GUIDE = (
-    "Each real image was spoiled step by step, and the FID of the spoiled half of the patients "
-    "against the untouched other half was computed, in many random divisions of the patients. A "
-    "number that follows image quality rises with every step. <b>rises</b>: it did so at every "
-    "step in at least $confidence of the divisions. <b>does not rise</b>: at some step the worse "
-    "images got an equal or lower FID in at least $confidence of them. <b>undecided</b>: neither.",
-    "An extractor's verdict over all disturbances is <b>yes</b> where all rise, <b>no</b> where "
-    "half or more do not rise, <b>in part</b> where fewer do not rise, <b>undecided</b> where no "
-    "fall is shown and some are undecided.",
-    "<b>tau</b> (Kendall) is the agreement between level and FID: 1 where they order alike, -1 "
-    "where reversed. <b>times undisturbed</b> (relative FID, Woodland et al. 2024) is the FID over "
+    "Each real image was degraded step by step. The patients were divided at random into halves, "
+    "many times, and the FID of the degraded half against the untouched other half was computed. "
+    "If the FID follows image quality, it rises at every step. <b>rises</b>: it did so at every "
+    "step in at least $confidence of the divisions. <b>does not rise</b>: at some step, the FID of "
+    "the worse images was equal or lower in at least $confidence of the divisions. "
+    "<b>undecided</b>: neither.",
+    "Verdict over all disturbances: <b>yes</b> if the FID rises under all of them, <b>no</b> if it "
+    "does not rise under half of them or more, <b>in part</b> if it does not rise under fewer than "
+    "half, <b>undecided</b> otherwise.",
+    "<b>tau</b> (Kendall) is the agreement between level and FID: 1 if they have the same order, "
+    "-1 if the order is reversed. <b>relative FID</b> (Woodland et al. 2024) is the FID divided by "
     "that of two undisturbed halves. <b>sensitivity</b> is the rise over the undisturbed FID in "
-    "standard deviations of the latter: 2 is hardly noticed, 20 cannot be missed; it has no unit, "
-    "so extractors compare. <b>fewest images</b> is the smallest tested number a side at which "
-    "the level's FID stands out from the undisturbed one in at least $confidence of draws.",
-    "In brackets: 95 % intervals, for the mean over sets of this size of patients like these. They "
-    "cover the chance of who was drawn, not another hospital.",
+    "standard deviations of the undisturbed FID: 2 is barely detectable, 20 is obvious. It has no "
+    "unit, so it can be compared between extractors. <b>fewest images</b> is the smallest tested "
+    "number of images per side at which the level's FID exceeds the undisturbed one in at least "
+    "$confidence of draws.",
+    "Brackets contain 95 % intervals for the mean over sets of this size of similar patients. They "
+    "cover the random choice of patients, but not another hospital.",
 )
 
 
-def page(record: dict, plots: dict[tuple[str, str], bytes]) -> str:
-    """The page as text.
+def render_page(record: dict, plots: dict[tuple[str, str], bytes]) -> str:
+    """Renders the page as HTML text.
 
     Args:
-      record: of the study.
-      plots: PNG bytes by set and disturbance.
+      record: the study's record.
+      plots: PNG bytes by (set, disturbance).
     """
     confidence = f"{100 * record['settings']['confidence']:.0f} %"
     note = record["settings"]["note"]
     return _PAGE.substitute(
         question=words.QUESTION,
-        verdict=_verdict(record),
-        note=f'<p class="note">{_text(note)}</p>' if note else "",
-        care="".join(f"<p>{_text(line)}</p>" for line in words.care_lines(record)),
-        overview=_overview(record),
+        verdict=_render_verdicts(record),
+        note=f'<p class="note">{_escape(note)}</p>' if note else "",
+        caveats="".join(f"<p>{_escape(line)}</p>" for line in words.list_caveats(record)),
+        overview=_render_overview(record),
         guide="".join(f"<p>{string.Template(p).substitute(confidence=confidence)}</p>"
                       for p in _GUIDE),
-        disturbances="".join(_disturbances(record, plots)),
-        fewest=_fewest(record),
-        quality=_quality(record),
-        transfer=_transfer(record),
-        generated=_generated(record),
-        ratings=_ratings(record),
-        settings=_settings(record),
+        disturbances="".join(_render_disturbances(record, plots)),
+        fewest=_render_counts(record),
+        quality=_render_quality(record),
+        transfer=_render_transfer(record),
+        generated=_render_generated(record),
+        ratings=_render_ratings(record),
+        settings=_render_settings(record),
     )  # fmt: skip
 
 
-def _text(value) -> str:
+def _escape(value) -> str:
     return html.escape(str(value))
 
 
-def _table(header, rows, caption="") -> str:
-    """A table that scrolls by itself; a cell is HTML, or (class, HTML)."""
+def _make_table(header, rows, caption="") -> str:
+    """Makes a table that scrolls on narrow screens; a cell is HTML or (class, HTML)."""
     head = "".join(f'<th scope="col">{cell}</th>' for cell in header)
     body = []
     for row in rows:
@@ -132,259 +137,276 @@ def _table(header, rows, caption="") -> str:
     )
 
 
-def _estimate(found) -> tuple[str, str]:
-    value, low, high = (words.number(found[key]) for key in ("value", "low", "high"))
+def _format_estimate(found) -> tuple[str, str]:
+    value, low, high = (words.format_number(found[key]) for key in ("value", "low", "high"))
     return "n", f"{value} [{low}, {high}]"
 
 
-def _number(value) -> tuple[str, str]:
-    return "n", words.number(value)
+def _format_number(value) -> tuple[str, str]:
+    return "n", words.format_number(value)
 
 
-def _sign(verdict, extra="") -> tuple[str, str]:
+def _format_verdict(verdict, extra="") -> tuple[str, str]:
     return _CLASSES[verdict], f"{words.SIGNS.get(verdict, '')} {verdict}{extra}".strip()
 
 
-def _verdict(record):
+def _render_verdicts(record):
     parts = [
-        f'<div class="verdict {_CLASSES[verdict]}"><p><b>{_text(name)}: {verdict}.</b> '
-        f"{_text(text)}</p></div>\n"
-        for name, verdict, text in words.verdict_lines(record)
+        f'<div class="verdict {_CLASSES[verdict]}"><p><b>{_escape(name)}: {verdict}.</b> '
+        f"{_escape(text)}</p></div>\n"
+        for name, verdict, text in words.describe_verdicts(record)
     ]
-    lines = words.comparison_lines(record) + words.transfer_lines(record)
-    return "".join(parts) + "".join(f"<p>{_text(line)}</p>\n" for line in lines)
+    lines = words.describe_comparisons(record) + words.describe_transfer(record)
+    return "".join(parts) + "".join(f"<p>{_escape(line)}</p>\n" for line in lines)
 
 
-def _overview(record):
+def _render_overview(record):
     parts = ["<h2>All verdicts</h2>"]
     for role, of_set in record["sets"].items():
         extractors = of_set["extractors"]
         rows = []
         for name in record["disturbances"]:
-            row = [_text(words.shown(name))]
+            row = [_escape(words.display_name(name))]
             for found in extractors.values():
                 judged = found["disturbances"][name]
-                tau = words.number(judged["tau"]["value"])
+                tau = words.format_number(judged["tau"]["value"])
                 row.append(
-                    _sign(judged["verdict"], f", tau {tau}, {judged['share_rising']:.0%} in order")
+                    _format_verdict(
+                        judged["verdict"],
+                        f", tau {tau}, {100 * judged['share_rising']:.0f} % rising",
+                    )
                 )
             rows.append(row)
         caption = words.ROLES[role] if len(record["sets"]) > 1 else ""
-        parts.append(_table(["disturbance", *map(_text, extractors)], rows, caption))
+        parts.append(_make_table(["disturbance", *map(_escape, extractors)], rows, caption))
     return "".join(parts)
 
 
-def _disturbances(record, plots):
+def _render_disturbances(record, plots):
     yield "<h2>Each disturbance</h2>\n"
     for name, about in record["disturbances"].items():
-        yield f"<h3>{_text(words.shown(name))}</h3>\n<p>{_text(about['description'])}</p>\n"
+        yield f"<h3>{_escape(words.display_name(name))}</h3>\n"
+        yield f"<p>{_escape(about['description'])}</p>\n"
         for role, of_set in record["sets"].items():
             data = base64.b64encode(plots[role, name]).decode()
-            alt = _text(_alt(record, role, name))
+            alt = _escape(_describe_plot(record, role, name))
             if len(record["sets"]) > 1:
                 yield f"<h4>{words.ROLES[role]}</h4>\n"
             yield f'<img alt="{alt}" src="data:image/png;base64,{data}">\n'
-            yield from _levels(record, role, name, about, of_set)
+            yield from _render_levels(record, role, name, about, of_set)
 
 
-def _alt(record, role, name):
+def _describe_plot(record, role, name):
     levels = ", ".join(f"{level:g}" for level in record["disturbances"][name]["levels"])
     curves = "; ".join(
-        f"{extractor}: {', '.join(words.number(x['value']) for x in judged['relative'])}"
+        f"{extractor}: {', '.join(words.format_number(x['value']) for x in judged['relative'])}"
         for extractor, judged in (
             (extractor, found["disturbances"][name])
             for extractor, found in record["sets"][role]["extractors"].items()
         )
     )
     return (
-        f"{words.shown(name)}, {words.ROLES[role].lower()}: an example at levels {levels} above "
-        f"the curves of FID in multiples of the undisturbed one. {curves}."
+        f"{words.display_name(name)}, {words.ROLES[role].lower()}: an example image at levels "
+        f"{levels}, above curves of the relative FID. {curves}."
     )
 
 
-def _levels(record, role, name, about, of_set):
+def _render_levels(record, role, name, about, of_set):
     levels = about["levels"]
     quality = [of_set["quality"].get(f"{name}:{level:g}", {}) for level in levels]
     measures = [m for m in ("ssim", "ms_ssim", "psnr") if any(m in q for q in quality)]
     damage = [
         [
             f"{level:g}",
-            *(_number(quality[k].get(measure)) for measure in measures),
-            ("wide", _text(words.settings_text(about["absolute"][k]) if k else "untouched")),
+            *(_format_number(quality[k].get(measure)) for measure in measures),
+            ("wide", _escape(words.join_settings(about["absolute"][k]) if k else "untouched")),
         ]
         for k, level in enumerate(levels)
     ]
     height, width = about["image_shape"]
-    header = ["level", *map(_measure, measures), f"in images of {width} x {height} pixels"]
-    yield _table(header, damage, _of(record, role, "What was done"))
+    header = [
+        "level",
+        *map(_format_measure, measures),
+        f"settings for images of {width} x {height} pixels",
+    ]
+    yield _make_table(header, damage, _make_caption(record, role, "Applied disturbance"))
     rows = []
     for extractor, found in of_set["extractors"].items():
         judged = found["disturbances"][name]
         for k, level in enumerate(levels):
-            row = [_text(extractor), f"{level:g}"]
-            row += [_estimate(judged[key][k]) for key in ("fid", "relative", "sensitivity")]
-            row.append(("n", _count(judged["fewest_to_separate"][k - 1]) if k else "–"))
+            row = [_escape(extractor), f"{level:g}"]
+            row += [_format_estimate(judged[key][k]) for key in ("fid", "relative", "sensitivity")]
+            row.append(("n", _format_count(judged["fewest_to_separate"][k - 1]) if k else "–"))
             rows.append(row)
-    header = ["extractor", "level", "FID", "times undisturbed", "sensitivity", "fewest images"]
-    yield _table(header, rows, _of(record, role, f"FID, {of_set['images_a_side']} images a side"))
+    header = ["extractor", "level", "FID", "relative FID", "sensitivity", "fewest images"]
+    yield _make_table(
+        header, rows, _make_caption(record, role, f"FID, {of_set['images_a_side']} images per side")
+    )
 
 
-def _of(record, role, what):
-    """A caption; it names the set of images where there are two."""
-    return f"{what}: {words.ROLES[role].lower()}" if len(record["sets"]) > 1 else what
+def _make_caption(record, role, text):
+    """Adds the name of the set of images to a caption if there are two sets."""
+    return f"{text}: {words.ROLES[role].lower()}" if len(record["sets"]) > 1 else text
 
 
-def _measure(name):
+def _format_measure(name):
     return name.upper().replace("_", "-")
 
 
-def _count(value):
-    return "none tested" if value is None else str(value)
+def _format_count(value):
+    return "none" if value is None else str(value)
 
 
-def _fewest(record):
-    parts = ["<h2>How few images tell the levels apart</h2><p>The smallest tested number of images "
-             "a side at which all levels of a disturbance come out in their order in at least "
-             f"{100 * record['settings']['confidence']:.0f} % of draws.</p>"]  # fmt: skip
+def _render_counts(record):
+    parts = ["<h2>Fewest images that distinguish the levels</h2><p>Smallest tested number of "
+             "images per side at which the FID rises at every step of a disturbance in at least "
+             f"{100 * record['settings']['confidence']:.0f} % of draws. none: no tested number is "
+             "sufficient.</p>"]  # fmt: skip
     for role, of_set in record["sets"].items():
         extractors = of_set["extractors"]
         rows = [
             [
-                _text(words.shown(name)),
-                *(("n", _count(x["disturbances"][name]["fewest_in_order"]))
+                _escape(words.display_name(name)),
+                *(("n", _format_count(x["disturbances"][name]["fewest_in_order"]))
                   for x in extractors.values()),
             ]
             for name in record["disturbances"]
         ]  # fmt: skip
         some = next(iter(next(iter(extractors.values()))["disturbances"].values()))
-        caption = _of(record, role, f"Tested: {', '.join(map(str, some['counts']))}")
-        parts.append(_table(["disturbance", *map(_text, extractors)], rows, caption))
+        caption = _make_caption(
+            record, role, f"Tested numbers: {', '.join(map(str, some['counts']))}"
+        )
+        parts.append(_make_table(["disturbance", *map(_escape, extractors)], rows, caption))
     return "".join(parts)
 
 
-def _agreements(entries, label, caption=""):
+def _render_agreements(entries, label, caption=""):
     rows = [
-        [_text(name), _estimate(x["spearman"]), _estimate(x["kendall"]), ("n", str(x["count"])),
-         _number(x["p_value"])]
+        [_escape(name), *(_format_estimate(x[key]) for key in ("spearman", "kendall")),
+         ("n", str(x["count"])), _format_number(x["p_value"])]
         for name, x in entries
     ]  # fmt: skip
-    return _table([label, "Spearman", "Kendall", "things ranked", "p"], rows, caption)
+    return _make_table([label, "Spearman", "Kendall", "ranked items", "p"], rows, caption)
 
 
-def _quality(record):
+def _render_quality(record):
     parts = []
     for role, of_set in record["sets"].items():
         entries = [
-            (f"{extractor}, {_measure(measure)}", agreed)
+            (f"{extractor}, {_format_measure(measure)}", agreed)
             for extractor, found in of_set["extractors"].items()
             for measure, agreed in found["quality"].items()
         ]
         if entries:
             caption = words.ROLES[role] if len(record["sets"]) > 1 else ""
-            parts.append(_agreements(entries, "FID and loss of", caption))
+            parts.append(_render_agreements(entries, "extractor, measure", caption))
     if not parts:
         return ""
     return (
-        "<h2>Agreement with measured image quality</h2><p>Over all disturbances and levels, does "
-        "FID rank damage as a pixel-by-pixel comparison with the untouched image does? 1 is full "
-        "agreement. These measures are themselves no judge of diagnostic quality.</p>"
-        + "".join(parts)
+        "<h2>Agreement with measured image quality</h2><p>Rank correlation, over all disturbances "
+        "and levels, between the FID and the loss of quality relative to the untouched image. 1 is "
+        "full agreement. These measures do not assess diagnostic quality.</p>" + "".join(parts)
     )
 
 
-def _transfer(record):
+def _render_transfer(record):
     if "transfer" not in record["sets"]:
         return ""
-    home, away = (record["sets"][role]["extractors"] for role in ("in-domain", "transfer"))
     rows = []
     for name in record["disturbances"]:
-        for extractor in home:
-            row = [_text(words.shown(name)), _text(extractor)]
-            for found in (home, away):
-                judged = found[extractor]["disturbances"][name]
-                row += [_sign(judged["verdict"]), _estimate(judged["tau"])]
-                row += [_estimate(judged["sensitivity"][k]) for k in (1, -1)]
-            rows.append(row)
-    header = ["disturbance", "extractor"]
-    for role in ("in-domain", "transfer"):
-        header += [role, "tau", "sensitivity, weakest", "sensitivity, worst"]
+        for extractor in record["extractors"]:
+            for role, of_set in record["sets"].items():
+                judged = of_set["extractors"][extractor]["disturbances"][name]
+                rows.append(
+                    [
+                        _escape(words.display_name(name)), _escape(extractor), _SHORT_ROLES[role],
+                        _format_verdict(judged["verdict"]), _format_estimate(judged["tau"]),
+                        *(_format_estimate(judged["sensitivity"][k]) for k in (1, -1)),
+                    ]
+                )  # fmt: skip
+    header = ["disturbance", "extractor", "images", "verdict", "tau", "sensitivity, lowest level",
+              "sensitivity, highest level"]  # fmt: skip
     return (
-        "<h2>On radiographs of another kind</h2><p>The same study on images of a kind that was "
-        "left out of training.</p>" + _table(header, rows)
+        "<h2>On radiographs of another kind</h2><p>The same study on images of a kind left out of "
+        "training, next to the first set.</p>" + _make_table(header, rows)
     )
 
 
-def _generated(record):
+def _render_generated(record):
     found = record["generated"]
     if not found:
         return ""
     rows = [
-        [_text(name), ("n", str(number)), *(_estimate(x[k]) for x in found["fid"].values())]
+        [
+            _escape(name),
+            ("n", str(number)),
+            *(_format_estimate(x[k]) for x in found["fid"].values()),
+        ]
         for k, (name, number) in enumerate(found["sets"].items())
     ]
-    caption = f"FID against real images, {found['images_a_side']} a side"
-    header = ["generated set", "images", *map(_text, found["fid"])]
-    parts = ["<h2>Generated sets</h2>", _table(header, rows, caption)]
+    caption = f"FID against real images, {found['images_a_side']} per side"
+    header = ["generated set", "images", *map(_escape, found["fid"])]
+    parts = ["<h2>Generated sets</h2>", _make_table(header, rows, caption)]
     if found["between_extractors"]:
         entries = [(" and ".join(x["extractors"]), x) for x in found["between_extractors"]]
-        parts.append("<p>Do the extractors rank the sets alike?</p>")
-        parts.append(_agreements(entries, "extractors"))
+        parts.append("<p>Rank agreement of the extractors on these sets:</p>")
+        parts.append(_render_agreements(entries, "extractors"))
     return "".join(parts)
 
 
-def _ratings(record):
+def _render_ratings(record):
     generated = record["generated"] or {"with_ratings": None}
     parts = []
-    for what, found in (
-        ("generated sets", generated["with_ratings"]),
-        ("disturbed images", record["ratings"]),
+    for title, found in (
+        ("Generated sets", generated["with_ratings"]),
+        ("Disturbed images", record["ratings"]),
     ):
         if found:
             rows = [
-                [_text(name), _number(value), ("n", str(found["numbers"][name]))]
+                [_escape(name), _format_number(value), ("n", str(found["numbers"][name]))]
                 for name, value in found["ratings"].items()
             ]
-            parts.append(f"<h3>{what}</h3>")
-            parts.append(_agreements(found["agreement"].items(), "extractor"))
-            parts.append(_table(["rated", "mean rating", "ratings"], rows))
+            parts.append(f"<h3>{title}</h3>")
+            parts.append(_render_agreements(found["agreement"].items(), "extractor"))
+            parts.append(_make_table(["rated set", "mean rating", "number of ratings"], rows))
     if not parts:
         return ""
     return (
-        "<h2>Agreement with people</h2><p>1 where FID is higher whenever people rate lower. p: how "
-        "often chance alone would order the sets so clearly, either way (two-sided permutation "
-        "test).</p>" + "".join(parts)
+        "<h2>Agreement with ratings by people</h2><p>Rank correlation: 1 if the FID is higher "
+        "wherever people rate lower. p: two-sided permutation test of no association.</p>"
+        + "".join(parts)
     )
 
 
-def _settings(record):
+def _render_settings(record):
     rows = [
         [
-            _text(name), _text(x["file"]), f"<code>{_text(x['fingerprint'])}</code>",
-            _text(x["architecture"]),
-            _text("{height} x {width}, {resize}, {aspect}".format(**x["preprocessing"])),
-            _text(", ".join(x["labels"]) or "–"),
-            _text("none kept" if x["training_images"] is None else x["training_images"]),
+            _escape(name), _escape(x["file"]), f"<code>{_escape(x['fingerprint'])}</code>",
+            _escape(x["architecture"]),
+            _escape("{height} x {width}, {resize}, {aspect}".format(**x["preprocessing"])),
+            _escape(", ".join(x["labels"]) or "–"),
+            _escape("unknown" if x["training_images"] is None else x["training_images"]),
         ]
         for name, x in record["extractors"].items()
     ]  # fmt: skip
-    extractors = _table(
+    extractors = _make_table(
         ["extractor", "file", "fingerprint (sha256)", "architecture", "input", "labels",
-         "training images remembered"],
+         "training images"],
         rows,
     )  # fmt: skip
     settings = [
-        [_text(name.replace("_", " ")), _text(", ".join(x) if isinstance(x, list) else x)]
+        [_escape(name.replace("_", " ")), _escape(", ".join(x) if isinstance(x, list) else x)]
         for name, x in record["settings"].items()
         if x not in (None, "")
     ]
-    settings += [[f"version of {_text(k)}", _text(v)] for k, v in record["versions"].items()]
+    settings += [[f"version of {_escape(k)}", _escape(v)] for k, v in record["versions"].items()]
     sources = [
-        [_text(words.shown(name)), _text(x["unit"]), _text(x["source"])]
+        [_escape(words.display_name(name)), _escape(x["unit"]), _escape(x["source"])]
         for name, x in record["disturbances"].items()
     ]
     return (
         extractors
-        + _table(["setting", "value"], settings)
-        + _table(["disturbance", "level counts", "definition"], sources)
-        + '<p class="small">Every number: study.json and the CSV files beside this page.</p>'
+        + _make_table(["setting", "value"], settings)
+        + _make_table(["disturbance", "unit of the level", "definition"], sources)
+        + '<p class="small">All numbers: study.json and the CSV files next to this page.</p>'
     )

@@ -1,129 +1,123 @@
-"""The study's verdict in words that a radiologist follows; every word follows from the record."""
+"""Sentences of the report. All of them follow from the study's record."""
 
 import math
 
-from fid_med.disturbances.registry import settings_lines
-from fid_med.study.judgement import (
-    BETTER,
-    FALLS,
-    RISES,
-    UNDECIDED,
-    WORSE,
-    YES,
-)
+from fid_med.disturbances.registry import format_settings
+from fid_med.study.judgement import BETTER, FALLS, RISES, UNDECIDED, WORSE, YES
 
 QUESTION = "Does the FID rise as the radiographs get worse?"
 ROLES = {"in-domain": "Real images", "transfer": "Real images of another kind"}
 SIGNS = {RISES: "▲", FALLS: "▼", UNDECIDED: "?"}
 
 
-def shown(name: str) -> str:
-    """A disturbance's name for reading."""
+def display_name(name: str) -> str:
+    """Returns a disturbance's name for a reader."""
     return name.replace("_", " ")
 
 
-def listed(names) -> str:
-    """Names as a reader reads them: a, b and c."""
-    names = [shown(name) for name in names]
+def join_names(names) -> str:
+    """Joins names for a reader: a, b and c."""
+    names = [display_name(name) for name in names]
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
-def number(value: float | None) -> str:
-    """Three digits, or more where the number is large; a dash for None."""
+def format_number(value: float | None) -> str:
+    """Formats with three digits, or without decimals from 100 on; a dash for None."""
     if value is None:
         return "–"
-    size = abs(value)
-    return f"{value:,.0f}" if size >= 100 else f"{value:.3g}"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def settings_text(settings: dict) -> str:
-    """Absolute settings in one line: `sigma pixels 4.67`."""
-    return ", ".join(settings_lines(settings))
+def join_settings(settings: dict) -> str:
+    """Joins absolute settings in one line: `sigma pixels 4.67`."""
+    return ", ".join(format_settings(settings))
 
 
-def verdict_lines(record: dict) -> list[tuple[str, str, str]]:
-    """For each extractor (its name, its verdict, the sentences), then the comparisons."""
-    of_set = record["sets"]["in-domain"]["extractors"]
+def describe_verdicts(record: dict) -> list[tuple[str, str, str]]:
+    """Returns (name, verdict, sentences that explain it) for each extractor."""
+    extractors = record["sets"]["in-domain"]["extractors"]
     lines = []
-    for name, found in of_set.items():
-        sentences = _sentences(found["disturbances"], found["verdict"], record)
+    for name, found in extractors.items():
+        sentences = _explain_verdict(found["disturbances"], found["verdict"], record)
         if record["extractors"][name]["random"]:
-            sentences.append("Its weights are random: it stands for no trained network.")
+            sentences.append("Its weights are random, so this says nothing about trained networks.")
         lines.append((name, found["verdict"], " ".join(sentences)))
     return lines
 
 
-def _sentences(disturbances, verdict, record):
+def _explain_verdict(disturbances, verdict, record):
     total = len(disturbances)
     by = {v: [n for n, x in disturbances.items() if x["verdict"] == v] for v in SIGNS}
-    rising = len(by[RISES])
     if verdict == YES:
-        how = "the one disturbance" if total == 1 else f"all {total} disturbances"
-        return [f"Its FID rises with every step of damage, under {how}."]
-    some = f"{rising} of {total}" if rising else f"none of {total}"
-    sentences = [f"Its FID rises with every step of damage under {some} disturbances."]
-    if total == 1:
-        sentences = []  # what follows says it all
+        under = "the one disturbance" if total == 1 else f"all {total} disturbances"
+        return [f"The FID rises at every step under {under}."]
+    sentences = []
+    if total > 1:  # for one disturbance the next sentence is enough
+        rising = len(by[RISES]) or "none"
+        sentences.append(f"The FID rises at every step under {rising} of {total} disturbances.")
     for name in by[FALLS]:
-        sentences.append(_fall(name, disturbances[name], record["disturbances"][name]["levels"]))
+        sentences.append(
+            _explain_fall(name, disturbances[name], record["disturbances"][name]["levels"])
+        )
     if by[UNDECIDED]:
         sentences.append(
-            f"Under {listed(by[UNDECIDED])} these images show neither a rise at every step nor a "
-            "fall."
+            f"Under {join_names(by[UNDECIDED])} the result is inconclusive: neither a consistent "
+            "rise nor a fall."
         )
     return sentences
 
 
-def _fall(name, judged, levels):
+def _explain_fall(name, judged, levels):
     step = min(range(len(judged["steps"])), key=judged["steps"].__getitem__)
-    before, after = (number(judged["fid"][k]["value"]) for k in (step, step + 1))
+    before, after = (format_number(judged["fid"][k]["value"]) for k in (step, step + 1))
     return (
-        f"Under {shown(name)} it does not rise: {before} at level {levels[step]:g}, but {after} "
-        f"at the worse level {levels[step + 1]:g}."
+        f"Under {display_name(name)} it does not rise: {before} at level {levels[step]:g}, but "
+        f"{after} at the worse level {levels[step + 1]:g}."
     )
 
 
-def comparison_lines(record: dict) -> list[str]:
-    """How each further extractor does beside the first."""
-    of_set = record["sets"]["in-domain"]["extractors"]
-    first = next(iter(of_set))
+def describe_comparisons(record: dict) -> list[str]:
+    """Compares each further extractor with the first, one line each."""
+    extractors = record["sets"]["in-domain"]["extractors"]
+    first = next(iter(extractors))
     lines = []
-    for name, found in of_set.items():
+    for name, found in extractors.items():
         if "against_first" not in found:
             continue
         against = found["against_first"]
         lines.append(
-            f"{name} beside {first}. Order of the levels: {_side(against, 'order')}. Notice of the "
-            f"weakest damage: {_side(against, 'notices')}. "
-            + _images_needed(found["disturbances"], of_set[first]["disturbances"])
+            f"{name} compared with {first}. Order of the levels: "
+            f"{_describe_comparison(against, 'order')}. Detection of the weakest level: "
+            f"{_describe_comparison(against, 'notices')}. "
+            + _compare_counts(found["disturbances"], extractors[first]["disturbances"])
         )
     return lines
 
 
-def _side(against, what):
+def _describe_comparison(against, key):
     each = against["disturbances"]
     parts = []
-    for side in (BETTER, WORSE):
-        names = [name for name, one in each.items() if one[what] == side]
+    for result in (BETTER, WORSE):
+        names = [name for name, one in each.items() if one[key] == result]
         if names:
-            parts.append(f"{side} under {len(names)} of {len(each)} ({listed(names)})")
-    return ", ".join(parts) or against[what]
+            parts.append(f"{result} under {len(names)} of {len(each)} ({join_names(names)})")
+    return ", ".join(parts) or against[key]
 
 
-def _images_needed(found, other):
+def _compare_counts(found, other):
     needed = {
         name: [x["fewest_in_order"] or math.inf for x in (found[name], other[name])]
         for name in found
     }
     fewer = [name for name, (a, b) in needed.items() if a < b]
     more = [name for name, (a, b) in needed.items() if a > b]
-    parts = [f"{word} under {len(x)} of {len(needed)} ({listed(x)})"
+    parts = [f"{word} under {len(x)} of {len(needed)} ({join_names(x)})"
              for word, x in (("fewer", fewer), ("more", more)) if x]  # fmt: skip
-    return f"Images needed to tell the levels apart: {', '.join(parts) or 'as many'}."
+    return f"Images needed to distinguish the levels: {', '.join(parts) or 'equally many'}."
 
 
-def transfer_lines(record: dict) -> list[str]:
-    """What the second set of real images says, if there is one."""
+def describe_transfer(record: dict) -> list[str]:
+    """Compares the results on both sets of real images, one line per extractor."""
     other = record["sets"].get("transfer")
     if not other:
         return []
@@ -140,66 +134,77 @@ def transfer_lines(record: dict) -> list[str]:
         ]
         total = len(found["disturbances"])
         lines.append(
-            f"On the other kind of radiographs, {name}: {found['verdict']} ({counts[1]} of {total} "
-            f"rise, mean tau {number(taus[1])}), against {at_home['verdict']} ({counts[0]} of "
-            f"{total}, {number(taus[0])}) on its own kind."
+            f"{name} on radiographs of another kind: {found['verdict']} (rises under {counts[1]} "
+            f"of {total}, mean tau {format_number(taus[1])}). On the first set: "
+            f"{at_home['verdict']} ({counts[0]} of {total}, mean tau {format_number(taus[0])})."
         )
     return lines
 
 
-def care_lines(record: dict) -> list[str]:
-    """What a reader must know before repeating the verdict."""
-    lines = []
+def list_caveats(record: dict) -> list[str]:
+    """Returns what a reader must know before citing the verdict, one paragraph each."""
+    return [
+        *_describe_sets(record),
+        "FIDs between undisturbed halves are above 0 because the sets are small; they are the "
+        "reference for all others. FIDs of different extractors have different units. Compare the "
+        "shapes of their curves, their relative FIDs and the verdicts, not the FIDs.",
+        *_warn_of_narrow_intervals(record),
+        *_warn_of_unknown_training_images(record),
+    ]
+
+
+def _describe_sets(record):
     for role, of_set in record["sets"].items():
-        who = (
+        patients = (
             f"{of_set['patients']} patients"
             if of_set["patients"] is not None
-            else "patients unknown, so one patient may stand on both sides"
+            else "patients unknown, so images of one patient may be on both sides"
         )
         account = of_set["account"]
         left_out = account["training"] + account["patients"]
-        lines.append(
-            f"{ROLES[role]}: {of_set['images']} ({who}), {of_set['images_a_side']} a side in each "
-            f"of {record['settings']['repeats']} random divisions; {left_out} left out because "
-            "an extractor was trained on them or on their patients' other images, "
-            f"{account['repeated']} because they repeat another pixel for pixel."
+        yield (
+            f"{ROLES[role]}: {of_set['images']} ({patients}), {of_set['images_a_side']} per side "
+            f"in each of {record['settings']['repeats']} random divisions. Left out: {left_out} "
+            "because an extractor was trained on them or on other images of their patients, "
+            f"{account['repeated']} because their pixels repeat another image."
         )
-    lines.append(
-        "The FID between undisturbed halves is the yardstick: it is above 0 because the sets are "
-        "small. FIDs of different extractors have different units; compare their shapes, the "
-        "multiples of the yardstick, and the verdicts, not the FIDs."
-    )
+
+
+def _warn_of_narrow_intervals(record):
     narrow = sorted(
         {
-            f"{shown(disturbance)} ({name})"
+            f"{display_name(disturbance)} ({name})"
             for of_set in record["sets"].values()
             for name, found in of_set["extractors"].items()
             for disturbance, x in found["disturbances"].items()
-            for kept in x["carry_over"] or []
-            if kept is not None and kept < -2 / of_set["images"] ** 0.5  # beyond chance
+            for correlation in x["carry_over"] or []
+            # Beyond two standard errors.
+            if correlation is not None and correlation < -2 / of_set["images"] ** 0.5
         }
     )
     if narrow:
-        lines.append(
-            "Intervals may be too narrow, since disturbed features oppose the undisturbed ones: "
-            f"{', '.join(narrow)}."
+        yield (
+            "Intervals may be too narrow, because disturbed and undisturbed features are "
+            f"negatively correlated: {', '.join(narrow)}."
         )
-    untold = [
-        name for name, e in record["extractors"].items() if e["training_images"] is None
-        and not e["random"]
-    ]  # fmt: skip
-    if untold:
-        lines.append(
-            f"{', '.join(untold)}: no memory of its training images, so nobody can tell here "
-            "whether it has seen these."
+
+
+def _warn_of_unknown_training_images(record):
+    extractors = record["extractors"]
+    unknown = [
+        name for name, x in extractors.items() if x["training_images"] is None and not x["random"]
+    ]
+    if unknown:
+        yield (
+            f"{', '.join(unknown)}: the file does not record the training images, so it is unknown "
+            "whether these images are among them."
         )
-    known = {e["fingerprint"] for e in record["extractors"].values()}
-    for name, e in record["extractors"].items():
-        parents = [p for p in e["lineage"] if p.get("labels") and p["fingerprint"] not in known]
+    known = {x["fingerprint"] for x in extractors.values()}
+    for name, x in extractors.items():
+        parents = [p for p in x["lineage"] if p.get("labels") and p["fingerprint"] not in known]
         if parents:
-            lines.append(
-                f"{name} was trained from an extractor that had learnt "
-                f"{', '.join(parents[0]['labels'])}; whether that one saw these images is not "
-                "known here. With both among the extractors, its images are left out too."
+            yield (
+                f"{name} was trained from an extractor trained on "
+                f"{', '.join(parents[0]['labels'])}. Whether that one was trained on these images "
+                "is unknown. Add it to the extractors, and its training images are left out too."
             )
-    return lines

@@ -1,73 +1,83 @@
-"""The study's report: every number as CSV and JSON, the plots, and one HTML page.
+"""Writes a study's report: every number as CSV and JSON, the plots, and one HTML page.
 
-All of it follows from the study's record (and the example pictures), computes nothing of its own,
-and holds no file's name and no path.
+The report is made from the study's record and the example pictures only. It contains no name of an
+image file and no path.
 """
 
 import csv
+import math
 import pathlib
 
 from fid_med.errors import DataError
-from fid_med.study.report.contact_sheet import disturbance_sheet
-from fid_med.study.report.figure import plot_disturbance
-from fid_med.study.report.page import page
-from fid_med.study.report.wording import settings_text
+from fid_med.study.report.page import render_page
+from fid_med.study.report.plots import plot_contact_sheet, plot_disturbance
+from fid_med.study.report.wording import join_settings
 from fid_med.study.run import StudyResult
 from fid_med.utils.files import atomic_path, check_writable, write_json
 
-PAGE, RECORD = "report.html", "study.json"
+_PAGE, _RECORD = "report.html", "study.json"
 
 
 def check_report_dir(output_dir) -> None:
-    """Makes the folder, before an hour of work depends on it.
+    """Makes the folder, so that a long run does not fail at the end.
 
     Raises:
-      DataError: it is a file. OSError: it cannot be written to.
+      DataError: the path is a file.
+      OSError: the folder is not writable.
     """
     output_dir = pathlib.Path(output_dir)
     if output_dir.exists() and not output_dir.is_dir():
-        raise DataError(f"{output_dir}: is a file; --output_dir must be a folder")
-    check_writable(output_dir / PAGE)
+        raise DataError(
+            f"{output_dir}: is a file; --output_dir must be a folder; choose another path"
+        )
+    check_writable(output_dir / _PAGE)
 
 
 def write_report(result: StudyResult, output_dir) -> pathlib.Path:
-    """Writes `study.json`, the CSV tables, the plots and `report.html`; returns the page's path."""
+    """Writes `study.json`, CSV tables, plots and `report.html`.
+
+    Args:
+      result: the study's result; a record of an earlier version is accepted.
+      output_dir: folder to write to.
+
+    Returns:
+      Path of `report.html`.
+    """
     output_dir, record = pathlib.Path(output_dir), result.record
-    write_json(output_dir / RECORD, record)
-    for name, rows in tables(record).items():
+    write_json(output_dir / _RECORD, record)
+    for name, rows in make_tables(record).items():
         _write_csv(output_dir / f"{name}.csv", rows)
     plots = {}
     for role in record["sets"]:
         for name in record["disturbances"]:
             plots[role, name] = output_dir / f"{role}-{name}.png"
             _plot(plots[role, name], record, role, name, result.pictures[role][name])
-        disturbance_sheet(
+        plot_contact_sheet(
             output_dir / f"disturbances-{role}.png",
             record["disturbances"],
             result.pictures[role],
             record["settings"]["scale"],
         )
-    text = page(record, {key: path.read_bytes() for key, path in plots.items()})
-    with atomic_path(output_dir / PAGE) as temporary:
+    text = render_page(record, {key: path.read_bytes() for key, path in plots.items()})
+    with atomic_path(output_dir / _PAGE) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
-    return output_dir / PAGE
+    return output_dir / _PAGE
 
 
 def _plot(path, record, role, name, pictures):
+    def points(relative):
+        return [[math.nan if x is None else x for x in point.values()] for point in relative]
+
     curves = {
-        extractor: [tuple(x.values()) for x in found["disturbances"][name]["relative"]]
+        extractor: points(found["disturbances"][name]["relative"])
         for extractor, found in record["sets"][role]["extractors"].items()
     }
     about = record["disturbances"][name]
-    curves = {
-        extractor: [tuple(float("nan") if x is None else x for x in point) for point in points]
-        for extractor, points in curves.items()
-    }
     plot_disturbance(path, about["levels"], about["unit"], pictures, curves)
 
 
-def tables(record: dict) -> dict[str, list[dict]]:
-    """Every number of the record as rows of flat tables, by the name of the CSV file."""
+def make_tables(record: dict) -> dict[str, list[dict]]:
+    """Returns every number of the record as rows of tables, by the name of the CSV file."""
     return {
         "levels": list(_level_rows(record)),
         "judgements": list(_judgement_rows(record)),
@@ -95,11 +105,11 @@ def _level_rows(record):
             yield {
                 **keys,
                 "level": level,
-                "absolute": settings_text(about["absolute"][k]),
+                "absolute": join_settings(about["absolute"][k]),
                 "images_a_side": of_set["images_a_side"],
-                **_estimate("fid", judged["fid"][k]),
-                **_estimate("relative_fid", judged["relative"][k]),
-                **_estimate("sensitivity", judged["sensitivity"][k]),
+                **_columns("fid", judged["fid"][k]),
+                **_columns("relative_fid", judged["relative"][k]),
+                **_columns("sensitivity", judged["sensitivity"][k]),
                 "fewest_images_to_separate": fewest,
                 "carry_over": judged["carry_over"][k - 1] if k and judged["carry_over"] else None,
                 **{name: quality.get(name) for name in ("ssim", "ms_ssim", "psnr")},
@@ -117,12 +127,12 @@ def _judgement_rows(record):
             "verdict": judged["verdict"],
             "share_rising": judged["share_rising"],
             **{f"share_step_{k + 1}": share for k, share in enumerate(judged["steps"])},
-            **_estimate("tau", judged["tau"]),
+            **_columns("tau", judged["tau"]),
             "fewest_images_in_order": judged["fewest_in_order"],
             "order_against_first": against.get("order"),
-            **_estimate("tau_difference", against.get("tau_difference", empty)),
+            **_columns("tau_difference", against.get("tau_difference", empty)),
             "notices_against_first": against.get("notices"),
-            **_estimate("sensitivity_difference", against.get("sensitivity_difference", empty)),
+            **_columns("sensitivity_difference", against.get("sensitivity_difference", empty)),
         }
 
 
@@ -145,8 +155,8 @@ def _agreement_rows(record):
             "extractor": extractor,
             "with": other,
             "count": found["count"],
-            **_estimate("spearman", found["spearman"]),
-            **_estimate("kendall", found["kendall"]),
+            **_columns("spearman", found["spearman"]),
+            **_columns("kendall", found["kendall"]),
             "p_value": found["p_value"],
         }
 
@@ -173,16 +183,16 @@ def _generated_rows(record):
                 "generated_set": name,
                 "images": images,
                 "images_a_side": generated["images_a_side"],
-                **_estimate("fid", fid),
+                **_columns("fid", fid),
             }
 
 
-def _estimate(name, found):
+def _columns(name, found):
     return {name: found["value"], f"{name}_low": found["low"], f"{name}_high": found["high"]}
 
 
 def _write_csv(path, rows):
-    """A table, or none where there are no rows (and an old one goes)."""
+    """Writes a table; without rows, removes a file of an earlier run instead."""
     if not rows:
         path.unlink(missing_ok=True)
         return

@@ -1,4 +1,4 @@
-"""The report: words that follow the numbers either way, a page that stands alone, every number."""
+"""The report: words that follow the numbers, a self-contained page, and every number."""
 
 import csv
 import html.parser
@@ -11,11 +11,11 @@ import pytest
 
 from fid_med.disturbances.registry import DISTURBANCES, absolute_settings
 from fid_med.errors import DataError
-from fid_med.study.conclusions import concluded
-from fid_med.study.judgement import rank_agreement
+from fid_med.study.agreement import measure_agreement
+from fid_med.study.judgement import judge_extractors
 from fid_med.study.report import wording
-from fid_med.study.report.page import page
-from fid_med.study.report.write import check_report_dir, tables, write_report
+from fid_med.study.report.page import render_page
+from fid_med.study.report.write import check_report_dir, make_tables, write_report
 from fid_med.study.run import StudyResult
 
 NAMES = ("gaussian_blur", "swirl", "salt_and_pepper")
@@ -45,8 +45,8 @@ def made(means, transfer=None, **settings):
             extractor: {name: {**more, "fewest_in_order": needed[extractor]} for name in NAMES}
             for extractor in means
         }
-        found = concluded(values, more)
-        agreed = rank_agreement(fids(UP), np.arange(4.0), test=False).to_dict()
+        found = judge_extractors(values, more)
+        agreed = measure_agreement(fids(UP), np.arange(4.0), test=False).to_dict()
         for extractor in found.values():
             extractor["quality"] = {"ssim": agreed}
         account = {"found": 50, "repeated": 1, "training": 6, "patients": 3, "not_drawn": 0}
@@ -64,7 +64,7 @@ def made(means, transfer=None, **settings):
     rated = {
         "ratings": {"a": 3.0, "b & c": 2.0, "d": 1.0},
         "numbers": {"a": 1, "b & c": 2, "d": 1},
-        "agreement": {x: rank_agreement(fids(UP), np.arange(4.0)).to_dict() for x in means},
+        "agreement": {x: measure_agreement(fids(UP), np.arange(4.0)).to_dict() for x in means},
     }
     first = next(iter(means))
     estimate = {"value": 3.0, "low": 2.0, "high": None}
@@ -102,7 +102,7 @@ def made(means, transfer=None, **settings):
             "images_a_side": 15,
             "fid": {name: [estimate, estimate] for name in means},
             "between_extractors": [
-                {"extractors": [first, first], **rank_agreement(fids(UP), fids(UP)).to_dict()}
+                {"extractors": [first, first], **measure_agreement(fids(UP), fids(UP)).to_dict()}
             ],
             "with_ratings": rated,
         },
@@ -143,20 +143,20 @@ class Page(html.parser.HTMLParser):
 
 def page_of(result):
     keys = [(role, name) for role in result.record["sets"] for name in NAMES]
-    text = page(result.record, dict.fromkeys(keys, b"a plot"))
+    text = render_page(result.record, dict.fromkeys(keys, b"a plot"))
     return Page(text), text
 
 
 @pytest.mark.parametrize(
     ("trained", "verdict", "first_words"),
     [
-        ([UP, UP, UP], "yes", "rises with every step of damage, under all 3 disturbances"),
+        ([UP, UP, UP], "yes", "rises at every step under all 3 disturbances"),
         ([DOWN, UP, UP], "in part", "under 2 of 3 disturbances"),
         ([DOWN, DOWN, UP], "no", "under 1 of 3 disturbances"),
         (
             [(1, 1, 2, 3), UP, UP],
             "undecided",
-            "Under gaussian blur these images show neither a rise at every step nor a fall",
+            "Under gaussian blur the result is inconclusive: neither a consistent rise nor a fall",
         ),
     ],
 )
@@ -171,25 +171,28 @@ def test_the_first_lines_say_what_the_numbers_say(trained, verdict, first_words)
 
 
 def test_the_comparison_can_turn_against_the_trained_extractor():
-    ahead = wording.comparison_lines(made({"a": [DOWN, UP, UP], "b": [UP, UP, UP]}).record)
-    behind = wording.comparison_lines(made({"a": [UP, UP, UP], "b": [DOWN, UP, UP]}).record)
+    ahead = wording.describe_comparisons(made({"a": [DOWN, UP, UP], "b": [UP, UP, UP]}).record)
+    behind = wording.describe_comparisons(made({"a": [UP, UP, UP], "b": [DOWN, UP, UP]}).record)
     assert "Order of the levels: better under 1 of 3 (gaussian blur)." in ahead[0]
     assert "Order of the levels: worse under 1 of 3 (gaussian blur)." in behind[0]
     assert "more under 3 of 3" in ahead[0]
-    same = wording.comparison_lines(made({"a": [UP] * 3, "b": [UP] * 3}).record)
+    same = wording.describe_comparisons(made({"a": [UP] * 3, "b": [UP] * 3}).record)
     assert "Order of the levels: no difference shown." in same[0]
 
 
-def test_transfer_stands_beside_the_home_domain():
+def test_transfer_is_compared_with_the_first_set():
     result = made({"a": [UP] * 3}, transfer={"a": [UP, DOWN, DOWN]})
     found, _ = page_of(result)
     text = re.sub(r"\s+", " ", found.text)
-    assert "a: no (1 of 3 rise, mean tau 0.778), against yes (3 of 3, 1)" in text
+    assert (
+        "a on radiographs of another kind: no (rises under 1 of 3, mean tau 0.778). On the first "
+        "set: yes (3 of 3, mean tau 1)." in text
+    )
     assert "On radiographs of another kind" in text
     assert len(found.images) == 6
 
 
-def test_the_page_stands_alone_and_is_well_formed(tmp_path):
+def test_the_page_is_self_contained_and_well_formed(tmp_path):
     result = made({"natural": [DOWN, UP, UP], "random": [UP] * 3})
     text = write_report(result, tmp_path).read_text(encoding="utf-8")
     found = Page(text)
@@ -209,7 +212,7 @@ def test_the_page_stands_alone_and_is_well_formed(tmp_path):
     assert len(text) < 3e6
 
 
-def test_names_and_notes_are_text_and_no_markup():
+def test_names_and_notes_are_text_not_markup():
     nasty = '<img src="http://x/y" onerror="alert(1)">'
     result = made({nasty: [UP] * 3, "b&b": [UP] * 3}, note="stand-in <b>weights</b> & more")
     found, text = page_of(result)
@@ -221,24 +224,24 @@ def test_names_and_notes_are_text_and_no_markup():
     assert "b & c" in found.text
 
 
-def test_care_lines_tell_what_was_left_out_and_what_is_doubtful():
-    lines = " ".join(wording.care_lines(made({"a": [UP] * 3}).record))
-    assert "9 left out because an extractor was trained on them" in lines
+def test_caveats_name_what_was_left_out_and_what_is_doubtful():
+    lines = " ".join(wording.list_caveats(made({"a": [UP] * 3}).record))
+    assert "Left out: 9 because an extractor was trained on them" in lines
     assert "Intervals may be too narrow" in lines
-    assert "a: no memory of its training images" in lines
+    assert "a: the file does not record the training images" in lines
     assert "trained from an extractor" not in lines
 
 
-def test_a_parent_whose_images_nobody_left_out_is_told():
+def test_a_parent_whose_images_were_not_left_out_is_reported():
     record = made({"a": [UP] * 3}).record
     parent = {"name": "extractor.keras", "fingerprint": "cd" * 32, "labels": ["hand", "knee"]}
     record["extractors"]["a"]["lineage"] = [{"fingerprint": "0", "labels": []}, parent]
-    assert "an extractor that had learnt hand, knee;" in " ".join(wording.care_lines(record))
+    assert "an extractor trained on hand, knee." in " ".join(wording.list_caveats(record))
     record["extractors"]["b"] = record["extractors"]["a"] | {
         "lineage": [],
         "fingerprint": "cd" * 32,
     }
-    assert "had learnt" not in " ".join(wording.care_lines(record))
+    assert "an extractor trained on" not in " ".join(wording.list_caveats(record))
 
 
 def test_every_number_is_in_json_and_tables(tmp_path):
@@ -257,7 +260,7 @@ def test_every_number_is_in_json_and_tables(tmp_path):
         repeats = list(csv.DictReader(file))
     assert len(repeats) == 2 * 3 * 40
     assert float(repeats[0]["fid_3"]) == judged["gaussian_blur"]["fids"][0][3]
-    found = {name: len(rows) for name, rows in tables(result.record).items()}
+    found = {name: len(rows) for name, rows in make_tables(result.record).items()}
     assert found == {
         "levels": 24, "judgements": 6, "repeats": 240, "counts": 18, "agreement": 5, "generated": 4
     }  # fmt: skip

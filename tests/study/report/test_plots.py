@@ -1,4 +1,4 @@
-"""The contact sheet: each example at its level, beside what the level stands for."""
+"""The contact sheet: each example at its level, with the settings of the level."""
 
 import matplotlib.axes
 import numpy as np
@@ -6,12 +6,12 @@ import pytest
 from PIL import Image
 
 from fid_med.disturbances.registry import DISTURBANCES, absolute_settings, disturb
-from fid_med.study.report.contact_sheet import disturbance_sheet
+from fid_med.study.report.plots import plot_contact_sheet
 
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """What imshow was given, and the texts beside it."""
+    """Records the images and texts that are drawn."""
     seen = {"images": [], "texts": []}
     imshow, text = matplotlib.axes.Axes.imshow, matplotlib.axes.Axes.text
 
@@ -41,7 +41,7 @@ def test_a_row_shows_the_definition_the_levels_and_absolute_values(tmp_path, pha
             "absolute": [absolute_settings(name, a, image.shape, **options) for a in one.levels],
         }
         pictures[name] = [disturb(image, name, level, seed=0, **options) for level in one.levels]
-    disturbance_sheet(tmp_path / "s.png", about, pictures, "pixel")
+    plot_contact_sheet(tmp_path / "s.png", about, pictures, "pixel")
     given = [picture for name in names for picture in pictures[name]]
     for shown, picture in zip(drawn["images"], given, strict=True):
         np.testing.assert_array_equal(shown, picture)
