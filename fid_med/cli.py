@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from absl import app, flags
 
 from fid_med.errors import FidMedError, SettingError
-from fid_med.utils.progress import sifted_stderr
+from fid_med.utils.progress import quiet_tensorflow
 
 _HELP = {"--help", "-help", "-h", "--helpshort", "--helpfull", "-?"}
 
@@ -101,7 +101,7 @@ def load_tensorflow() -> None:
     os.environ["KERAS_BACKEND"] = "tensorflow"
     # Keras imports it, and on a machine's first use it tells of its fonts.
     logging.getLogger("matplotlib").setLevel(logging.WARNING)
-    with sifted_stderr():
+    with quiet_tensorflow():
         import tensorflow
 
         # Devices are looked for on first use; better now, while stderr is held.

@@ -19,7 +19,7 @@ from fid_med.beam.statistics import ImageStatistics, WriteStatistics, account_pa
 from fid_med.data.sources import open_source
 from fid_med.errors import DataError, FidMedError, reason_of
 from fid_med.evaluation.account import ImageAccount
-from fid_med.utils.progress import say, sifted_stderr, warn
+from fid_med.utils.progress import quiet_tensorflow, say, warn
 
 
 def load_extractor_quietly(spec: str, threads: int | None = None, **options):
@@ -30,7 +30,7 @@ def load_extractor_quietly(spec: str, threads: int | None = None, **options):
       threads: cores that TensorFlow may use in this process; by default all of the machine.
       **options: of `load_extractor`.
     """
-    with sifted_stderr():
+    with quiet_tensorflow():
         import tensorflow as tf
 
         with contextlib.suppress(RuntimeError):  # already at work in this process

@@ -29,7 +29,7 @@ def warn(message: str) -> None:
 
 
 @contextlib.contextmanager
-def sifted_stderr():
+def quiet_tensorflow():
     """Removes TensorFlow's start-up messages from stderr while the block runs.
 
     TensorFlow prints them when it is imported or opens a session, at every log level. Other lines
