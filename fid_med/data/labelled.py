@@ -44,7 +44,7 @@ class LabelledImages:
     def __post_init__(self):
         if len(self.classes) < 2:
             only = ", ".join(self.classes) or "none"
-            raise DataError(f"{self.name}: has only the label {only}; a classifier needs two or more")
+            raise DataError(f"{self.name}: needs at least two labels, has {only}")
         if self.splits is not None:
             unknown = set(self.splits) - {*SPLITS, DEVELOPMENT, UNDIVIDED}
             if unknown:

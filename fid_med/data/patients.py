@@ -32,8 +32,8 @@ def patients_of(names: Sequence[str], expression: str) -> list[str]:
     unmatched = [name for name, patient in zip(names, patients, strict=True) if not patient]
     if unmatched:
         raise DataError(
-            f"patient_regex {expression!r} matches nothing in {len(unmatched)} of {len(names)} "
-            f"names, such as {unmatched[0]}"
+            f"patient_regex {expression!r} matches nothing in {len(unmatched)} names, "
+            f"such as {unmatched[0]}"
         )
     return patients
 
