@@ -84,7 +84,7 @@ class LabelledBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             pixels = images.loaders[i]()
             pixels = pixels[..., None] if pixels.ndim == 2 else pixels
             if pixels.shape[-1] not in (1, self.channels):
-                raise DataError(f"{images.names[i]}: a colour image, expected grey as in {self.name}")
+                raise DataError(f"{images.names[i]}: a colour image, but {self.name} is grey")
             row = images.labels[i]
             label = (
                 [images.classes[k] for k in np.flatnonzero(row)]

@@ -167,7 +167,7 @@ def test_what_a_worker_finds_wrong_is_told_as_ever(
         running.run_pipeline(tmp_path / "none", tmp_path / "out.npz", beam_stand_in.load)
     with pytest.raises(DataError, match=r"an \.npz file"):
         running.run_pipeline(folder, tmp_path / "out", beam_stand_in.load)
-    with pytest.raises(FidMedError, match=r"broke off.*surprise"):
+    with pytest.raises(FidMedError, match=r"stopped.*surprise"):
         running.run_pipeline(folder, tmp_path / "out.npz", surprising_load)
     assert sorted(x.name for x in tmp_path.iterdir()) == ["phantoms", "single"]
 
