@@ -40,7 +40,7 @@ _PRECISION = flags.DEFINE_enum(
     "precision",
     None,
     ["float32", "bfloat16", "float16"],
-    "Compute precision of the network, as for compute_fid.py; by default the extractor's.",
+    "Compute precision of the network, as for compute_fid.py; by default float32.",
 )
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the weights of --extractor=random.", lower_bound=0)
 _SKIP_UNREADABLE = flags.DEFINE_bool(
