@@ -45,6 +45,7 @@ setuptools.setup(
         "scipy>=1.12",
         "pillow>=10.1",
         "absl-py>=2.0",
+        "tqdm>=4.64",
         "matplotlib>=3.8",
         # etils 1.14 dropped Python 3.10; without this, the pip of 3.10 backtracks for minutes.
         'etils<1.14; python_version < "3.11"',

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Computes the statistics of a folder of images by Apache Beam, on this machine or a cluster."""
+"""Computes the statistics of a folder of images with Apache Beam, on a machine or a cluster."""
 
 import functools
 
@@ -9,51 +9,52 @@ from fid_med import cli
 
 USAGE = """usage: compute_statistics_beam.py IMAGES --output=STATISTICS.npz [flags] [Beam's flags]
 
-Computes the statistics of a folder of images as a pipeline of Apache Beam, for sets too large for
-one machine. compute_fid.py takes the .npz on either side; the account of the images goes beside it,
-as .json. IMAGES and the output are paths that every worker sees, also of gs://, s3:// or hdfs://.
-All other flags are Beam's own, such as --direct_num_workers=2
---direct_running_mode=multi_processing on this machine, or --runner=FlinkRunner
---flink_master=HOST:8081 on a cluster, whose workers need fid_med installed."""
+Computes the statistics of a folder of images with Apache Beam, for sets too large for one machine.
+compute_fid.py accepts the .npz file in place of a folder. Next to it, a .json file accounts for the
+images. Every worker must be able to read IMAGES and write the output; both may be on gs://, s3://
+or hdfs://. All other flags are passed to Beam:
 
-_OUTPUT = flags.DEFINE_string("output", None, "The .npz to write.", required=True)
+  on this machine   --direct_num_workers=2 --direct_running_mode=multi_processing
+  on a cluster      --runner=FlinkRunner --flink_master=HOST:8081
+
+The workers of a cluster need fid_med installed."""
+
+_OUTPUT = flags.DEFINE_string("output", None, "Path of the .npz file to write.", required=True)
 _EXTRACTOR = flags.DEFINE_string(
     "extractor",
     "imagenet",
-    "imagenet, ttur, random, or the path of a file, as for compute_fid.py; each worker process "
-    "loads it once.",
+    "Extractor: imagenet, ttur, random, or the path of a file, as for compute_fid.py. Each worker "
+    "process loads it once.",
 )
-_BATCH_SIZE = flags.DEFINE_integer(
-    "batch_size", 32, "Images that go through the network at once.", lower_bound=1
-)
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Number of images per batch.", lower_bound=1)
 _IMAGE_SIZE = flags.DEFINE_integer(
-    "image_size", None, "Input size in pixels, in place of the extractor's own.", lower_bound=75
+    "image_size", None, "Input size in pixels; by default the extractor's.", lower_bound=75
 )
 _RESIZE = flags.DEFINE_enum(
-    "resize", None, ["antialias", "tf1"], "Resize mode, in place of the extractor's own."
+    "resize", None, ["antialias", "tf1"], "Resize mode; by default the extractor's."
 )
 _ASPECT = flags.DEFINE_enum(
-    "aspect", None, ["stretch", "pad"], "Aspect mode, in place of the extractor's own."
+    "aspect", None, ["stretch", "pad"], "Aspect mode; by default the extractor's."
 )
 _PRECISION = flags.DEFINE_enum(
     "precision",
     None,
     ["float32", "bfloat16", "float16"],
-    "In which the network computes, as for compute_fid.py.",
+    "Compute precision of the network, as for compute_fid.py; by default float32.",
 )
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the weights of --extractor=random.", lower_bound=0)
 _SKIP_UNREADABLE = flags.DEFINE_bool(
-    "skip_unreadable", False, "Leave unreadable images out and count them in the account."
+    "skip_unreadable", False, "Leave out unreadable images, and count them in the account."
 )
 _EXCLUDE_TRAINING_IMAGES = flags.DEFINE_bool(
     "exclude_training_images",
     False,
-    "Leave out images that the extractor was trained or validated on.",
+    "Leave out images that the extractor was trained or validated on, and count them.",
 )
 _THREADS = flags.DEFINE_integer(
     "threads_per_worker",
     0,
-    "Cores that the network may use in one worker process; 0 for all of the machine.",
+    "Number of cores that the network may use in one worker process; 0 means all.",
     lower_bound=0,
 )
 

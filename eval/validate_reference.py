@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Compares every part of the FID with values that do not stem from this code."""
+"""Compares every part of the FID with values from other sources."""
 
 from absl import flags
 
@@ -7,14 +7,14 @@ from fid_med import cli
 
 USAGE = """usage: validate_reference.py [flags]
 
-Prints a table of checks: the network against TensorFlow, the metrics against closed forms and
-against other programs, and published values. Those need the 2015-12-05 graph, CIFAR-10 and TTUR's
-statistics, and are UNAVAILABLE without; nothing is downloaded unless --download says so. The last
-line counts the rows. The exit status is 1 on FAIL, or where a check that --require names is
-UNAVAILABLE."""
+Prints a table of checks. They compare the network with TensorFlow, the metrics with closed forms
+and with other programs, and the FID with published values. The last need the 2015-12-05 graph,
+CIFAR-10 and TTUR's statistics; without these files they are UNAVAILABLE. Files are downloaded only
+with --download. The last line counts the rows. The exit status is 1 if a check FAILs, or if a check
+that --require names is UNAVAILABLE."""
 
 _GRAPH = flags.DEFINE_string(
-    "graph", None, "The 2015-12-05 graph (.pb, .tgz); by default the one in fid_med's cache."
+    "graph", None, "Path of the 2015-12-05 graph (.pb, .tgz); by default in fid_med's cache."
 )
 _TTUR_STATS_DIR = flags.DEFINE_string(
     "ttur_stats_dir",
@@ -24,23 +24,21 @@ _TTUR_STATS_DIR = flags.DEFINE_string(
 _CIFAR10 = flags.DEFINE_string(
     "cifar10",
     None,
-    "Folder of CIFAR-10's binary or Python version, or tfds to read it through "
-    "tensorflow_datasets. Its 60,000 images take an hour or two on a few cores.",
+    "Folder of CIFAR-10's binary or Python version, or tfds to read it with "
+    "tensorflow_datasets. Its 60,000 images take one to two hours on a few cores.",
 )
 _TFDS_DATA_DIR = flags.DEFINE_string(
-    "tfds_data_dir", None, "Data folder of tensorflow_datasets, for --cifar10=tfds."
+    "tfds_data_dir", None, "Data folder for --cifar10=tfds; by default that of tensorflow_datasets."
 )
 _DOWNLOAD = flags.DEFINE_bool(
-    "download", False, "Download what is missing: graph, statistics, CIFAR-10 with tfds."
+    "download", False, "Download missing files: graph, statistics, CIFAR-10 (with --cifar10=tfds)."
 )
 _REQUIRE = flags.DEFINE_list("require", [], "Names of checks that must not be UNAVAILABLE.")
 _ONLY = flags.DEFINE_list(
-    "only", [], "Names of the checks to run beside those of --require; by default all."
+    "only", [], "Names of the checks to run, besides those of --require; by default all."
 )
-_JSON = flags.DEFINE_string("json", None, "File to write the table to, as JSON.")
-_BATCH_SIZE = flags.DEFINE_integer(
-    "batch_size", 32, "Images that go through the network at once.", lower_bound=1
-)
+_JSON = flags.DEFINE_string("json", None, "Path of a JSON file to write the table to.")
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Number of images per batch.", lower_bound=1)
 
 
 def _check_names(given):
@@ -75,7 +73,7 @@ def main():
         download=_DOWNLOAD.value,
         batch_size=_BATCH_SIZE.value,
     )
-    # What is required is run, whatever --only says.
+    # Required checks run even if --only does not name them.
     wanted = {*_ONLY.value, *_REQUIRE.value} if _ONLY.value else None
     checks = [c for c in validation.all_checks() if wanted is None or c.name in wanted]
     if any(check.tensorflow for check in checks):

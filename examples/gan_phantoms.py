@@ -10,25 +10,25 @@ from fid_med import cli
 USAGE = """usage: gan_phantoms.py [flags]
 
 Trains a small generative adversarial network on procedural radiographs, and measures the FID of its
-images every few epochs with FIDCallback: about two minutes on two cores, with nothing to download.
-The FID's scale is that of the extractor; with --extractor=random it has no meaning beyond this run,
-where it should fall."""
+images every few epochs with FIDCallback. It takes about two minutes on two cores and downloads
+nothing. The scale of the FID depends on the extractor. With --extractor=random the values are
+comparable only within one run, in which they should decrease."""
 
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", "gan_output", "Folder to write to.")
 _EXTRACTOR = flags.DEFINE_string(
-    "extractor", "random", "As for compute_fid.py: random, imagenet, ttur or the path of a file."
+    "extractor", "random", "Extractor: random, imagenet, ttur, or the path of a file."
 )
 _EXTRACTOR_SIZE = flags.DEFINE_integer(
-    "extractor_size", 75, "Input size of the extractor in pixels; 0 for its own.", lower_bound=0
+    "extractor_size", 75, "Input size in pixels; 0 for the extractor's own.", lower_bound=0
 )
-_PHANTOMS = flags.DEFINE_integer("phantoms", 384, "Phantoms to learn from.", lower_bound=64)
+_PHANTOMS = flags.DEFINE_integer("phantoms", 384, "Number of phantoms to train on.", lower_bound=64)
 _COMPARED = flags.DEFINE_integer(
-    "compared", 256, "Other phantoms, and as many generated images, in a FID.", lower_bound=2
+    "compared", 256, "Number of other phantoms, and of generated images, per FID.", lower_bound=2
 )
-_EPOCHS = flags.DEFINE_integer("epochs", 40, "Passes over the phantoms.", lower_bound=1)
-_EVERY = flags.DEFINE_integer("every", 5, "Epochs from one FID to the next.", lower_bound=1)
+_EPOCHS = flags.DEFINE_integer("epochs", 40, "Number of passes over the phantoms.", lower_bound=1)
+_EVERY = flags.DEFINE_integer("every", 5, "Number of epochs between two FIDs.", lower_bound=1)
 _SEED = flags.DEFINE_integer(
-    "seed", 0, "Of the phantoms, the weights and the latent vectors.", lower_bound=0,
+    "seed", 0, "Seed of the phantoms, the weights and the latent vectors.", lower_bound=0,
     upper_bound=2**32 - 1,
 )  # fmt: skip
 
@@ -36,14 +36,14 @@ SIZE = 64
 LATENT_DIM = 64
 AVERAGE = 0.98
 BATCH = 16
-BODY_PARTS = ("chest",)  # one view: a network this small does not learn six in two minutes
+BODY_PARTS = ("chest",)  # a network this small does not learn six views in two minutes
 
 
 def build_generator():
-    """Latent vectors [B, 64] to images [B, 64, 64, 1] in -1..1: DCGAN's, but small.
+    """Builds a small DCGAN generator: latent vectors [B, 64] to images [B, 64, 64, 1] in -1..1.
 
-    Radford, Metz & Chintala 2016, figure 1, with nearest-neighbour upsampling and convolutions in
-    place of transposed ones, which leave chequered patterns.
+    Radford, Metz & Chintala 2016, figure 1, with nearest-neighbour upsampling and convolutions
+    instead of transposed convolutions, which cause checkerboard artefacts.
     """
     import keras
     from keras import layers
@@ -65,30 +65,30 @@ def build_generator():
 
 
 def build_discriminator():
-    """Images [B, 64, 64, 1] in -1..1 to the logit that they are real."""
+    """Builds the discriminator: images [B, 64, 64, 1] in -1..1 to the logit that they are real."""
     import keras
     from keras import layers
 
     stages = [layers.Input((SIZE, SIZE, 1))]
     for width in (24, 48, 72, 96):
-        # ELU for the paper's leaky ReLU, at which TensorFlow's graph optimiser stumbles.
+        # ELU instead of leaky ReLU, for which TensorFlow's graph optimiser fails.
         stages.append(layers.Conv2D(width, 4, strides=2, padding="same", activation="elu"))
     stages += [layers.Flatten(), layers.Dropout(0.3), layers.Dense(1, dtype="float32")]
     return keras.Sequential(stages, name="discriminator")
 
 
 def build_gan(seed: int):
-    """The two networks as one Keras model that `fit` trains on images [B, 64, 64, 1] in -1..1."""
+    """Builds a Keras model of both networks, trained by `fit` on images [B, 64, 64, 1] in -1..1."""
     import keras
     import tensorflow as tf
 
     class GAN(keras.Model):
-        """Goodfellow et al. 2014, with the generator's non-saturating loss (section 3)."""
+        """The GAN of Goodfellow et al. 2014, with the non-saturating loss (section 3)."""
 
         def __init__(self):
             super().__init__()
             self.generator, self.discriminator = build_generator(), build_discriminator()
-            # The mean of the generator's last weights, which swings less: what is measured.
+            # The moving average of the generator's weights, which varies less; the FID is its.
             self.averaged = build_generator()
             self.averaged.set_weights(self.generator.get_weights())
             self.seeds = keras.random.SeedGenerator(seed)
@@ -103,7 +103,7 @@ def build_gan(seed: int):
                 generated = self.generator(latents, training=True)
                 for_real = self.discriminator(real, training=True)
                 for_generated = self.discriminator(generated, training=True)
-                # softplus(-x) is the cross-entropy of a logit x with "real", softplus(x) with not.
+                # Cross-entropy of a logit x: softplus(-x) for the label real, else softplus(x).
                 judged = tf.reduce_mean(tf.nn.softplus(-for_real) + tf.nn.softplus(for_generated))
                 fooled = tf.reduce_mean(tf.nn.softplus(-for_generated))
             for network, loss, rate in zip(
@@ -114,7 +114,7 @@ def build_gan(seed: int):
             for average, weight in zip(
                 self.averaged.variables, self.generator.variables, strict=True
             ):
-                if average.dtype.startswith("float"):  # no seeds
+                if average.dtype.startswith("float"):  # not the state of random generators
                     average.assign(AVERAGE * average + (1 - AVERAGE) * weight)
             return {"discriminator_loss": judged, "generator_loss": fooled}
 
@@ -127,15 +127,15 @@ def build_gan(seed: int):
 
 
 def train(output_dir, extractor, *, phantoms, compared, epochs, every, seed) -> list[dict]:
-    """Trains, and writes `samples.png`, `history.csv`, `fid.json` and TensorBoard's files.
+    """Trains the GAN, and writes `samples.png`, `history.csv`, `fid.json` and TensorBoard logs.
 
     Args:
       output_dir: folder to write to.
       extractor: a loaded `FeatureExtractor`.
-      phantoms, compared, epochs, every, seed: as the flags say.
+      phantoms, compared, epochs, every, seed: see the flags.
 
     Returns:
-      A dict for every FID: epoch from 0, fid, seconds.
+      list of one dict per FID: epoch from 0 (-1 before training), fid, seconds.
     """
     import keras
     import numpy as np
@@ -150,7 +150,7 @@ def train(output_dir, extractor, *, phantoms, compared, epochs, every, seed) -> 
     keras.utils.set_random_seed(seed)
     output_dir = pathlib.Path(output_dir)
     images, _ = phantom_set(phantoms, size=SIZE, seed=seed, body_parts=BODY_PARTS)
-    # Others than the GAN learns from: what it has by heart must not count.
+    # Not the training images, so that memorising them does not lower the FID.
     others, _ = phantom_set(compared, size=SIZE, seed=seed + 1, body_parts=BODY_PARTS)
     scaled = images[..., None].astype(np.float32) / 127.5 - 1
     batches = tf.data.Dataset.from_tensor_slices(scaled).shuffle(phantoms, seed=seed)
@@ -189,7 +189,7 @@ def train(output_dir, extractor, *, phantoms, compared, epochs, every, seed) -> 
         ],
     )
     plots.contact_sheet(
-        sheet, output_dir / "samples.png", "Procedural phantoms, not patients, and a GAN's"
+        sheet, output_dir / "samples.png", "Procedural phantoms and images of a GAN; no patients"
     )
     write_json(
         output_dir / "fid.json",

@@ -1,7 +1,7 @@
-"""What the scripts share: parsing of flags and positional arguments, and the ways to end.
+"""Command line of the scripts: flags, positional arguments and exit statuses.
 
-absl's own `app.run` ends wrong flags, wrong data and `--help` alike with status 1; here they end
-with 2, 1 and 0, each mistake in one line on stderr.
+`--help` ends with status 0, wrong data with 1 and wrong flags with 2 (absl's `app.run` uses 1 for
+all three). An error is one line on stderr.
 """
 
 import logging
@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from absl import app, flags
 
 from fid_med.errors import FidMedError, SettingError
-from fid_med.utils.progress import sifted_stderr
+from fid_med.utils.progress import quiet_tensorflow
 
 _HELP = {"--help", "-help", "-h", "--helpshort", "--helpfull", "-?"}
 
@@ -23,18 +23,19 @@ def run(
     positional: Sequence[str] | Callable[[], Sequence[str]] = (),
     pass_on: bool = False,
 ) -> None:
-    """Parses the command line, calls `main(*positional)` and ends the process.
+    """Parses the command line, calls `main` and ends the process.
 
     Args:
-      main: called with one string for each positional argument; returns the exit status or None.
-      usage: text for `--help`, shown above the flags; its first line is the usage line.
-      positional: names of the positional arguments, all required; or a function that gives them
-        once the flags are known.
-      pass_on: unknown flags are no error, but go to `main` with the positional arguments, in their
-        order; it checks both, and raises `flags.Error` for wrong ones.
+      main: function that takes the positional arguments as strings, and returns the exit status or
+        None.
+      usage: text of `--help`, shown above the flags; its first line is the usage line.
+      positional: names of the positional arguments, all required; or a function that returns them
+        after the flags are parsed.
+      pass_on: whether to give unknown flags to `main`, together with the positional arguments and
+        in the order of the command line. `main` checks both, and raises `flags.Error`.
     """
 
-    # A file's name that is no UTF-8 must not end a run at its last line; stderr is so by itself.
+    # Printing a file name that is not UTF-8 must not raise; stderr has this mode by default.
     sys.stdout.reconfigure(errors="backslashreplace")
 
     def parse(argv):
@@ -43,7 +44,7 @@ def run(
     try:
         app.run(lambda arguments: sys.exit(_guarded(main, arguments[1:])), flags_parser=parse)
     except BrokenPipeError:
-        # Whoever reads has seen enough, as `| head` does. What is unwritten goes nowhere quietly.
+        # The reader has closed the pipe, as `| head` does. Discard the rest without a message.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
 
@@ -78,10 +79,10 @@ def _guarded(main, arguments):
     except BrokenPipeError:
         raise
     except OSError as error:
-        # A full disk or a folder without permission is the user's to mend, not a crash of ours.
+        # The user can fix a full disk or a missing permission; a traceback would not help.
         _end(1, str(error))
     except KeyboardInterrupt as error:
-        # A training says with which status, and how to go on.
+        # A training sets the status, and a message that says how to resume.
         _end(getattr(error, "status", 130), str(error) or "interrupted")
 
 
@@ -94,18 +95,18 @@ def _end(status, message):
 
 
 def load_tensorflow() -> None:
-    """Imports TensorFlow without its start-up chatter, which would bury the lines that matter.
+    """Imports TensorFlow without its start-up messages, and selects it as Keras's backend.
 
-    Keras runs on it, whatever the machine's `keras.json` and KERAS_BACKEND are set to.
+    The settings in `keras.json` and KERAS_BACKEND are overridden.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ["KERAS_BACKEND"] = "tensorflow"
-    # Keras imports it, and on a machine's first use it tells of its fonts.
+    # Keras imports matplotlib, which logs that it builds its font cache on first use.
     logging.getLogger("matplotlib").setLevel(logging.WARNING)
-    with sifted_stderr():
+    with quiet_tensorflow():
         import tensorflow
 
-        # Devices are looked for on first use; better now, while stderr is held.
+        # TensorFlow looks for devices on first use; do it while its messages are hidden.
         tensorflow.config.list_physical_devices()
 
         from fid_med.extractors.keras_settings import set_plain

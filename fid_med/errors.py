@@ -1,30 +1,30 @@
-"""The mistakes of a user, each told in one line: what was wrong, where, and the mend."""
+"""Errors in what the user gave; each message is one line: what is wrong, where, how to fix it."""
 
 
 class FidMedError(Exception):
-    """A mistake in what the user gave; scripts print its message and exit with status 1."""
+    """An error in what the user gave; a script prints the message and exits with status 1."""
 
 
 class SettingError(FidMedError, ValueError):
-    """A setting outside what is known or allowed; for a script that is a wrong flag, status 2."""
+    """An unknown or invalid setting; in a script a wrong flag, with exit status 2."""
 
 
 class UnreadableImageError(FidMedError):
-    """A file that its name calls an image cannot be read as one."""
+    """A file that should be an image but cannot be read as one."""
 
 
 class StatisticsError(FidMedError, ValueError):
-    """Statistics that are missing, malformed, not finite, or of another extractor."""
+    """Statistics that are missing, malformed, not finite, or of a different extractor."""
 
 
 class ExtractorError(FidMedError):
-    """An extractor that cannot be found, loaded or trusted."""
+    """An extractor that cannot be found, loaded or verified."""
 
 
 class DataError(FidMedError, ValueError):
-    """Images, labels or a folder that cannot serve the purpose."""
+    """Images, labels or folders that cannot be used."""
 
 
 def reason_of(error: Exception) -> str:
-    """What another library's error says, as part of one line: at most 200 characters."""
+    """Shortens another library's error message to part of one line, at most 200 characters."""
     return (" ".join(str(error).split()) or type(error).__name__)[:200]

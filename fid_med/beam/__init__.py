@@ -1,11 +1,11 @@
-"""Statistics of sets of images too large for one machine, by Apache Beam (extra `beam`)."""
+"""Statistics of image sets too large for one machine, with Apache Beam (the extra `beam`)."""
 
 import logging
 
 from fid_med.errors import FidMedError, reason_of
 
 try:
-    logging.disable(logging.WARNING)  # Beam tells of optional packages that nobody asked for
+    logging.disable(logging.WARNING)  # Beam logs that optional packages are missing
     import apache_beam  # noqa: F401
 except ImportError as error:
     raise FidMedError(

@@ -1,6 +1,6 @@
-"""Images and results on the file systems that Apache Beam knows: gs://, s3://, hdfs://.
+"""Images and results on Apache Beam's file systems: gs://, s3://, hdfs://.
 
-Paths without a scheme are this machine's, and never come near Beam.
+Paths without a scheme are local, and are read and written without Beam.
 """
 
 import contextlib
@@ -20,22 +20,26 @@ from fid_med.utils.files import check_writable
 
 
 def is_remote(path: str) -> bool:
-    """Whether a path names its file system: `gs://bucket/images`."""
+    """Whether a path has a scheme, for example `gs://bucket/images`."""
     return "://" in path
 
 
 def join(folder: str, name: str) -> str:
-    """The path of a file below a folder of either kind."""
+    """Joins the path of a local or remote folder and the name of a file in it."""
     return f"{folder.rstrip('/')}/{name}" if is_remote(folder) else os.path.join(folder, name)
 
 
 def list_folder(folder: str) -> list[str]:
-    """`list_images` for folders of either kind: names relative to the folder, sorted.
+    """Lists the images of a local or remote folder.
 
-    On a remote one a file counts by its suffix alone, so DICOM files are passed over.
+    For a local folder see `list_images`. In a remote folder the suffix decides, and DICOM files are
+    ignored.
+
+    Returns:
+      list of paths relative to the folder, sorted.
 
     Raises:
-      DataError: no image there, or no access.
+      DataError: no image in the folder, or no access.
     """
     if not is_remote(folder):
         return list_images(folder)
@@ -57,13 +61,13 @@ def _shown(name):
 
 @contextlib.contextmanager
 def local_copy(path: str) -> Iterator[str]:
-    """Yields the path of a file on this machine: the file itself, or a copy under its own name."""
+    """Yields a local path of a file: its own, or that of a temporary copy with the same name."""
     if not is_remote(path):
         yield path
         return
     with tempfile.TemporaryDirectory() as folder:
         copy = os.path.join(folder, path.rsplit("/", 1)[-1])
-        # As it is: Beam would unpack by suffix.
+        # Uncompressed, since Beam would otherwise unpack some suffixes.
         with (
             FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as source,
             open(copy, "wb") as target,
@@ -73,7 +77,7 @@ def local_copy(path: str) -> Iterator[str]:
 
 
 def read(folder: str, name: str) -> np.ndarray:
-    """`read_image` for a file below a folder of either kind; messages call it by its own path."""
+    """Like `read_image`, for a file in a local or remote folder; errors name the original path."""
     path = join(folder, name)
     with local_copy(path) as copy:
         try:
@@ -83,11 +87,16 @@ def read(folder: str, name: str) -> np.ndarray:
 
 
 def write(path: str, save: Callable[[str], None]) -> None:
-    """Writes a file anywhere, whole or not at all: what `save` writes to a local path."""
+    """Writes a local or remote file, atomically.
+
+    Args:
+      path: path of the file.
+      save: function that writes the file to a local path.
+    """
     if not is_remote(path):
         save(path)
         return
-    # Attempts of one write may overlap: each has a name of its own until it is whole.
+    # Attempts of the same write may overlap, so each uses a different temporary name.
     partial = f"{path}.partial-{uuid.uuid4().hex}"
     with tempfile.TemporaryDirectory() as folder:
         copy = os.path.join(folder, path.rsplit("/", 1)[-1])
@@ -101,7 +110,12 @@ def write(path: str, save: Callable[[str], None]) -> None:
 
 
 def check_target(path: str) -> None:
-    """Raises where a file to come cannot be written: OSError here, DataError for a wrong scheme."""
+    """Checks that a file can be written.
+
+    Raises:
+      OSError: a local path that cannot be written.
+      DataError: an unknown scheme.
+    """
     if not is_remote(path):
         check_writable(path)
         return

@@ -1,4 +1,4 @@
-"""Running the pipeline: on this machine, or wherever Beam's own flags say."""
+"""Running the pipeline, on this machine or on the runner that Beam's flags select."""
 
 import argparse
 import contextlib
@@ -19,21 +19,21 @@ from fid_med.beam.statistics import ImageStatistics, WriteStatistics, account_pa
 from fid_med.data.sources import open_source
 from fid_med.errors import DataError, FidMedError, reason_of
 from fid_med.evaluation.account import ImageAccount
-from fid_med.utils.progress import say, sifted_stderr, warn
+from fid_med.utils.progress import quiet_tensorflow, say, warn
 
 
 def load_extractor_quietly(spec: str, threads: int | None = None, **options):
-    """`load_extractor` for workers: from anywhere, without TensorFlow's talk of itself.
+    """Calls `load_extractor` in a worker process, without TensorFlow's start-up messages.
 
     Args:
-      spec: as for `load_extractor`, or a path on a file system that Beam knows.
-      threads: cores that TensorFlow may use in this process; by default all of the machine.
-      **options: of `load_extractor`.
+      spec: as for `load_extractor`, or a path on one of Beam's file systems.
+      threads: number of cores that TensorFlow may use in this process; by default all.
+      **options: options of `load_extractor`.
     """
-    with sifted_stderr():
+    with quiet_tensorflow():
         import tensorflow as tf
 
-        with contextlib.suppress(RuntimeError):  # already at work in this process
+        with contextlib.suppress(RuntimeError):  # TensorFlow is already in use in this process
             tf.config.threading.set_intra_op_parallelism_threads(threads or 0)
         tf.config.list_physical_devices()
         from fid_med.extractors.registry import load_extractor
@@ -43,17 +43,17 @@ def load_extractor_quietly(spec: str, threads: int | None = None, **options):
 
 
 def split_arguments(arguments: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Tells positional arguments from flags that are meant for Beam.
+    """Separates positional arguments from Beam's flags.
 
     Args:
-      arguments: what is left of a command line once our own flags are out.
+      arguments: the command line without the script's own flags.
 
     Returns:
-      The positional arguments, and Beam's flags with their values.
+      (positional, flags): lists of str; flags are Beam's flags with their values.
 
     Raises:
-      ValueError: a wrong value of one of Beam's flags, or a flag that nobody knows. Runners that
-        are no part of Beam's Python package may know more: for them it is passed on.
+      ValueError: a wrong value of one of Beam's flags, or an unknown flag. Runners outside of
+        Beam's Python package may have other flags, so for them unknown flags are allowed.
     """
     arguments = list(arguments)
     parser = _Parser(add_help=False, allow_abbrev=False)
@@ -63,7 +63,7 @@ def split_arguments(arguments: Iterable[str]) -> tuple[list[str], list[str]]:
     positional = [x for x in rest if not x.startswith("-")]
     unknown = [x for x in rest if x.startswith("-")]
     if unknown and _is_local(known.runner):
-        raise ValueError(f"unknown flag {unknown[0]}, neither ours nor Apache Beam's")
+        raise ValueError(f"unknown flag {unknown[0]}, neither of this script nor of Apache Beam")
     for argument in positional:
         arguments.remove(argument)
     return positional, arguments
@@ -82,29 +82,30 @@ def run_pipeline(folder, output, load, arguments: Iterable[str] = (), **options)
     """Runs the pipeline that writes the statistics of a folder of images, and waits for its end.
 
     Args:
-      folder: path of the images, as all workers see it; with apache_beam's own extras also of
-        gs://, s3:// or hdfs://.
-      output: the `.npz` to write, as the workers see it; its account goes beside it, as `.json`.
+      folder: path of the images, the same on all workers; with apache_beam's extras also on gs://,
+        s3:// or hdfs://.
+      output: path of the `.npz` file to write, the same on all workers. The account of the images
+        is written next to it, as `.json`.
       load: as for `ImageStatistics`.
-      arguments: Beam's own flags, such as `--runner=FlinkRunner`. Without a runner, or with
-        DirectRunner, Beam's Python runner works on this machine (`--direct_num_workers`,
-        `--direct_running_mode`). It gives up where a worker process dies; the run is then repeated
-        once. Its log is held back unless `--default_sdk_harness_log_level` asks for it.
-      **options: of `ImageStatistics`.
+      arguments: Beam's flags, for example `--runner=FlinkRunner`. Without a runner, or with
+        DirectRunner, Beam's Python runner runs on this machine (`--direct_num_workers`,
+        `--direct_running_mode`). It stops if a worker process dies; the run is then repeated once.
+        Its log is hidden unless `--default_sdk_harness_log_level` is given.
+      **options: options of `ImageStatistics`.
 
     Returns:
-      The account, as it lies beside the output: `images` with the counts of an `ImageAccount`,
-      `unreadable`, `extractor`, `fingerprint`, `preprocessing`, `versions`.
+      dict, the account that is written next to the output: `images` with the counts of an
+      `ImageAccount`, `unreadable`, `extractor`, `fingerprint`, `preprocessing`, `versions`.
 
     Raises:
-      FidMedError: whatever a worker found wrong, or that the pipeline failed. No output then.
+      FidMedError: an error of a worker, or a failed pipeline. Then nothing is written.
     """
     folder, output = os.fspath(folder), os.fspath(output)
     if not output.endswith(".npz"):
-        raise DataError(f"{output}: expected the name of an .npz file")
+        raise DataError(f"{output}: expected the path of an .npz file")
     for target in (output, account_path(output)):
         files.check_target(target)
-    # Opened here too: a wrong path must not wait for a cluster to say so.
+    # Open it here too, so that a wrong path fails before the cluster starts.
     if not files.is_remote(folder):
         source = open_source(folder, "images")
         say(f"{folder}: {source.count} images")
@@ -114,15 +115,15 @@ def run_pipeline(folder, output, load, arguments: Iterable[str] = (), **options)
     local = _is_local(PipelineOptions(arguments).view_as(StandardOptions).runner)
     quiet = contextlib.nullcontext
     if local:
-        # Beam's DirectRunner would first download Prism, a runner in Go that knows no direct_*
-        # flags. It does not where triggers may be unsafe, and there are none here.
+        # Beam's DirectRunner would otherwise download Prism, a runner in Go without the direct_*
+        # flags. This flag prevents it, and is harmless, since the pipeline has no triggers.
         arguments.append("--allow_unsafe_triggers")
         if not any(x.startswith("--default_sdk_harness_log_level") for x in arguments):
             arguments.append("--default_sdk_harness_log_level=CRITICAL")
             quiet = _quiet
 
     def attempt():
-        with quiet(), _told():
+        with quiet(), _unwrapped_errors():
             pipeline = beam.Pipeline(options=PipelineOptions(arguments))
             _ = (
                 pipeline
@@ -135,9 +136,9 @@ def run_pipeline(folder, output, load, arguments: Iterable[str] = (), **options)
     try:
         attempt()
     except _WorkerLost as error:
-        if not local:  # whoever runs it has tried again already
+        if not local:  # the cluster's runner has retried already
             raise
-        warn(f"{error}; once more from the start")
+        warn(f"{error}; starting once more from the beginning")
         attempt()
     account = _read_account(output)
     for line in account["unreadable"]:
@@ -153,18 +154,18 @@ def _read_account(output):
             return json.load(file)
     except OSError as error:
         raise FidMedError(
-            f"the pipeline is through, but {output} cannot be read here ({reason_of(error)}): give "
-            "a path that the workers and this machine share"
+            f"the pipeline is done, but {output} cannot be read here ({reason_of(error)}); give a "
+            "path that the workers and this machine share"
         ) from None
 
 
 class _WorkerLost(FidMedError):
-    """The pipeline broke off, and not by an error in it."""
+    """The pipeline stopped, but not because of an error in it."""
 
 
 @contextlib.contextmanager
-def _told():
-    """Raises again what a worker raised, however Beam has wrapped it, without Beam's wrapping."""
+def _unwrapped_errors():
+    """Raises an error of a worker as it was before Beam wrapped it."""
     try:
         yield
     except Exception as error:
@@ -175,12 +176,12 @@ def _told():
             raise getattr(errors, kind)(message.split(" [while running")[0]) from error
         last = [line for line in text.splitlines() if line.strip()][-1].removeprefix("builtins.")
         kind = FidMedError if "[while running" in text else _WorkerLost
-        raise kind(f"the pipeline broke off, nothing was written: {last.strip()[:300]}") from error
+        raise kind(f"the pipeline stopped, nothing was written: {last.strip()[:300]}") from error
 
 
 @contextlib.contextmanager
 def _quiet():
-    """Holds back what Beam logs, and the tracebacks of its threads and of its worker processes."""
+    """Hides Beam's log, and the tracebacks of its threads and worker processes."""
     logger, hook = logging.getLogger("apache_beam"), threading.excepthook
     level = logger.level
     sys.stderr.flush()

@@ -1,11 +1,11 @@
-"""From a folder of images to the statistics of their features, as a Beam pipeline.
+"""Statistics of the features of a folder of images, as a Beam pipeline.
 
-The pipeline: list the files -> shards of names -> reshuffle -> features of each shard, with the
-extractor loaded once in a worker process -> `MergeStatistics` -> one file of statistics.
+The pipeline lists the files, groups the names into shards, extracts the features of each shard
+(the extractor is loaded once per worker process), merges the statistics and writes one file.
 
-A shard is cut from the sorted list, whoever works on it, and holds whole batches: the network sees
-the batches that it sees in one process. What a shard gives depends on its names alone, and enters
-the result once, when its runner commits it: a shard that is tried again counts once.
+Shards are consecutive parts of the sorted list and contain whole batches, so the network processes
+the same batches as in a single process. The statistics of a shard depend only on its names. They
+enter the result once, when the runner commits the shard, even if it is processed several times.
 """
 
 import dataclasses
@@ -24,33 +24,33 @@ from fid_med.evaluation.extraction import empty_statistics
 from fid_med.metrics.statistics import FeatureStatistics
 from fid_med.utils.files import write_json
 
-# A shard has up to this many batches: enough for decoding to overlap the network, few enough for
-# a runner to balance its workers, and to lose little with one that dies.
+# Largest number of batches per shard: enough to read images while the network runs, few enough
+# to distribute the work evenly and to lose little if a worker dies.
 _SHARD_BATCHES = 16
-_LISTED = 100  # unreadable files that the account names
+_LISTED = 100  # number of unreadable files that the account names
 
 
 @dataclasses.dataclass
 class Account:
-    """What became of the images.
+    """Account of the images.
 
     Attributes:
-      side: their counts, as a comparison states them.
-      unreadable: why images were skipped, the first 100 by name.
+      side: number of images that were used, skipped and excluded, as in a result of `compute_fid`.
+      unreadable: names of the skipped images with the reason, sorted, at most 100.
     """
 
     side: ImageAccount = dataclasses.field(default_factory=lambda: ImageAccount("folder", 0))
     unreadable: list[str] = dataclasses.field(default_factory=list)
 
     def merge(self, other: "Account") -> None:
-        """Adds the images that `other` counts."""
+        """Adds the counts and names of another account."""
         for field in ("count", "skipped", "excluded", "seen_in_training"):
             setattr(self.side, field, getattr(self.side, field) + getattr(other.side, field))
         self.unreadable = sorted(self.unreadable + other.unreadable)[:_LISTED]
 
 
 class MergeStatistics(beam.CombineFn):
-    """Merges pairs (FeatureStatistics, Account), in any grouping and order."""
+    """Merges pairs (FeatureStatistics, Account), in any order."""
 
     def create_accumulator(self):
         return FeatureStatistics(), Account()
@@ -71,12 +71,13 @@ class MergeStatistics(beam.CombineFn):
 
 
 class ImageStatistics(beam.PTransform):
-    """Folders of images (a PCollection of their paths) to one (FeatureStatistics, Account).
+    """Maps a PCollection of folders of images to one (FeatureStatistics, Account).
 
     Args:
-      load: called without arguments once in each worker process, returns a `FeatureExtractor`. It
-        is pickled: a function of an installed module, or a `functools.partial` of one.
-      batch_size: images that go through the network at once.
+      load: function without arguments that returns a `FeatureExtractor`; called once per worker
+        process. It is pickled, so it must be a function of an installed module, or a
+        `functools.partial` of one.
+      batch_size: number of images per batch.
       skip_unreadable, exclude_training_images: as for `compute_fid`.
     """
 
@@ -105,14 +106,14 @@ class ImageStatistics(beam.PTransform):
 
 
 class _ListImages(beam.DoFn):
-    """A folder to (folder, names of a shard of its images)."""
+    """Maps a folder to its shards, each (folder, names)."""
 
     def __init__(self, batch_size):
         self._batch_size = batch_size
 
     def process(self, folder):
         names = files.list_folder(folder)
-        # Small sets go in single batches, so that every worker gets some.
+        # A shard of a small set is a single batch, so that every worker gets some.
         batches = min(_SHARD_BATCHES, max(1, len(names) // (_SHARD_BATCHES * self._batch_size)))
         size = batches * self._batch_size
         for start in range(0, len(names), size):
@@ -120,7 +121,7 @@ class _ListImages(beam.DoFn):
 
 
 class _ExtractFeatures(beam.DoFn):
-    """(folder, names) to (FeatureStatistics, Account) of these images."""
+    """Maps a shard to the (FeatureStatistics, Account) of its images."""
 
     def __init__(self, load, batch_size, skip_unreadable, exclude_training_images):
         self._load, self._batch_size = load, batch_size
@@ -160,7 +161,7 @@ class _ExtractFeatures(beam.DoFn):
 
 
 class WriteStatistics(beam.DoFn):
-    """Writes (FeatureStatistics, Account): the account beside the statistics, these last."""
+    """Writes (FeatureStatistics, Account): first the account, then the statistics."""
 
     def __init__(self, output):
         self._output = output
@@ -183,5 +184,5 @@ class WriteStatistics(beam.DoFn):
 
 
 def account_path(output: str) -> str:
-    """Where the account of the images lies: `stats.json` beside `stats.npz`."""
+    """Path of the account of the images: `stats.json` for `stats.npz`."""
     return f"{output.removesuffix('.npz')}.json"

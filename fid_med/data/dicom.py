@@ -1,8 +1,8 @@
-"""DICOM files to 8-bit pixels, decoded by pydicom; the extra `dicom`.
+"""Reading DICOM files as 8-bit pixels with pydicom (the extra `dicom`).
 
-Of a header only what decides the pixels is read: no element that names a patient is even parsed.
-pydicom quotes values of the header in its warnings, log and errors, so the first two are switched
-off for the whole process and the last are never passed on.
+Only header elements that affect the pixels are read; no element that identifies a patient is
+parsed. pydicom quotes values of the header in its warnings, log messages and errors. Its warnings
+and log are therefore switched off for the whole process, and the text of its errors is not shown.
 """
 
 import logging
@@ -18,7 +18,7 @@ from fid_med.errors import DataError, UnreadableImageError
 
 SUFFIXES = (".dcm", ".dicom")
 MULTI_FRAME = ("refuse", "unroll")
-MEND = "pip install 'fid_med[dicom]'"
+INSTALL = "pip install 'fid_med[dicom]'"
 
 _IMAGE = (
     "SamplesPerPixel",
@@ -42,30 +42,35 @@ _TALKING_MODULES = rf"({'|'.join(_TALKERS)})(\.|$)"
 
 
 def has_preamble(path) -> bool:
-    """Whether a file begins as a DICOM file does: 128 bytes of anything, then `DICM`."""
+    """Whether a file begins like a DICOM file: any 128 bytes, then `DICM`."""
     try:
-        if not os.path.isfile(path):  # a pipe would wait for its writer
+        if not os.path.isfile(path):  # opening a pipe would wait for its writer
             return False
         with open(path, "rb") as file:
             return file.read(132)[128:] == b"DICM"
     except PermissionError:
-        return True  # to be named on reading, not passed over
+        return True  # listed, so that reading it reports the problem
     except OSError:
         return False
 
 
 def require(count: int, example: str, folder) -> None:
-    """Checks that pydicom is there to read the DICOM files of a folder.
+    """Checks that pydicom can be imported.
+
+    Args:
+      count: number of DICOM files in the folder.
+      example: name of one of them.
+      folder: path of the folder.
 
     Raises:
-      DataError: it is not, or is older than 3.0.
+      DataError: pydicom is missing or older than 3.0.
     """
     try:
         _pydicom()
     except ImportError:
         raise DataError(
             f"{folder}: {count} DICOM file{'' if count == 1 else 's'} (such as {example}), which "
-            f"need pydicom 3.0 or later: {MEND}"
+            f"need pydicom 3.0 or later: {INSTALL}"
         ) from None
 
 
@@ -74,7 +79,7 @@ def _pydicom():
 
     for name in _TALKERS:
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-    # Whoever catches warnings undoes the filter, so it is looked for each time.
+    # `warnings.catch_warnings` removes the filter, so each call checks for it.
     patterns = (getattr(entry[3], "pattern", None) for entry in warnings.filters)
     if _TALKING_MODULES not in patterns:
         warnings.filterwarnings("ignore", module=_TALKING_MODULES)
@@ -82,11 +87,11 @@ def _pydicom():
 
 
 def frame_names(folder: pathlib.Path, name: str) -> list[str]:
-    """Names of a file's frames: `name` alone for one, `name#0001` and so on for several.
+    """Names the frames of a file: `name` for a single one, else `name#0001` and so on.
 
     Args:
-      folder: of the images.
-      name: path of the file inside it.
+      folder: path of the folder.
+      name: path of the file inside the folder.
     """
     try:
         with open(folder / name, "rb") as file:
@@ -94,16 +99,16 @@ def frame_names(folder: pathlib.Path, name: str) -> list[str]:
                 file, specific_tags=["NumberOfFrames"], stop_before_pixels=True
             )
         frames = _frames(header)
-    except Exception:  # told where the file is read
+    except Exception:  # reported when the file is read
         frames = 1
     return [f"{name}#{i:04d}" for i in range(1, frames + 1)] if frames > 1 else [name]
 
 
 def split_frame(path) -> tuple[str, int | None]:
-    """Path of the file and number of the frame (from 1) that a name of `frame_names` means."""
+    """Splits a name from `frame_names` into the path of the file and the frame, from 1 or None."""
     path = os.fspath(path)
     match = re.fullmatch(r"(.+)#(\d{4,})", path, re.DOTALL)
-    if match and not os.path.exists(path):  # a file of that very name is just that
+    if match and not os.path.exists(path):  # unless a file has this very name
         return match[1], int(match[2])
     return path, None
 
@@ -111,20 +116,20 @@ def split_frame(path) -> tuple[str, int | None]:
 def read_dicom(path, frame: int | None = None) -> np.ndarray:
     """Reads one image of a DICOM file as 8-bit pixels.
 
-    Grey (1 to 16 bits stored, signed or not), in this order:
+    Grey values (1 to 16 bits stored, signed or unsigned) are converted in this order:
 
     1. Modality: the Modality LUT, or stored value * Rescale Slope + Rescale Intercept.
-    2. Values of interest: the first VOI LUT; else the first window by its function (LINEAR where
-       none is named; PS3.3 C.11.2.1.2 and C.11.2.1.3) onto the whole output range; else, and for a
-       window without width, the whole range that Bits Stored allows (after step 1), never the
-       image's own minimum and maximum, so that intensities stay comparable between images.
-    3. To 0..255, rounded half up; inverted once where the header says MONOCHROME1 or the
-       Presentation LUT Shape INVERSE (in a standard file they come together, C.8.11.3).
-    4. Padding (Pixel Padding Value, up to its range limit) is black.
+    2. Values of interest: the first VOI LUT. Without one, the first window with its function
+       (LINEAR by default; PS3.3 C.11.2.1.2 and C.11.2.1.3), onto the full output range. Without a
+       window, or with one of no width, the full range that Bits Stored allows (after step 1), not
+       the image's own minimum and maximum, so that intensities remain comparable between images.
+    3. Scaling to 0..255, rounded half up. Inversion if the header has MONOCHROME1 or the
+       Presentation LUT Shape INVERSE; once if it has both, as C.8.11.3 requires.
+    4. Padding (Pixel Padding Value, up to Pixel Padding Range Limit) becomes black.
 
-    Colour (RGB, YBR, palette): to RGB, scaled from the whole range of its bits. Overlays are
-    ignored. In multi-frame files, a frame's functional groups come before the shared ones and
-    these before the header.
+    Colour (RGB, YBR, palette) becomes RGB, scaled from the full range of its bits. Overlays are
+    ignored. In a file of several frames, the frame's own functional groups take precedence over
+    the shared ones, and these over the header.
 
     Args:
       path: path of the file.
@@ -134,21 +139,21 @@ def read_dicom(path, frame: int | None = None) -> np.ndarray:
       uint8 [H, W] for grey, [H, W, 3] (RGB) for colour.
 
     Raises:
-      UnreadableImageError: no DICOM file, damaged, without pixels, several frames and none asked
-        for, pixels without a fixed range, or no decoder for its compression.
+      UnreadableImageError: not a DICOM file, damaged, without pixels, several frames but `frame` is
+        None, pixels without a fixed range, or no decoder for its compression.
     """
     try:
         header = _read_header(path, pixels=frame is None)
         frames = _frames(header)
         if frame is None and frames > 1:
             raise Refused(
-                f"holds {frames} frames; --multi_frame=unroll takes each as an image of its own"
+                f"contains {frames} frames; --multi_frame=unroll reads each as a separate image"
             )
         _check(header, pixels=frame is None)
         index = (frame or 1) - 1
         source = header if frame is None else path
         if frame is not None and header.file_meta.TransferSyntaxUID.is_deflated:
-            source = _read_header(path, pixels=True)  # pydicom inflates none but whole files
+            source = _read_header(path, pixels=True)  # pydicom inflates whole files only
         return to_eight_bits(_decode(source, header, index), header, index)
     except Refused as error:
         raise UnreadableImageError(f"{path}: {error}") from None
@@ -157,18 +162,18 @@ def read_dicom(path, frame: int | None = None) -> np.ndarray:
         raise UnreadableImageError(f"{path}: cannot be read ({reason})") from None
     except ImportError:
         raise UnreadableImageError(
-            f"{path}: a DICOM file, which needs pydicom 3.0 or later: {MEND}"
+            f"{path}: a DICOM file, which needs pydicom 3.0 or later: {INSTALL}"
         ) from None
-    # A damaged header fails wherever its value is first used; the error's text may quote it.
+    # A damaged header fails where its value is first used; the error's text may quote it.
     except Exception as error:
         kind = type(error).__name__
         raise UnreadableImageError(f"{path}: a damaged DICOM header ({kind})") from None
 
 
 def is_hardly_used(path) -> bool:
-    """Whether pixels of more than 8 bits come out within a sixteenth of the 256 values.
+    """Whether an image of more than 8 bits uses at most a sixteenth of the 256 output values.
 
-    That is how 12-bit data looks that its header calls 16-bit and gives no window.
+    This happens if the header declares 12-bit data as 16 bits and gives no window.
     """
     path, frame = split_frame(path)
     if _read_header(path, pixels=False).BitsStored <= 8:
@@ -195,7 +200,7 @@ def _check(header, pixels):
     if "FloatPixelData" in header or "DoubleFloatPixelData" in header:
         raise Refused("floating-point pixels have no fixed range")
     if pixels and "PixelData" not in header:
-        raise Refused("a DICOM file without pixels (a report, a plan, or cut off before them)")
+        raise Refused("a DICOM file without pixels (a report, a plan, or truncated)")
     if not 1 <= header.BitsStored <= min(16, header.BitsAllocated):
         raise Refused(f"{header.BitsStored:d} bits stored; expected 1 to 16")
     if header.get("HighBit", header.BitsStored - 1) != header.BitsStored - 1:
@@ -203,15 +208,15 @@ def _check(header, pixels):
     grey = header.PhotometricInterpretation in (*GREY, PALETTE)
     colour = re.fullmatch(r"RGB|YBR_(FULL|FULL_422|ICT|RCT)", header.PhotometricInterpretation)
     if header.SamplesPerPixel != (1 if grey else 3) or not (grey or colour):
-        raise Refused("its photometric interpretation is none of grey, RGB, YBR and palette")
+        raise Refused("its photometric interpretation is not grey, RGB, YBR or palette")
 
 
 def _decode(source, header, frame):
-    """Stored values of one frame: integers [H, W], or [H, W, 3] in RGB.
+    """Decodes one frame to its stored values: integers [H, W], or [H, W, 3] in RGB.
 
     Args:
-      source: the header with all its pixels, or a path to read this frame's alone from.
-      header: of the file.
+      source: the header with all pixels, or the path of the file to read only this frame from.
+      header: header of the file.
       frame: number of the frame, from 0.
     """
     import pydicom.uid
@@ -224,8 +229,8 @@ def _decode(source, header, frame):
     except NotImplementedError:
         raise Refused(f"no decoder for {known}; convert it to an uncompressed DICOM") from None
     if not decoder.is_available:
-        raise Refused(f"no decoder for {known}: {MEND}")
-    # On damaged RLE the decoder of pylibjpeg-rle panics, past every `except Exception`.
+        raise Refused(f"no decoder for {known}: {INSTALL}")
+    # For damaged RLE pylibjpeg-rle panics, which `except Exception` does not catch.
     plugin = "pydicom" if syntax == pydicom.uid.RLELossless else ""
     try:
         values = pixel_array(source, index=frame, decoding_plugin=plugin)

@@ -1,9 +1,9 @@
-"""Stored values of a DICOM image to 8 bits: the greyscale pipeline of PS3.3 C.11, and colour.
+"""Conversion of stored DICOM values to 8 bits: the greyscale pipeline of PS3.3 C.11, and colour.
 
-A header is a `pydicom.Dataset`; here it is only asked, so this module needs no pydicom (but for
-segmented palettes). pydicom's own functions of the same purpose take the range from the image's
-minimum and maximum, turn a window over where the rescale slope is negative, fail for tables of
-12 bits and wrap around in tables of 8-bit values with more than 256 entries.
+A header is a `pydicom.Dataset`, which is only read, so this module needs no pydicom (except for
+segmented palettes). pydicom's own functions are not used, because they take the range from the
+image's minimum and maximum, invert the window if the rescale slope is negative, fail for tables of
+12 bits, and wrap around in tables of 8-bit values with more than 256 entries.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ PALETTE = "PALETTE COLOR"
 _COLOURS = ("Red", "Green", "Blue")
 _FRAME_GROUPS = ("PixelValueTransformationSequence", "FrameVOILUTSequence")
 
-# All that is asked of a header beside what decoding needs.
+# Elements that are read in addition to those needed for decoding.
 KEYWORDS = (
     "PixelPaddingValue",
     "PixelPaddingRangeLimit",
@@ -35,26 +35,26 @@ KEYWORDS = (
 
 
 class Refused(Exception):
-    """Why a file cannot be taken, in words that quote nothing of its header."""
+    """The reason why a file cannot be read, without any value from its header."""
 
 
 def to_eight_bits(values: np.ndarray, header, frame: int = 0) -> np.ndarray:
-    """Scales the stored values of one frame, by the rules of `dicom.read_dicom`.
+    """Converts the stored values of one frame as described at `dicom.read_dicom`.
 
     Args:
       values: integers [H, W], or [H, W, 3] in RGB.
-      header: of the file.
+      header: header of the file.
       frame: number of the frame, from 0.
 
     Returns:
       uint8 [H, W] for grey, [H, W, 3] (RGB) for colour.
 
     Raises:
-      Refused: a header without a rule.
+      Refused: a header that these rules do not cover.
     """
     bits, signed = header.BitsStored, header.PixelRepresentation == 1
     low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
-    # All that follows depends on the stored value alone: worked out once for each, then looked up.
+    # The result depends on the stored value only: compute it once per value, then look it up.
     stored = np.arange(low, high + 1)
     if header.PhotometricInterpretation == PALETTE:
         table = _palette(stored, header)
@@ -66,7 +66,7 @@ def to_eight_bits(values: np.ndarray, header, frame: int = 0) -> np.ndarray:
 
 
 class _Places:
-    """Where an element of one frame may stand, the nearest place first."""
+    """The places where an element of one frame may be, in order of precedence."""
 
     def __init__(self, header, frame):
         groups = [
@@ -79,7 +79,7 @@ class _Places:
         self.header = header
 
     def get(self, keyword):
-        """Its value, the first where there are several, or None."""
+        """The element's value (the first of several), or None."""
         for place in self._places:
             value = place.get(keyword)
             if not isinstance(value, (str, bytes)) and hasattr(value, "__len__"):
@@ -91,7 +91,7 @@ class _Places:
     def number(self, keyword):
         value = self.get(keyword)
         if value is not None and not np.isfinite(float(value)):
-            raise Refused(f"its {keyword} is no finite number")
+            raise Refused(f"its {keyword} is not a finite number")
         return None if value is None else float(value)
 
     def word(self, keyword):
@@ -108,7 +108,7 @@ def _grey(stored, places):
 
 
 def _modality(stored, places):
-    """Values after the Modality LUT or rescale, and the ends of their range (PS3.3 C.11.1)."""
+    """Values after the Modality LUT or rescale, and their range (PS3.3 C.11.1)."""
     low, high = int(stored[0]), int(stored[-1])
     item = places.get("ModalityLUTSequence")
     if item is not None:
@@ -123,7 +123,7 @@ def _modality(stored, places):
 
 
 def _values_of_interest(values, low, high, places):
-    """uint8 after the VOI LUT, the window, or the whole range (PS3.3 C.11.2)."""
+    """8-bit values after the VOI LUT, the window, or the full range (PS3.3 C.11.2)."""
     item = places.get("VOILUTSequence")
     if item is not None:
         table = _LookUpTable(item.LUTDescriptor, item.LUTData, places.header, low < 0)
@@ -131,12 +131,12 @@ def _values_of_interest(values, low, high, places):
     center, width = places.number("WindowCenter"), places.number("WindowWidth")
     function = places.word("VOILUTFunction") or "LINEAR"
     if function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
-        raise Refused("its VOILUTFunction is none of LINEAR, LINEAR_EXACT and SIGMOID")
+        raise Refused("its VOILUTFunction is not LINEAR, LINEAR_EXACT or SIGMOID")
     least = 1 if function == "LINEAR" else np.finfo(float).tiny
     if center is None or width is None or width < least:
         return _scaled(values, low, high)
     if function == "SIGMOID":
-        # Beyond 500 the curve is 0 or 1 to the last digit already.
+        # Beyond 500 the curve is exactly 0 or 1.
         exponent = np.clip(-4 * (values - center) / width, -500, 500)
         return _scaled(1 / (1 + np.exp(exponent)), 0, 1)
     if function == "LINEAR":
@@ -147,7 +147,7 @@ def _values_of_interest(values, low, high, places):
 
 
 def _scaled(values, low, high):
-    """uint8: `low` and below to 0, `high` and above to 255, rounded half up between."""
+    """Scales `low`..`high` to 0..255, clipped and rounded half up, as uint8."""
     fractions = (np.clip(values, low, high) - low) * 255 / (high - low)
     return np.floor(fractions + 0.5).astype(np.uint8)
 
@@ -158,7 +158,7 @@ def _is_padding(stored, places):
         return np.zeros(stored.shape, bool)
     low, high = int(stored[0]), int(stored[-1])
     ends = [int(end) for end in ends if end is not None]
-    # Written as unsigned where pixels are signed, or the other way round, in many a file.
+    # Many files write it as unsigned although the pixels are signed, or the reverse.
     ends = [end - 65536 if end > high else end + 65536 if end < low else end for end in ends]
     return (stored >= min(ends)) & (stored <= max(ends))
 
@@ -167,19 +167,19 @@ class _LookUpTable:
     """A table of PS3.3 C.11.1.1 (modality), C.11.2.1.1 (VOI) or C.7.6.3.1.5 (palette).
 
     Attributes:
-      highest: the highest value that its bits allow.
+      highest: largest value that the table's bits allow.
     """
 
     def __init__(self, descriptor, data, header, signed):
         entries, first, bits = (int(x) for x in descriptor)
         if not 1 <= bits <= 16:
-            raise Refused("a look-up table of other than 1 to 16 bits")
+            raise Refused("a look-up table that has not 1 to 16 bits")
         entries = entries or 65536
         little = header.original_encoding[1]
         if not isinstance(data, bytes):
             words = np.atleast_1d(np.asarray(data, np.int64))
             data, little = (words & 0xFFFF).astype("<u2").tobytes(), True
-        # Values of 8 bits come one a word, or two.
+        # 8-bit values are stored one or two per word.
         dtype = np.uint8 if len(data) < 2 * entries else "<u2" if little else ">u2"
         self._values = np.frombuffer(data, dtype, entries)
         self._first = first - 65536 if signed and first > 32767 else first
@@ -195,7 +195,7 @@ def _palette(stored, header):
         from pydicom.pixels import apply_color_lut
 
         if len(stored) > 256 and header.RedPaletteColorLookupTableDescriptor[2] == 8:
-            raise Refused("a segmented palette of 8 bits under more than 8 bits stored")
+            raise Refused("a segmented palette of 8 bits for more than 8 bits stored")
         colours = apply_color_lut(stored, header)
         return _scaled(colours.astype(np.int64), 0, np.iinfo(colours.dtype).max)
     channels = []

@@ -1,4 +1,4 @@
-"""One file to pixels, and the images of a folder in a fixed order."""
+"""Listing the images of a folder in a fixed order, and reading a file as 8-bit pixels."""
 
 import os
 import pathlib
@@ -12,28 +12,28 @@ from fid_med.errors import DataError, UnreadableImageError
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".tif", ".tiff", ".bmp", ".webp")
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
 _ONE_FRAME_FORMATS = ("TIFF", "WEBP", "PNG")
-_SAMPLE_FORMAT = 339  # TIFF's tag: 1 unsigned, 2 signed, 3 floating point, 4 not stated
+_SAMPLE_FORMAT = 339  # TIFF tag: 1 unsigned, 2 signed, 3 floating point, 4 undefined
 
 
 def list_images(folder, multi_frame: str = "refuse") -> list[str]:
-    """Lists the images below `folder`, nested folders and links included.
+    """Lists the images in a folder and its subfolders, following links.
 
-    A file counts as an image by its suffix (`IMAGE_SUFFIXES`, `dicom.SUFFIXES`, any case). Scanners
-    name files without a suffix, or by a number with dots in it: such a file counts where it begins
-    as a DICOM file does. Hidden files and folders, macOS resource forks (`._x.png`), `__MACOSX` and
-    `DICOMDIR` are passed over, as is every other suffix.
+    A file is an image if it has a suffix of `IMAGE_SUFFIXES` or `dicom.SUFFIXES`, in upper or lower
+    case. Scanners write names without a suffix, or with a number after the last dot; such a file is
+    an image if it begins like a DICOM file. Hidden files and folders, macOS resource forks
+    (`._x.png`), `__MACOSX`, `DICOMDIR` and files with other suffixes are ignored.
 
     Args:
-      folder: path of a folder.
-      multi_frame: DICOM files of several frames are listed once, to be refused by `read_image`
-        (`refuse`), or once for each frame, as `name#0001` and so on (`unroll`).
+      folder: path of the folder.
+      multi_frame: `refuse` lists a DICOM file of several frames once, and `read_image` refuses it;
+        `unroll` lists each frame, as `name#0001` and so on.
 
     Returns:
-      Paths relative to `folder`, with forward slashes, sorted by code point: the same order on
-      every machine.
+      list of paths relative to `folder`, with forward slashes, sorted by code point, so that the
+      order is the same on every machine.
 
     Raises:
-      DataError: no such folder, no image in it, or DICOM files in it and no pydicom.
+      DataError: no such folder, no image in it, or DICOM files in it but pydicom is missing.
     """
     if multi_frame not in dicom.MULTI_FRAME:
         raise DataError(f"multi_frame {multi_frame!r}: expected {' or '.join(dicom.MULTI_FRAME)}")
@@ -66,7 +66,7 @@ def _is_dicom(path):
 
 def _walk(folder, above):
     real = folder.resolve()
-    if real in above:  # a link to a folder that holds it
+    if real in above:  # a link to a folder that contains it
         return
     for entry in os.scandir(folder):
         if entry.name.startswith(".") or entry.name == "__MACOSX":
@@ -80,32 +80,37 @@ def _walk(folder, above):
 def read_image(path) -> np.ndarray:
     """Reads one image file as 8-bit pixels.
 
-    DICOM by the rules of `dicom.read_dicom`. PNG, JPEG, TIFF, BMP and WebP (1, 8 and 16 bits; grey,
-    RGB, RGBA, palette, CMYK) by these: EXIF orientation is applied; alpha is composited on black; a
-    TIFF whose 0 is white is inverted; 16-bit grey is scaled from its whole range,
-    round(v * 255 / 65535), never from the image's own minimum and maximum, so that intensities stay
-    comparable between images (Pillow reduces 16-bit colour to 8 by its high byte).
+    For DICOM see `dicom.read_dicom`. PNG, JPEG, TIFF, BMP and WebP (1, 8 and 16 bits; grey, RGB,
+    RGBA, palette, CMYK) are converted as follows:
+
+    - EXIF orientation is applied.
+    - Transparent pixels are composited on black.
+    - A TIFF in which 0 is white is inverted.
+    - 16-bit grey is scaled from the full range, round(v * 255 / 65535), not from the image's own
+      minimum and maximum, so that intensities remain comparable between images.
+    - Of 16-bit colour Pillow keeps the high byte.
 
     Args:
-      path: path of the file, or `file#0001` for a frame of a DICOM file, as `list_images` names it.
+      path: path of the file, or `file#0001` for one frame of a DICOM file, as listed by
+        `list_images`.
 
     Returns:
-      uint8 [H, W] for a grey image, [H, W, 3] (RGB) for one in colour.
+      uint8 [H, W] for a grey image, [H, W, 3] (RGB) for a colour image.
 
     Raises:
-      UnreadableImageError: missing, truncated, no image of these formats, several frames, or
-        pixels without a fixed range (signed, 32 bits, floating point).
+      UnreadableImageError: a missing or truncated file, another format, several frames, or pixels
+        without a fixed range (signed, 32 bits, floating point).
     """
     file_path, frame = dicom.split_frame(path)
     if frame is not None or _is_dicom(pathlib.Path(path)):
         return dicom.read_dicom(file_path, frame)
     try:
-        # Given a path, Pillow (13.0, not yet 10.1) maps an uncompressed TIFF into memory, by the
-        # wrong number of columns where its orientation lays it on its side. A file it reads.
+        # Given a path, Pillow 13.0 maps an uncompressed TIFF into memory with the wrong number of
+        # columns if its orientation swaps height and width. Given an open file, it reads it.
         with open(path, "rb") as file, Image.open(file, formats=_FORMATS) as image:
             if image.format in _ONE_FRAME_FORMATS and getattr(image, "n_frames", 1) > 1:
                 raise UnreadableImageError(
-                    f"{path}: holds {image.n_frames} frames; save each as an image of its own"
+                    f"{path}: contains {image.n_frames} frames; save each as a separate image"
                 )
             if image.format == "TIFF":
                 _check_range(image, path)
@@ -119,7 +124,7 @@ def read_image(path) -> np.ndarray:
         raise UnreadableImageError(
             f"{path}: not an image (PNG, JPEG, TIFF, BMP, WebP or DICOM)"
         ) from None
-    # Pillow's decoders raise whatever they stumble over in a damaged file.
+    # Pillow's decoders raise many kinds of error for a damaged file.
     except Exception as error:
         reason = str(error) or type(error).__name__
         raise UnreadableImageError(f"{path}: cannot be read ({reason})") from None
@@ -131,12 +136,12 @@ def _check_range(tiff, path):
     if max(bits) > 16 or not {1, 4}.issuperset(kinds):
         raise UnreadableImageError(
             f"{path}: signed, 32-bit or floating-point pixels have no fixed range; "
-            "save as 8- or 16-bit integers without sign"
+            "save as unsigned 8- or 16-bit integers"
         )
 
 
 def _zero_is_white(tiff):
-    # Pillow sees to it for up to 8 bits, and not for 16.
+    # Pillow inverts up to 8 bits, but not 16.
     photometric = tiff.tag_v2.get(ExifTags.Base.PhotometricInterpretation)
     return photometric == 0 and tiff.mode.startswith("I")
 
@@ -144,7 +149,7 @@ def _zero_is_white(tiff):
 def _to_pixels(image):
     if image.mode.startswith("I"):
         values = np.asarray(image).astype(np.int64)
-        if "transparency" in image.info:  # one value stands for nothing
+        if "transparency" in image.info:  # the value that means transparent
             values[values == image.info["transparency"]] = 0
         return _rescale(values, 65535)
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
@@ -166,17 +171,17 @@ def _rescale(values, maximum):
 
 
 def check_pixels(image, name: str) -> np.ndarray:
-    """Checks that an array is one image as `read_image` returns it.
+    """Checks that an array is an image in the form that `read_image` returns.
 
     Args:
       image: uint8 [H, W], [H, W, 1] or [H, W, 3].
-      name: what an error message calls it.
+      name: name of the image, for the error message.
 
     Returns:
       uint8 [H, W] or [H, W, 3].
 
     Raises:
-      DataError: another dtype, shape, or an empty image.
+      DataError: another dtype or shape, or an empty image.
     """
     image = np.asarray(image)
     if image.dtype != np.uint8:
@@ -192,10 +197,10 @@ def check_pixels(image, name: str) -> np.ndarray:
 
 
 def is_dark_sixteen_bit(path) -> bool:
-    """Whether a file holds 16-bit grey that uses no more than a sixteenth of its range.
+    """Whether a 16-bit grey image uses at most a sixteenth of its range.
 
-    That is how 12-bit radiographs look when nobody scaled them; as 8 bits they are all but black
-    (or, in DICOM, where they may be signed or inverted, all but flat).
+    This happens if 12-bit radiographs are saved as 16 bits without scaling. Reduced to 8 bits they
+    are nearly black (or, in DICOM, where they may be signed or inverted, nearly uniform).
     """
     try:
         if dicom.split_frame(path)[1] or _is_dicom(pathlib.Path(path)):

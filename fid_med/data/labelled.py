@@ -1,4 +1,4 @@
-"""Labelled images: what every data set is to the training, whatever its files look like."""
+"""Labelled images: the form in which every data set reaches the training."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -14,20 +14,22 @@ UNDIVIDED = "undivided"
 
 @dataclasses.dataclass
 class LabelledImages:
-    """Images with one label each, or with any number of labels at once.
+    """Images with labels, patients and splits. All sequences have one entry per image.
 
     Attributes:
-      name: of the data set.
-      names: an image's name, such as its path inside the data folder.
-      loaders: functions that return uint8 [H, W] or [H, W, 3], one an image.
-      labels: int64 [N], indices into `classes`; or, where an image may carry several labels at
-        once, bool [N, K].
+      name: name of the data set.
+      names: name of each image, for example its path inside the data folder.
+      loaders: functions without arguments that return the pixels, uint8 [H, W] or [H, W, 3].
+      labels: int64 [N], indices into `classes`; or bool [N, K] if an image may have several labels.
       classes: names of the K labels.
-      patients: an image's patient, or None where no patient is known.
-      studies: an image's study (one examination of one patient), or None where none is known.
-      splits: an image's split by the data set's own division: one of `SPLITS`; `DEVELOPMENT`
-        where the data set leaves open which images are for training and which for validation;
-        `UNDIVIDED` where it leaves open the test images too. None is `UNDIVIDED` for all.
+      patients: patient of each image, or None if not known.
+      studies: study (one examination of one patient) of each image, or None if not known.
+      splits: split of each image, as published with the data set: one of `SPLITS`; `DEVELOPMENT`
+        for training or validation, if the data set does not separate the two; `UNDIVIDED` if it
+        has no test set either. None means `UNDIVIDED` for all images.
+
+    Raises:
+      DataError: fewer than two labels, or an unknown split.
     """
 
     name: str
@@ -42,32 +44,42 @@ class LabelledImages:
     def __post_init__(self):
         if len(self.classes) < 2:
             only = ", ".join(self.classes) or "none"
-            raise DataError(f"{self.name}: needs at least two labels to tell apart, has {only}")
+            raise DataError(f"{self.name}: needs at least two labels, has {only}")
         if self.splits is not None:
             unknown = set(self.splits) - {*SPLITS, DEVELOPMENT, UNDIVIDED}
             if unknown:
-                raise DataError(f"{self.name}: no such split: {', '.join(sorted(unknown))}")
+                raise DataError(
+                    f"{self.name}: no such split: {', '.join(sorted(unknown))}; known are "
+                    f"{', '.join((*SPLITS, DEVELOPMENT, UNDIVIDED))}"
+                )
 
     def __len__(self):
         return len(self.names)
 
     @property
     def multi_label(self) -> bool:
-        """Whether an image may carry several labels at once."""
+        """Whether an image may have several labels."""
         return self.labels.ndim == 2
 
     def counts(self, members: np.ndarray | None = None) -> dict[str, int]:
-        """Images by label, of all or of those that `members` (indices or bool [N]) selects."""
+        """Number of images per label.
+
+        Args:
+          members: images to count, as indices or bool [N]; None counts all.
+        """
         labels = self.labels if members is None else self.labels[members]
         if self.multi_label:
             return dict(zip(self.classes, labels.sum(axis=0).tolist(), strict=True))
         return {name: int((labels == i).sum()) for i, name in enumerate(self.classes)}
 
     def without(self, labels: Sequence[str]) -> "LabelledImages":
-        """The images that carry none of these labels, and the labels that are left.
+        """Removes labels, and the images that have any of them.
+
+        Args:
+          labels: names of the labels to remove.
 
         Raises:
-          DataError: a label that there is not, or fewer than two left.
+          DataError: an unknown label, or fewer than two labels are left.
         """
         unknown = [name for name in labels if name not in self.classes]
         if unknown:
@@ -95,13 +107,13 @@ class LabelledImages:
 
 
 def number_labels(of_image: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Numbers labels given by name.
+    """Numbers labels that are given by name.
 
     Args:
-      of_image: an image's label.
+      of_image: name of the label of each image.
 
     Returns:
-      (labels, classes) of `LabelledImages`: int64 [N], and the names that occur, sorted.
+      (labels, classes) of `LabelledImages`: int64 [N], and the sorted names.
     """
     classes = tuple(sorted(set(of_image)))
     numbers = {name: i for i, name in enumerate(classes)}
@@ -109,22 +121,22 @@ def number_labels(of_image: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]
 
 
 def single_out(
-    labels: np.ndarray, classes: Sequence[str], label: str, whose: str
+    labels: np.ndarray, classes: Sequence[str], label: str, name: str
 ) -> tuple[np.ndarray, tuple[str, str]]:
-    """One of several labels an image, as a data set of its own with and without it.
+    """Reduces several labels per image to the presence of one of them.
 
     Args:
       labels: bool [N, K].
-      classes: K names.
-      label: one of them.
-      whose: what an error message calls the data set.
+      classes: names of the K labels.
+      label: name of the label to keep.
+      name: name of the data set, for the error message.
 
     Returns:
       (labels, classes) of `LabelledImages`: int64 [N], and (`no <label>`, `<label>`).
 
     Raises:
-      DataError: no such label.
+      DataError: an unknown label.
     """
     if label not in classes:
-        raise DataError(f"label {label!r}: {whose} knows {', '.join(classes)}")
+        raise DataError(f"label {label!r}: not in {name}; choose {', '.join(classes)}")
     return labels[:, list(classes).index(label)].astype(np.int64), (f"no {label}", label)

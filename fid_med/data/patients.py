@@ -1,4 +1,4 @@
-"""Which patient an image is of, and which images belong together."""
+"""Patients of images, and groups of related images."""
 
 import collections
 import re
@@ -8,15 +8,19 @@ from fid_med.errors import DataError
 
 
 def patients_of(names: Sequence[str], expression: str) -> list[str]:
-    """The patient of each name.
+    """Finds the patient in each file name.
 
     Args:
-      names: files, with forward slashes.
-      expression: searched in each file's name without folders; its first group, or the whole match
-        where it has none, is the patient. Example: `^.{8}` for the first eight characters.
+      names: paths with forward slashes.
+      expression: regular expression, searched in each file name without folders. Its first group,
+        or the whole match if it has no group, is the patient. Example: `^.{8}` for the first eight
+        characters.
+
+    Returns:
+      list of str, one per name.
 
     Raises:
-      DataError: no regular expression, or one that names nobody in some of the names.
+      DataError: an invalid regular expression, or one that finds no patient in some names.
     """
     try:
         pattern = re.compile(expression)
@@ -24,7 +28,7 @@ def patients_of(names: Sequence[str], expression: str) -> list[str]:
         raise DataError(f"patient_regex {expression!r}: {error}") from None
     matches = [pattern.search(name.rsplit("/", 1)[-1]) for name in names]
     patients = [match and match.group(1 if pattern.groups else 0) for match in matches]
-    # An empty match, or a group that took no part in it, names nobody.
+    # An empty match, or a group that did not participate, is no patient.
     unmatched = [name for name, patient in zip(names, patients, strict=True) if not patient]
     if unmatched:
         raise DataError(
@@ -35,14 +39,14 @@ def patients_of(names: Sequence[str], expression: str) -> list[str]:
 
 
 def linked_groups(keys: Sequence[Iterable[Hashable]], members: Iterable[int]) -> list[list[int]]:
-    """Groups images that share a key, directly or through others.
+    """Groups images that share a key, directly or through other images.
 
     Args:
-      keys: of each image, such as its patient, its study and the hash of its pixels.
+      keys: keys of each image, for example its patient, its study and the hash of its pixels.
       members: indices of the images to group.
 
     Returns:
-      Every member once, in groups.
+      Groups of indices; every member is in exactly one.
     """
     parent = {int(i): int(i) for i in members}
 

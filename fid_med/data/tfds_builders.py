@@ -1,7 +1,7 @@
-"""TensorFlow Datasets builders of the data sets, registered when this module is imported.
+"""TensorFlow Datasets builders of the data sets.
 
-The training reads the same images straight from their files (`fid_med.data.datasets`). These
-builders are for those who want them through TFDS:
+Importing this module registers the builders, so that `tfds.load` finds the data sets by name. The
+training does not need them: it reads the same images directly (`fid_med.data.datasets`).
 
 ```python
 import fid_med.data.tfds_builders
@@ -28,10 +28,9 @@ from fid_med.phantoms.radiograph import BODY_PARTS
 class LabelledBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """Writes `LabelledImages` as TFDS examples.
 
-    An example is a dict: `image` uint8 [H, W, C], as the library reads it (8 bits); `label`, a
-    number, or a sequence of numbers where an image may carry several; `name`, `patient` and
-    `study` as text, empty where not known. Images that the data set leaves undivided, or for
-    development, are in `train`: divide them by `patient`.
+    An example is a dict: `image` uint8 [H, W, C]; `label`, a number, or a sequence of numbers if an
+    image may have several labels; `name`, `patient` and `study` as text, empty if not known. Images
+    without a split, and those of the split `DEVELOPMENT`, are in `train`: divide them by `patient`.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -40,16 +39,16 @@ class LabelledBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     @property
     def channels(self) -> int:
-        """3, or 1 where all images are grey."""
+        """Channels of the images: 1 if all are grey, else 3."""
         return 3
 
     @abc.abstractmethod
     def _images(self, dl_manager) -> LabelledImages:
-        """The data set."""
+        """Loads the data set."""
 
     @abc.abstractmethod
     def _label_feature(self):
-        """The feature that holds the label."""
+        """The feature of the label."""
 
     def _info(self):
         text = tfds.features.Text()
@@ -85,7 +84,7 @@ class LabelledBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             pixels = images.loaders[i]()
             pixels = pixels[..., None] if pixels.ndim == 2 else pixels
             if pixels.shape[-1] not in (1, self.channels):
-                raise DataError(f"{images.names[i]}: in colour, where {self.name} is grey")
+                raise DataError(f"{images.names[i]}: a colour image, but {self.name} is grey")
             row = images.labels[i]
             label = (
                 [images.classes[k] for k in np.flatnonzero(row)]
@@ -104,8 +103,8 @@ class LabelledBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             )
 
 
-class FindingsBuilder(LabelledBuilder, skip_registration=True):
-    """Data sets labelled by body part and abnormality: a config for each way of labelling."""
+class LabelKindsBuilder(LabelledBuilder, skip_registration=True):
+    """Base of data sets labelled by body part and abnormality, with one config per kind."""
 
     BUILDER_CONFIGS = tuple(
         tfds.core.BuilderConfig(name=kind, description=f"Labelled by {kind.replace('_', ' ')}.")
@@ -121,12 +120,12 @@ class FindingsBuilder(LabelledBuilder, skip_registration=True):
 
 @dataclasses.dataclass(eq=False)
 class LabelledFolderConfig(tfds.core.BuilderConfig):
-    """One folder; the name tells it from others.
+    """Options of one folder. Give each folder a different `name`.
 
     Attributes:
       labels_csv, patient_regex, label, multi_frame: as for
         `fid_med.data.datasets.labelled_folder.load`.
-      several_labels: whether the csv file gives some images several labels.
+      several_labels: whether the csv file has several labels per image.
     """
 
     labels_csv: str | None = None
@@ -137,16 +136,16 @@ class LabelledFolderConfig(tfds.core.BuilderConfig):
 
 
 class LabelledFolder(LabelledBuilder):
-    """A folder of radiographs of one's own, by label folders or a csv file."""
+    """A folder of images with one subfolder per label, or with labels in a csv file."""
 
-    BUILDER_CONFIGS = (LabelledFolderConfig(name="folders", description="A folder a label."),)
+    BUILDER_CONFIGS = (LabelledFolderConfig(name="folders", description="One folder per label."),)
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
-        "Give the folder as manual_dir: <manual_dir>/<label>/**/*, or any layout with a csv file "
-        "named by LabelledFolderConfig(name=..., labels_csv=...)."
+        "Give the folder as manual_dir: <manual_dir>/<label>/**/*, or any images with a csv file "
+        "given as LabelledFolderConfig(name=..., labels_csv=...)."
     )
 
     def _label_feature(self):
-        label = tfds.features.ClassLabel()  # its names are known once the folder is read
+        label = tfds.features.ClassLabel()  # its names are set when the folder is read
         return tfds.features.Sequence(label) if self.builder_config.several_labels else label
 
     def _images(self, dl_manager):
@@ -167,7 +166,7 @@ class LabelledFolder(LabelledBuilder):
         return images
 
 
-class Lera(FindingsBuilder):
+class Lera(LabelKindsBuilder):
     """LERA, radiographs of the lower extremity."""
 
     BODY_PARTS = lera.BODY_PARTS
@@ -193,7 +192,7 @@ class MedMNISTConfig(tfds.core.BuilderConfig):
     Attributes:
       flag: name of the set.
       size: height and width in pixels.
-      npz: a file on disk, to be read instead of a download.
+      npz: path of a file to read instead of downloading it, or None.
     """
 
     flag: str = "pathmnist"
@@ -211,9 +210,9 @@ def _config(flag, size):
 
 
 class MedMNIST(LabelledBuilder):
-    """MedMNIST v2's twelve 2-D sets, with their own splits.
+    """MedMNIST v2's twelve 2-D sets, with their official splits.
 
-    All are under CC BY 4.0 but DermaMNIST, which is under CC BY-NC 4.0.
+    All are licensed under CC BY 4.0, except DermaMNIST, which is under CC BY-NC 4.0.
     """
 
     name = "medmnist"
@@ -240,13 +239,13 @@ class MedMNIST(LabelledBuilder):
 
     def _images(self, dl_manager):
         config = self.builder_config
-        # TFDS's own download knows sha256 alone, and MD5 is what was published.
+        # TFDS verifies downloads by sha256, but the authors published MD5.
         folder = config.npz or dl_manager.download_dir
         return medmnist.load(folder, set_name(config.flag, config.size))
 
 
-class Mura(FindingsBuilder):
-    """MURA-v1.1, radiographs of the upper extremity. Its valid split is `test` here."""
+class Mura(LabelKindsBuilder):
+    """MURA-v1.1, radiographs of the upper extremity. The split `test` is MURA's valid split."""
 
     BODY_PARTS = mura.BODY_PARTS
     MANUAL_DOWNLOAD_INSTRUCTIONS = f"{mura.WHERE_FROM} as manual_dir."
@@ -262,8 +261,8 @@ class Mura(FindingsBuilder):
         return mura.load(dl_manager.manual_dir, self.builder_config.name)
 
 
-class MuraLera(FindingsBuilder):
-    """MURA and LERA together, upper and lower extremities, in one label space."""
+class MuraLera(LabelKindsBuilder):
+    """MURA and LERA as one data set: radiographs of the upper and lower extremities."""
 
     BODY_PARTS = mura_lera.BODY_PARTS
     MANUAL_DOWNLOAD_INSTRUCTIONS = f"manual_dir: {mura_lera.WHERE_FROM}."
@@ -274,10 +273,12 @@ class MuraLera(FindingsBuilder):
 
 @dataclasses.dataclass(eq=False)
 class PhantomConfig(tfds.core.BuilderConfig):
-    """How many phantoms, of which size, labelled by what.
+    """Options of a set of phantoms.
 
     Attributes:
-      count, size, seed, label: as for `fid_med.data.datasets.phantom.load`.
+      count: number of phantoms.
+      size: height and width in pixels.
+      seed, label: as for `fid_med.data.datasets.phantom.load`.
     """
 
     count: int = 120
@@ -287,7 +288,7 @@ class PhantomConfig(tfds.core.BuilderConfig):
 
 
 class Phantom(LabelledBuilder):
-    """Procedural radiographs of nobody."""
+    """Procedural radiographs, which show no real patient."""
 
     BUILDER_CONFIGS = tuple(
         PhantomConfig(name=kind, description=f"Labelled by {kind.replace('_', ' ')}.", label=kind)

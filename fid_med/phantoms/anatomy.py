@@ -1,7 +1,7 @@
-"""What the phantom's body parts share: a patient's measures, places to break, implants.
+"""Anatomy of one phantom: patient variation, fracture sites and implants.
 
-Lengths are in centimetres, x to the right and y down, the middle of the body part near the origin.
-The sizes are those of an adult, rounded; nothing here is traced from a patient.
+Lengths are in centimetres, x to the right and y down, with the centre of the body part near the
+origin. The sizes are rounded values of an adult; no shape is traced from a patient.
 """
 
 import math
@@ -22,9 +22,13 @@ from fid_med.phantoms.solids import (
 
 
 class Break(NamedTuple):
-    """A place where a bone may break: its name, the point on its axis, the axis' direction.
+    """A site where a bone may break.
 
-    width: across the bone there, cm, which sets the size of the gap's teeth and of the slip.
+    Attributes:
+      bone: name of the tissue.
+      x, y: point on the bone's axis, cm.
+      angle: direction of the axis, radians.
+      width: width of the bone at this point, cm, which scales the fracture.
     """
 
     bone: str
@@ -35,9 +39,12 @@ class Break(NamedTuple):
 
 
 class Anatomy(NamedTuple):
-    """One patient: the tissues by name, what may break, and what may be implanted.
+    """One patient.
 
-    breaks: tuples of `Break` that happen together; implants: one `Tissue` each.
+    Attributes:
+      tissues: `Tissue` by name.
+      breaks: tuples of `Break` that occur together.
+      implants: possible implants, one `Tissue` each.
     """
 
     tissues: dict
@@ -46,7 +53,7 @@ class Anatomy(NamedTuple):
 
 
 class Build:
-    """How one patient differs from the next: bones' width and cortex, flesh, and free variation."""
+    """Build of one patient: width and cortex of the bones, amount of flesh, other variation."""
 
     def __init__(self, rng):
         self.rng = rng
@@ -55,21 +62,21 @@ class Build:
         self.flesh = self.about(1.0, 0.07)
 
     def about(self, value, spread):
-        """A value near `value`: normal with the deviation `spread`, cut at two deviations."""
+        """Draws from a normal distribution, truncated at two standard deviations (`spread`)."""
         return value + spread * float(np.clip(self.rng.normal(), -2.0, 2.0))
 
     def shaft(self, rows, steps=3):
-        """A bone's shaft through rows of (x, y, radius, cortex), in this patient's measures."""
+        """A bone's shaft through rows of (x, y, radius, cortex), scaled to this patient."""
         return chain(np.asarray(rows) * [1.0, 1.0, self.bone, self.cortex], steps)
 
     def limb(self, rows, fat=0.35):
-        """Flesh through rows of (x, y, radius), under the skin's `fat`."""
+        """Flesh through rows of (x, y, radius) under a layer of `fat` cm, scaled to the patient."""
         rows = np.asarray(rows, float) * [1.0, 1.0, self.flesh]
         return chain(np.column_stack([rows, np.full(len(rows), fat * self.flesh**3)]))
 
 
 def placed(rows, origin, angle):
-    """Rows (x, y, ...) of a bone's own frame, turned by `angle` and moved to `origin`."""
+    """Rotates rows (x, y, ...) by `angle` (radians) and moves them to `origin`."""
     rows = np.array(rows, float)
     cos, sin = math.cos(angle), math.sin(angle)
     x, y = rows[:, 0].copy(), rows[:, 1].copy()
@@ -78,7 +85,7 @@ def placed(rows, origin, angle):
 
 
 def moved(solid, by):
-    """The solid, moved by (x, y)."""
+    """Moves a solid by (x, y)."""
     x, y = by
     if isinstance(solid, Capsule):
         return solid._replace(ax=solid.ax + x, ay=solid.ay + y, bx=solid.bx + x, by=solid.by + y)
@@ -88,7 +95,7 @@ def moved(solid, by):
 
 
 def mirrored(solid):
-    """The solid seen in a mirror at x = 0."""
+    """Reflects a solid at x = 0."""
     if isinstance(solid, Capsule):
         return solid._replace(ax=-solid.ax, bx=-solid.bx)
     if isinstance(solid, Plate):
@@ -97,7 +104,7 @@ def mirrored(solid):
 
 
 def plate_and_screws(start, end, side, width=0.36, screw=1.6, screws=6):
-    """A plate seen on its edge from start to end, with screws into the bone at `side` (+1, -1)."""
+    """A plate seen edge-on from start to end, with screws towards `side` (+1 or -1)."""
     (ax, ay), (bx, by) = start, end
     length = math.hypot(bx - ax, by - ay)
     along = np.array([bx - ax, by - ay]) / length
@@ -116,7 +123,7 @@ def plate_and_screws(start, end, side, width=0.36, screw=1.6, screws=6):
 
 
 def plate_face_on(rows, width, holes):
-    """A plate along `rows` of (x, y) seen face on: rounded links between the heads of screws."""
+    """A plate seen face-on along `rows` of (x, y), with `holes` screw heads."""
     path = curve(np.asarray(rows, float), 8)
     steps = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(path, axis=0).T))])
     at = np.linspace(0, steps[-1], holes)
@@ -127,6 +134,6 @@ def plate_face_on(rows, width, holes):
 
 
 def nail(rows, radius):
-    """A rod or wire along `rows` of (x, y)."""
+    """A rod or wire of this radius along `rows` of (x, y)."""
     rows = np.asarray(rows, float)
     return metal(chain(np.column_stack([rows, np.full(len(rows), radius)])))

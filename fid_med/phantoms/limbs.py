@@ -1,4 +1,7 @@
-"""The phantom's elbow, hand and knee: each takes a generator and returns one `Anatomy`."""
+"""Elbow, hand and knee of the phantom.
+
+Each body part is a function of a `np.random.Generator` that returns an `Anatomy`.
+"""
 
 import math
 
@@ -29,7 +32,7 @@ from fid_med.phantoms.solids import (
 
 
 def elbow(rng):
-    """Elbow from the side, bent near a right angle: humerus, ulna with its hook, radius."""
+    """Elbow, lateral view, flexed by about 90 degrees: humerus, ulna with olecranon, radius."""
     build = Build(rng)
     joint = np.array([-3.7, 3.4])
     bend = math.radians(build.about(0.0, 9.0))
@@ -103,11 +106,11 @@ def elbow(rng):
 
 
 def hand(rng):
-    """Hand from the back, fingers up: five rays, the eight bones of the wrist, forearm's ends."""
+    """Hand, dorsal view, fingers up: five rays, eight carpal bones, ends of the forearm."""
     build = Build(rng)
     spread, long = build.about(1.0, 0.18), build.about(1.0, 0.04)
     tissues, breaks, implants, rays = {}, [], [], []
-    # Base of the metacarpal, direction (degrees from upright), lengths of the four bones.
+    # Base of the metacarpal, direction (degrees from vertical), lengths of the bones.
     fingers = [
         ((-2.0, 4.35), -48, (4.5, 3.2, 2.4)),
         ((-1.45, 3.15), -11, (6.5, 4.0, 2.4, 1.7)),
@@ -153,10 +156,10 @@ def hand(rng):
 
 
 def _hand_flesh(build, rays):
-    """Flesh along the fingers' paths (x, y, radius), and the palm."""
+    """Flesh of the fingers, along paths of (x, y, radius), and of the palm."""
     skin = []
     for path in rays:
-        # From the knuckle on; the palm covers what lies before it.
+        # From the knuckle on; the palm covers the rest.
         skin += build.limb(path if path is rays[0] else path[1:], 0.16)
     knuckles = [np.array(path[1][:2]) for path in rays[1:]]
     outline = [
@@ -171,7 +174,7 @@ def _hand_flesh(build, rays):
 
 
 def _wrist(build):
-    """The eight bones of the wrist and the forearm's ends."""
+    """The eight carpal bones and the ends of the forearm."""
     tissues = {}
     carpals = {
         "trapezium": (-1.75, 4.6, 0.72, 0.62, 0.5), "trapezoid": (-0.95, 4.05, 0.55, 0.6, 0.3),
@@ -198,7 +201,7 @@ def _wrist(build):
 
 
 def _ray_bone(length, index, tip, thumb):
-    """Rows of a finger's bone along x from its base: flared base, waist, head (or tuft)."""
+    """Rows (x, y, radius, shell) of a finger's bone, from its base along x."""
     if index == 0:
         scale, rows = 1.1 if thumb else 1.0, [
             (0.45, 0.62, 0.08), (1.1, 0.5, 0.15), (length * 0.5, 0.4, 0.2),
@@ -219,7 +222,7 @@ def _ray_bone(length, index, tip, thumb):
 
 
 def knee(rng):
-    """Knee from the front: femur with two condyles, tibia, fibula, and the faint kneecap."""
+    """Knee, frontal view: femur with two condyles, tibia, fibula, patella."""
     build = Build(rng)
     gap, wide = build.about(0.0, 0.06), build.about(1.0, 0.04)
     valgus = math.radians(build.about(0.0, 1.5) + 3.0)
@@ -266,7 +269,7 @@ def knee(rng):
 
 
 def _knee_femur(build, valgus, wide):
-    """The femur's lower end: a shaft that flares into two condyles."""
+    """Lower end of the femur: a shaft that widens into two condyles."""
     femur = build.shaft(placed([
         (0, -20, 1.45, 0.5), (0, -11, 1.5, 0.45), (0, -8.5, 1.65, 0.34), (0, -6.6, 2.0, 0.2),
         (0, -5.0, 2.5, 0.13),
@@ -286,7 +289,7 @@ def _knee_femur(build, valgus, wide):
 
 
 def _tibia(build, top, wide):
-    """The tibia's upper end: the plateau at y = top with its two spines, and the shaft."""
+    """Upper end of the tibia: plateau at y = top with two spines, and shaft."""
     side = [(3.95, 0.3), (3.85, 1.2), (3.3, 2.3), (2.5, 3.5), (1.7, 5.0), (0.6, 6.2)]
     plateau = curve(np.array([
         (-3.5, 0.0), (-2.2, 0.14), (-1.0, -0.05), (0.0, 0.0), (1.0, -0.05), (2.2, 0.14), (3.5, 0.0),
@@ -303,7 +306,7 @@ def _tibia(build, top, wide):
 
 
 def _knee_prosthesis(wide, top):
-    """A total knee: caps over the condyles, a tray on the tibia and its keel."""
+    """A total knee prosthesis: caps on the condyles, tray on the tibia, keel."""
     caps = []
     for side in (-1, 1):
         x = side * 2.15 * wide

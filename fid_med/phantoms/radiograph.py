@@ -1,14 +1,12 @@
-"""Phantom: radiographs from a seed, for tests, examples and every machine without a data set.
+"""Phantoms: procedural radiographs from a seed, for tests, examples and demonstrations.
 
-A patient is built of simple solids (`phantom_limbs`, `phantom_trunk`), X-rays are sent through
-them (`phantom_solids`), and what arrives is counted, blurred and displayed as a radiograph is:
-bone bright, air black. Six body parts, sound or with a fracture or an implant.
+A patient is built from simple solids (`limbs`, `trunk`). X-rays pass through them (`solids`), and
+the transmitted photons are counted, blurred and displayed as in a radiograph: bone bright, air
+black. There are six body parts, normal or with a fracture or an implant.
 """
 
 import math
-import os
 from functools import cache
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -35,11 +33,16 @@ MIN_SIZE, MAX_SIZE = 16, 4096
 class Technique(NamedTuple):
     """How one body part is exposed and displayed.
 
-    field: side of the square that the shorter side of the image shows, cm, and middle (x, y) of
-    it; photons: mean count in a pixel that nothing shades; window: the attenuations (line
-    integrals) shown black and white; latitude: share of the broad differences in brightness that
-    is taken out, as a digital system does to show thick and thin parts at once; flips: whether
-    patients face either way; tilt: deviation of the pose, degrees; shift: of the position, cm.
+    Attributes:
+      field: length in cm that the shorter side of the image shows.
+      middle: centre (x, y) of the field, cm.
+      photons: mean count in a pixel without attenuation.
+      window: attenuations (line integrals) displayed as black and as white.
+      latitude: fraction of the low-frequency contrast that is removed, as digital systems do to
+        show thick and thin parts at once; 0 to 1.
+      flips: whether some patients face the other way.
+      tilt: standard deviation of the rotation, degrees.
+      shift: largest displacement in x and in y, cm.
     """
 
     field: float
@@ -52,7 +55,7 @@ class Technique(NamedTuple):
     shift: float
 
 
-# Photons grow with the body's thickness, as the technique charts of a clinic have it.
+# More photons for thicker body parts, as in a clinic's technique charts.
 TECHNIQUES = {
     "elbow": Technique(20.0, (0.0, 0.0), 6e3, (0.12, 2.05), 0.25, True, 10.0, 0.6),
     "neck": Technique(25.0, (-0.5, 0.0), 4e4, (1.1, 3.1), 0.45, True, 3.0, 0.5),
@@ -61,11 +64,17 @@ TECHNIQUES = {
     "pelvis": Technique(38.0, (0.0, 0.0), 1.5e5, (2.5, 4.3), 0.45, False, 2.0, 0.5),
     "chest": Technique(37.0, (0.0, 0.0), 1.2e5, (1.0, 3.8), 0.38, False, 1.5, 0.5),
 }
-BLUR_CM = 0.025  # the detector's and the focal spot's spread, one deviation
+BLUR_CM = 0.025  # standard deviation of the blur by detector and focal spot
 
 
 class PhantomLabel(NamedTuple):
-    """What is known of a phantom: body part, "normal" or "abnormal", and whose it is."""
+    """Labels of a phantom.
+
+    Attributes:
+      body_part: one of `BODY_PARTS`.
+      abnormality: "normal" or "abnormal".
+      patient: identifier of the patient, different for every phantom.
+    """
 
     body_part: str
     abnormality: str
@@ -73,14 +82,22 @@ class PhantomLabel(NamedTuple):
 
 
 def phantom_radiograph(body_part: str, *, abnormal: bool = False, size=256, seed=0) -> np.ndarray:
-    """One radiograph of a patient who does not exist.
+    """Draws a procedural radiograph.
+
+    ```python
+    from fid_med import phantom_radiograph
+
+    image = phantom_radiograph("hand", abnormal=True, size=64, seed=1)
+    assert image.shape == (64, 64)
+    assert image.dtype == "uint8"
+    ```
 
     Args:
-      body_part: one of `BODY_PARTS`.
-      abnormal: whether the patient has a fracture or an implant (which, the seed decides). The
-        same seed gives the same patient with and without it.
-      size: pixels of a side, or (height, width); each from 16 to 4096. The shorter side spans the
-        body part, whatever the number of pixels.
+      body_part: "elbow", "neck", "hand", "knee", "pelvis" or "chest".
+      abnormal: whether the patient has a fracture or an implant; the seed decides which. The same
+        seed gives the same patient with and without it.
+      size: height and width in pixels, one int for both or a tuple (height, width); 16 to 4096.
+        The shorter side always shows the whole body part.
       seed: a non-negative int, or a tuple of them.
 
     Returns:
@@ -88,11 +105,11 @@ def phantom_radiograph(body_part: str, *, abnormal: bool = False, size=256, seed
       pixels.
 
     Raises:
-      DataError: an unknown body part, a size or a seed that cannot be used.
+      DataError: an unknown body part, or an invalid size or seed.
     """
     size = _checked_size(size)
     if not isinstance(body_part, str) or body_part not in ANATOMIES:
-        raise DataError(f"unknown body part {body_part!r}: the phantom has {', '.join(BODY_PARTS)}")
+        raise DataError(f"unknown body part {body_part!r}; choose {', '.join(BODY_PARTS)}")
     streams = _streams(seed, body_part)
     technique = TECHNIQUES[body_part]
     tissues = _patient(body_part, abnormal, streams)
@@ -107,18 +124,19 @@ def phantom_radiograph(body_part: str, *, abnormal: bool = False, size=256, seed
 
 
 def expose(passed, photons, blur, rng):
-    """What a photon-counting detector makes of the beam behind the patient.
+    """Simulates a photon-counting detector behind the patient.
 
     Args:
-      passed: share of the photons that passes, float [H, W], in 0..1 (Beer-Lambert: exp(-line)).
-      photons: mean count in a pixel where all pass.
-      blur: deviation of the detector's Gaussian spread, pixels.
+      passed: transmitted fraction of the photons, float [H, W], 0 to 1 (Beer-Lambert law:
+        exp(-line integral)).
+      photons: mean count in a pixel without attenuation.
+      blur: standard deviation of the detector's Gaussian blur, pixels.
       rng: np.random.Generator; each pixel's count is drawn from Poisson(photons * passed).
 
     Returns:
-      float32 [H, W]: the attenuation -log(count / photons), counts below a half taken as a half.
-      The counts are spread before the logarithm, so the noise of a flat region has, nearly, the
-      variance sum(kernel^2) / (photons * passed).
+      float32 [H, W]: the attenuation -log(count / photons), with counts below 0.5 set to 0.5.
+      The counts are blurred before the logarithm, so the variance of the noise in a flat region is
+      approximately sum(kernel^2) / (photons * passed).
     """
     counts = rng.poisson(photons * passed.astype(np.float64)).astype(np.float32)
     counts = gaussian_filter(counts, blur, mode="nearest", truncate=3.0)
@@ -126,9 +144,16 @@ def expose(passed, photons, blur, rng):
 
 
 def display(attenuation, window, latitude):
-    """Pixels uint8 [H, W] of an attenuation: the window's lower end black, its upper end white.
+    """Displays an attenuation as 8-bit grey values.
 
-    `latitude` (0..1) of what a broad blur sees above the lower end is subtracted first.
+    Args:
+      attenuation: float32 [H, W].
+      window: (low, high), the attenuations displayed as black and as white.
+      latitude: fraction, 0 to 1, of the attenuation above `low` that is subtracted first, after a
+        wide blur.
+
+    Returns:
+      uint8 [H, W].
     """
     low, high = window
     height, width = attenuation.shape
@@ -143,22 +168,31 @@ def display(attenuation, window, latitude):
 def phantom_set(
     count: int, *, size=256, seed=0, body_parts=BODY_PARTS, abnormal_share: float = 0.5
 ) -> tuple[np.ndarray, list[PhantomLabel]]:
-    """A labelled set of phantoms.
+    """Draws a labelled set of phantoms.
 
-    Item i depends on (seed, i) alone, so that a longer set begins with the shorter one. The body
-    parts take turns, and within each the abnormal ones are spread evenly.
+    Image i depends on (seed, i) only: a longer set begins with the images of a shorter one. The
+    body parts alternate, and the abnormal phantoms of each are evenly distributed.
+
+    ```python
+    from fid_med import phantom_set
+
+    images, labels = phantom_set(6, size=64, body_parts=("hand", "knee"))
+    assert images.shape == (6, 64, 64)
+    assert labels[1].body_part == "knee"
+    assert {label.abnormality for label in labels} == {"normal", "abnormal"}
+    ```
 
     Args:
-      count: how many, >= 1.
+      count: number of phantoms, at least 1.
       size, seed: as for `phantom_radiograph`.
-      body_parts: which, in the order of their turns.
-      abnormal_share: share of abnormal phantoms within each body part, 0..1.
+      body_parts: body parts to draw, in the order in which they alternate.
+      abnormal_share: fraction of abnormal phantoms within each body part, 0 to 1.
 
     Returns:
       (images, labels): uint8 [count, height, width], and a list of `PhantomLabel`.
 
     Raises:
-      DataError: as `phantom_radiograph`, and for a count, a share or body parts out of range.
+      DataError: as for `phantom_radiograph`, or an invalid count, fraction or body part.
     """
     height, width = _checked_size(size)
     labels = _labels(count, seed, body_parts, abnormal_share)
@@ -166,47 +200,6 @@ def phantom_set(
     for i, label in enumerate(labels):
         images[i] = _item(i, label, size, seed)
     return images, labels
-
-
-def write_phantoms(
-    directory: str | os.PathLike,
-    count: int,
-    *,
-    size=256,
-    seed=0,
-    label: str = "body_part",
-    body_parts=BODY_PARTS,
-    abnormal_share: float = 0.5,
-) -> list[Path]:
-    """Write the phantoms of `phantom_set` as PNG files, a folder for each class.
-
-    Args:
-      directory: where to; made if missing. Files are named
-        <directory>/<class>/phantom_<i, five digits>.png.
-      count, size, seed, body_parts, abnormal_share: as for `phantom_set`.
-      label: what makes the classes: "body_part" or "abnormality".
-
-    Returns:
-      list of `pathlib.Path`, in the set's order. A file appears only when it is whole.
-
-    Raises:
-      DataError: as `phantom_set`, and for an unknown label.
-    """
-    if label not in ("body_part", "abnormality"):
-        raise DataError(f"unknown label {label!r}: choose body_part or abnormality")
-    _checked_size(size)
-    paths = []
-    for i, item in enumerate(_labels(count, seed, body_parts, abnormal_share)):
-        path = Path(directory) / getattr(item, label) / f"phantom_{i:05d}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
-            Image.fromarray(_item(i, item, size, seed)).save(unfinished, format="PNG")
-            os.replace(unfinished, path)
-        finally:
-            unfinished.unlink(missing_ok=True)
-        paths.append(path)
-    return paths
 
 
 def _item(i, label, size, seed):
@@ -219,16 +212,14 @@ def _labels(count, seed, body_parts, abnormal_share):
     if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1:
         raise DataError(f"count must be a whole number of at least 1, got {count!r}")
     if not 0.0 <= abnormal_share <= 1.0:
-        raise DataError(f"abnormal_share must lie between 0 and 1, got {abnormal_share!r}")
+        raise DataError(f"abnormal_share must be between 0 and 1, got {abnormal_share!r}")
     if isinstance(body_parts, str) or not body_parts or not set(body_parts) <= set(BODY_PARTS):
-        raise DataError(
-            f"body_parts must be taken from {', '.join(BODY_PARTS)}; got {body_parts!r}"
-        )
+        raise DataError(f"body_parts {body_parts!r}: choose from {', '.join(BODY_PARTS)}")
     name = "-".join(str(number) for number in _entropy(seed))
     labels = []
     for i in range(count):
         turn, part = divmod(i, len(body_parts))
-        # Every other body part begins with the abnormal, or short sets would hold none.
+        # Every other body part begins with an abnormal phantom, so that short sets contain some.
         before = turn * abnormal_share + 0.5 * (part % 2) + 1e-9
         abnormal = math.floor(before + abnormal_share) > math.floor(before)
         labels.append(
@@ -254,14 +245,14 @@ def _checked_size(size):
     whole = all(isinstance(side, int | np.integer) and not isinstance(side, bool) for side in pair)
     if len(pair) != 2 or not whole or not all(MIN_SIZE <= side <= MAX_SIZE for side in pair):
         raise DataError(
-            f"size must be a side or (height, width) from {MIN_SIZE} to {MAX_SIZE} pixels, "
+            f"size must be an int or (height, width) from {MIN_SIZE} to {MAX_SIZE} pixels, "
             f"got {size!r}"
         )
     return int(pair[0]), int(pair[1])
 
 
 def _streams(seed, body_part):
-    """A random stream for each step, so that a lesion leaves the patient as he was."""
+    """One random generator per step, so that a lesion changes nothing else about the patient."""
     names = ("patient", "lesion", "view", "marker", "grain", "noise")
     part = BODY_PARTS.index(body_part)
     return {
@@ -271,7 +262,7 @@ def _streams(seed, body_part):
 
 
 def _patient(body_part, abnormal, streams):
-    """The tissues of one patient, with a fracture or an implant if abnormal."""
+    """Tissues of one patient, with a fracture or an implant if abnormal."""
     anatomy = ANATOMIES[body_part](streams["patient"])
     tissues = dict(anatomy.tissues)
     rng = streams["lesion"]
@@ -285,7 +276,7 @@ def _patient(body_part, abnormal, streams):
 
 
 def _fracture(site, field, rng):
-    """A fracture at the site, wide enough to be seen on the body part's field."""
+    """A fracture at the site, wide enough to be visible in the body part's field."""
     tooth = max(0.14 * site.width, 0.006 * field)
     return Fracture(
         site.x,
@@ -301,7 +292,7 @@ def _fracture(site, field, rng):
 
 
 def _supersampling(size):
-    """Rays a pixel along each axis: few pixels would step over a thin cortex."""
+    """Rays per pixel along each axis; a small image would miss a thin cortex with one ray."""
     return 1 if min(size) >= 192 else 2 if min(size) >= 96 else 4
 
 
@@ -314,7 +305,7 @@ def _binned(image, fine):
 
 
 class _View:
-    """Where the patient lies on the detector, the shutters and the exposure."""
+    """Position of the patient on the detector, collimation and exposure."""
 
     def __init__(self, technique, size, fine, rng):
         field = technique.field * rng.uniform(0.95, 1.08)
@@ -329,9 +320,9 @@ class _View:
         self.open = self._shutters(size, rng)
 
     def _shutters(self, size, rng):
-        """Uint8 [H, W]: 1 inside the collimated field, 0 outside."""
+        """Mask of the collimated field, uint8 [H, W]: 1 inside, 0 outside."""
         skew = rng.normal() * 0.008
-        # A shutter that does not show stands outside the image.
+        # A shutter at -1 is outside the image.
         left, right, top, bottom = np.where(rng.random(4) < 0.4, rng.uniform(0.01, 0.05, 4), -1.0)
         short = min(size)
         v, u = (((np.arange(side) + 0.5 - side / 2) / short) for side in size)
@@ -342,7 +333,7 @@ class _View:
         return (seen & (down > top - high) & (down < high - bottom)).astype(np.uint8)
 
 
-# Strokes of the letters, as corners on a square of 0..1, y down.
+# Strokes of the letters, as points in the unit square, y down.
 _LETTERS = {
     "R": [[(0, 1), (0, 0), (0.6, 0.05), (0.6, 0.45), (0, 0.5)], [(0.25, 0.5), (0.65, 1)]],
     "L": [[(0, 0), (0, 1), (0.6, 1)]],
@@ -350,7 +341,7 @@ _LETTERS = {
 
 
 def _marker(view, rng):
-    """The lead letter that a radiographer lays beside the patient."""
+    """The lead letter that a radiographer places next to the patient."""
     letter = _LETTERS["R" if rng.random() < 0.5 else "L"]
     height, width = (side * view.grid.pixel for side in view.grid.size)
     side = min(height, width)
@@ -368,7 +359,7 @@ def _marker(view, rng):
 
 @cache
 def _grain_tile():
-    """Band-limited noise [512, 512] of mean 0, deviation 1, that repeats without a seam."""
+    """Band-limited periodic noise, float32 [512, 512], with mean 0 and standard deviation 1."""
     rng = np.random.default_rng(20150512)
     noise = rng.standard_normal((512, 512))
     tile = gaussian_filter(noise, 1.6, mode="wrap") - gaussian_filter(noise, 4.5, mode="wrap")
@@ -376,7 +367,7 @@ def _grain_tile():
 
 
 def _grain(grid, rng):
-    """The texture of spongy bone on the grid, float32 [H, W]: a random cut of the tile."""
+    """Texture of spongy bone on the grid, float32 [H, W]: the tile at a random offset."""
     tile = _grain_tile()
     row, column = rng.integers(512, size=2)
     rows = (grid.y * (1 / 0.025)).astype(np.int32) + row

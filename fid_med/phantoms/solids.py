@@ -1,9 +1,9 @@
-"""Solids in a parallel X-ray beam: what length of each the ray through a pixel crosses.
+"""Solids in a parallel X-ray beam, and the path length of each ray through them.
 
-Everything lies in centimetres on the image plane, x to the right and y down; the beam runs along
-the third axis. A solid answers with two chords, float32: through its whole, and through its core,
-the part that lies deeper than `shell` under the surface. Whole minus core is the shell (the
-cortex of a bone, the fat under the skin).
+All lengths are in centimetres on the image plane, x to the right and y down; the beam is parallel
+to the third axis. `chords` of a solid returns two path lengths (float32): through the whole solid,
+and through its core, which is the part deeper than `shell` below the surface. Their difference is
+the path through the shell (the cortex of a bone, the fat under the skin).
 """
 
 import math
@@ -23,21 +23,22 @@ LUNG = 0.2053 * 0.26  # the density of an inflated lung
 STEEL = 1.205 * 7.87  # as iron
 TITANIUM = 0.7661 * 4.54
 LEAD = 5.021 * 11.35
-# Spongy bone: a lattice of bone in marrow, which attenuates about as fat does.
+# Spongy bone is a lattice of bone in marrow, whose attenuation is close to that of fat.
 SPONGY = 0.20 * CORTEX + 0.80 * FAT
 DENTINE = CORTEX * 1.15
 
 
 def _chord(squared):
-    """Chord 2 sqrt(h) of a solid whose squared half depth is h; no chord where h < 0."""
+    """Chord 2 sqrt(h) of a solid whose squared half depth is h; 0 where h < 0."""
     return 2.0 * np.sqrt(np.maximum(squared, 0.0))
 
 
 class Capsule(NamedTuple):
-    """A shaft whose radius changes linearly from end to end, closed by half spheres.
+    """A shaft from (ax, ay) to (bx, by) with hemispherical ends.
 
-    Between the ends its cross sections are circles about the axis, so the chord is exactly
-    2 sqrt(r(t)^2 - d^2) for a ray at the distance d from the axis.
+    The radius and the shell change linearly from end to end (`ra` to `rb`, `shell_a` to
+    `shell_b`). The cross sections are circles about the axis, so the chord of a ray at distance d
+    from the axis is exactly 2 sqrt(r(t)^2 - d^2).
     """
 
     ax: float
@@ -75,7 +76,11 @@ class Capsule(NamedTuple):
 
 
 class Ellipsoid(NamedTuple):
-    """Half axes a, b on the image plane, a turned by `angle` (radians), and c along the beam."""
+    """An ellipsoid at (x, y).
+
+    Its half axes are a and b in the image plane, rotated by `angle` (radians), and c along the
+    beam.
+    """
 
     x: float
     y: float
@@ -104,7 +109,11 @@ class Ellipsoid(NamedTuple):
 
 
 class Block(NamedTuple):
-    """A box of half sides a, b and thickness `depth` along the beam, its edges rounded off."""
+    """A box at (x, y) with rounded edges.
+
+    Its half sides are a and b, rotated by `angle` (radians), its thickness along the beam is
+    `depth`, and the radius of its edges is `edge`.
+    """
 
     x: float
     y: float
@@ -132,9 +141,9 @@ class Block(NamedTuple):
 
 
 class Plate(NamedTuple):
-    """A slab with the outline `points` [n, 2] and thickness `depth`, its edge rounded off.
+    """A slab with outline `points` [n, 2] and thickness `depth`, with rounded edges.
 
-    The thickness grows over the first `edge` cm from the outline like a quarter circle's.
+    Over the first `edge` cm from the outline the thickness follows a quarter circle.
     """
 
     points: np.ndarray
@@ -152,7 +161,7 @@ class Plate(NamedTuple):
 
 
 def _turned(x, y, angle):
-    """Coordinates of x, y along axes turned by `angle`."""
+    """Coordinates of x, y in axes rotated by `angle` (radians)."""
     if angle == 0.0:
         return x, y
     cos, sin = math.cos(angle), math.sin(angle)
@@ -160,7 +169,12 @@ def _turned(x, y, angle):
 
 
 def _slab(inside, depth, edge, shell):
-    """Chords of a slab with rounded edges, from the depth `inside` its outline (cm, > 0 inside)."""
+    """Chords of a slab with rounded edges.
+
+    Args:
+      inside: distance to the outline, cm, positive inside; float32, any shape.
+      depth, edge, shell: as for `Plate`.
+    """
 
     def profile(inside, depth, edge):
         short = 1.0 - np.clip(inside / edge, 0.0, 1.0)
@@ -173,7 +187,7 @@ def _slab(inside, depth, edge, shell):
 
 
 def depth_in_polygon(points, x, y):
-    """Distance (cm) from x, y to the polygon's outline: positive inside, negative outside."""
+    """Signed distance (cm) from x, y to the polygon's outline: positive inside."""
     nearest = np.full(x.shape, np.inf, np.float32)
     inside = np.zeros(x.shape, bool)
     corners = [(float(px), float(py)) for px, py in points]
@@ -189,7 +203,7 @@ def depth_in_polygon(points, x, y):
 
 
 def curve(knots, steps=4, closed=False):
-    """Catmull-Rom spline through `knots` [n, k], `steps` points for each stretch between two."""
+    """Catmull-Rom spline through `knots` [n, k], with `steps` points per segment."""
     knots = np.asarray(knots, float)
     if closed:
         padded = np.concatenate([knots[-1:], knots, knots[:2]])
@@ -210,22 +224,34 @@ def curve(knots, steps=4, closed=False):
 
 
 def chain(rows, steps=0):
-    """Capsules through `rows` of (x, y, radius) or (x, y, radius, shell); smoothed if `steps`."""
+    """Capsules through rows of (x, y, radius) or (x, y, radius, shell).
+
+    Args:
+      rows: array-like [n, 3] or [n, 4].
+      steps: points per segment of a spline through the rows; 0 connects them by straight lines.
+    """
     rows = curve(rows, steps) if steps else np.asarray(rows, float)
     if rows.shape[1] == 3:
         rows = np.pad(rows, ((0, 0), (0, 1)))
-    # A spline may overshoot between a thick and a thin knot, but no radius may turn negative.
+    # A spline may overshoot between a thick and a thin knot; a radius must not become negative.
     rows[:, 2:] = np.maximum(rows[:, 2:], 0.0)
     rows = rows.tolist()
     return [Capsule(a[0], a[1], b[0], b[1], a[2], b[2], a[3], b[3]) for a, b in pairwise(rows)]
 
 
 class Fracture(NamedTuple):
-    """A jagged gap across a bone at (x, y), and the slip of the far fragment.
+    """A jagged gap across a bone, and the displacement of the distal fragment.
 
-    `angle` is the direction of the bone's axis (radians); `gap` and `slip` in cm; `slope` tilts
-    the line from square across the bone; the slip fades to nothing `reach` cm beyond the line,
-    so that the next joint stays in place; `teeth` are the line's deviations, `tooth` cm apart.
+    Attributes:
+      x, y: point on the fracture line, cm.
+      angle: direction of the bone's axis, radians.
+      gap: width of the gap, cm.
+      slip: displacement across the bone, cm.
+      slope: tilt of the fracture line from the perpendicular; 0 is none.
+      reach: distance, cm, over which the displacement decreases to 0, so that the next joint stays
+        in place.
+      teeth: deviations of the fracture line, cm.
+      tooth: distance between two of the deviations, cm.
     """
 
     x: float
@@ -239,7 +265,15 @@ class Fracture(NamedTuple):
     tooth: float
 
     def break_bone(self, x, y):
-        """Where to look for the bone seen at x, y, and what share (0..1) of it is there."""
+        """Maps points of the broken bone to points of the intact one.
+
+        Args:
+          x, y: float32, any shape.
+
+        Returns:
+          (x, y, present) of the same shape: the points of the intact bone, and the fraction (0 to
+          1) of the bone that is present there.
+        """
         along, across = _turned(x - self.x, y - self.y, self.angle)
         middle = (len(self.teeth) - 1) / 2
         jag = np.interp(across / self.tooth + middle, np.arange(len(self.teeth)), self.teeth)
@@ -248,17 +282,22 @@ class Fracture(NamedTuple):
         slip = np.where(line > 0, self.slip * fade, np.float32(0.0))
         moved_x = x + slip * math.sin(self.angle)
         moved_y = y - slip * math.cos(self.angle)
-        near = np.abs(along) < self.reach  # The line's prolongation far away breaks nothing.
+        near = np.abs(along) < self.reach  # far from the fracture the bone is intact
         present = np.clip(np.abs(line) / (0.5 * self.gap) - 0.5, 0.0, 1.0)
         return moved_x, moved_y, np.where(near, present, np.float32(1.0))
 
 
 class Tissue(NamedTuple):
-    """Solids that form one body: their union, not their sum, of `shell` around `core`.
+    """The union of several solids, with a shell around a core.
 
-    shell, core, inside: linear attenuation coefficients (1/cm) of the shell, of the core and of
-    what the body takes the place of. grain: relative contrast of the core's texture. holes:
-    solids taken out of the body, such as the heart out of the lungs.
+    Attributes:
+      solids: list of solids.
+      shell: linear attenuation coefficient of the shell, 1/cm.
+      core: linear attenuation coefficient of the core, 1/cm.
+      inside: linear attenuation coefficient of the surrounding tissue that this one replaces, 1/cm.
+      grain: relative contrast of the core's texture.
+      fracture: a `Fracture`, or None.
+      holes: solids to subtract, for example the heart from the lungs.
     """
 
     solids: list
@@ -281,7 +320,7 @@ def flesh(solids):
 
 
 def hollow(solids, filling=AIR):
-    """A space in the flesh, filled with air or lung."""
+    """A cavity in the flesh, filled with air or lung."""
     return Tissue(list(solids), filling, filling)
 
 
@@ -291,10 +330,14 @@ def metal(solids, material=STEEL):
 
 
 class Grid:
-    """The pixel centres of a detector, in the anatomy's centimetres.
+    """Pixel centres of a detector, in the coordinates of the anatomy (cm).
 
-    size (height, width); pixel: the pixel's side, cm; centre: the point of the anatomy that falls
-    on the middle of the detector; angle: turn of the anatomy, radians; flip: mirror it.
+    Args:
+      size: (height, width) in pixels.
+      pixel: side of a pixel, cm.
+      centre: point of the anatomy at the centre of the detector.
+      angle: rotation of the anatomy, radians.
+      flip: whether to mirror the anatomy.
     """
 
     def __init__(self, size, pixel, centre=(0.0, 0.0), angle=0.0, flip=False):
@@ -308,12 +351,12 @@ class Grid:
         self.x, self.y = x.astype(np.float32), y.astype(np.float32)
 
     def at(self, u, v):
-        """The point of the anatomy seen u cm right of and v cm below the detector's middle."""
+        """Point of the anatomy u cm to the right of the detector's centre and v cm below it."""
         x, y = _turned(u * self.side, v, self.angle)
         return x + self.centre[0], y + self.centre[1]
 
     def window(self, box, margin=0.0):
-        """Slices (rows, columns) of the pixels that a box (x0, y0, x1, y1) can touch."""
+        """Slices (rows, columns) of the pixels that a box (x0, y0, x1, y1) may overlap."""
         x0, y0, x1, y1 = box
         cos, sin = math.cos(self.angle), math.sin(self.angle)
         mid_x, mid_y = (x0 + x1) / 2 - self.centre[0], (y0 + y1) / 2 - self.centre[1]
@@ -335,7 +378,12 @@ def _union(boxes):
 
 
 def project(tissue, grid):
-    """Chords of a tissue: the window it touches, and (whole, core) in cm within that window."""
+    """Projects a tissue onto the grid.
+
+    Returns:
+      (window, whole, core): slices of the pixels that it overlaps, and the chords (cm, float32)
+      within them.
+    """
     fracture = tissue.fracture
     window = grid.window(
         _union([solid.box() for solid in tissue.solids]), abs(fracture.slip) if fracture else 0.0
@@ -343,7 +391,7 @@ def project(tissue, grid):
     x, y = grid.x[window], grid.y[window]
     if fracture and x.size:
         x, y, present = fracture.break_bone(x, y)
-        # The broken bone's solids may lie beside their boxes, so they are sought everywhere.
+        # The fragments may be outside of the solids' boxes, so every pixel is evaluated.
         chords = [solid.chords(x, y) for solid in tissue.solids]
         whole, core = (np.max(part, axis=0) * present for part in zip(*chords, strict=True))
     else:
@@ -355,7 +403,7 @@ def project(tissue, grid):
 
 
 def _merged(solids, grid, window):
-    """Chords (whole, core) of the solids' union within the window, each sought in its box."""
+    """Chords (whole, core) of the solids' union in the window, each evaluated in its own box."""
     shape = grid.x[window].shape
     whole, core = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     for solid in solids:
@@ -375,9 +423,14 @@ def _merged(solids, grid, window):
 def line_integral(tissues, grid, grain=None):
     """Attenuation along each ray: the sum of coefficient times chord, dimensionless.
 
-    tissues: the bodies, each inside the one whose coefficient its `inside` names.
-    grain: the texture of spongy bone on the grid, float32 [H, W] with mean 0 and deviation 1.
-    Returns float32 [H, W], >= 0; exp(-it) is the share of the photons that passes.
+    Args:
+      tissues: iterable of `Tissue`.
+      grid: `Grid` of the detector.
+      grain: texture of spongy bone on the grid, float32 [H, W] with mean 0 and standard deviation
+        1, or None.
+
+    Returns:
+      float32 [H, W], at least 0; exp(-attenuation) is the transmitted fraction of the photons.
     """
     total = np.zeros(grid.size, np.float32)
     for tissue in tissues:

@@ -1,4 +1,7 @@
-"""The phantom's neck, pelvis and chest: each takes a generator and returns one `Anatomy`."""
+"""Neck, pelvis and chest of the phantom.
+
+Each body part is a function of a `np.random.Generator` that returns an `Anatomy`.
+"""
 
 import math
 
@@ -25,7 +28,7 @@ from fid_med.phantoms.solids import (
 
 
 def neck(rng):
-    """Cervical spine from the side, the face to the left: skull, jaw, vertebrae, airway."""
+    """Cervical spine, lateral view, face to the left: skull, jaw, vertebrae, airway."""
     build = Build(rng)
     bulge, lean = build.about(0.9, 0.55), build.about(0.12, 0.12)
     step = build.about(1.92, 0.06)
@@ -70,7 +73,7 @@ def neck(rng):
 
 
 def _head(build, chin):
-    """Skull, jaw and teeth, as far as the neck's field shows them."""
+    """The parts of skull, jaw and teeth that are visible in the field of the neck."""
     tissues = {}
     tissues["skull"] = bone([Ellipsoid(3.0, -16.4, 9.4, 7.2, 6.6, 0.12, 0.5)], 0.0)._replace(
         core=MUSCLE
@@ -99,7 +102,7 @@ def _head(build, chin):
 
 
 def _neck_plate(place, top, bottom):
-    """A plate before the vertebrae top..bottom, two screws into each."""
+    """A plate in front of the vertebrae from `top` to `bottom`, with two screws in each."""
     rows, screws = [], []
     for level in range(top, bottom + 1):
         origin, turn = place(level)
@@ -113,7 +116,7 @@ def _neck_plate(place, top, bottom):
 
 
 def _cervical(build, level, length, origin, turn):
-    """The solids of one vertebra seen from the side: body, pillar, lamina, spinous process."""
+    """Solids of one vertebra, lateral view: body, pillar, lamina, spinous process."""
     wide = 0.8 + 0.035 * level
 
     def at(rows):
@@ -149,7 +152,7 @@ def _cervical(build, level, length, origin, turn):
 
 
 def pelvis(rng):
-    """Pelvis from the front: iliac wings, sacrum, hips, upper femora, the ring with its holes."""
+    """Pelvis, frontal view: iliac wings, sacrum, hips, upper femora, pubic rings."""
     build = Build(rng)
     wide = build.about(1.0, 0.035)
     stance = math.radians(build.about(0.0, 3.0))
@@ -187,7 +190,7 @@ def pelvis(rng):
 
 
 def _ilium(build, wide):
-    """The hip bone of the side x > 0: wing, brim, and the ring about the obturator's hole."""
+    """Hip bone on the side x > 0: wing, brim, ring around the obturator foramen."""
     wing = np.array([
         (4.2, -3.6), (4.6, -8.4), (6.6, -10.9), (9.6, -11.6), (12.4, -10.2), (13.7, -7.4),
         (13.3, -4.4), (12.4, -2.8), (12.2, -0.6), (11.6, 1.6), (9.4, 3.4), (6.9, 3.4),
@@ -200,7 +203,7 @@ def _ilium(build, wide):
     ]  # fmt: skip
     ilium = [Plate(curve(wing, 2, closed=True), 1.5, 0.7, 0.16)]
     ilium += build.shaft(crest, 2)
-    # The brim: thick bone from the sacrum to the hip and on to the symphysis.
+    # The brim: thick bone from the sacrum through the hip to the symphysis.
     ilium += build.shaft([
         (4.7 * wide, -3.6, 1.2, 0.16), (6.0 * wide, -0.6, 0.95, 0.2), (6.9 * wide, 2.2, 1.1, 0.2),
         (6.0 * wide, 4.9, 0.8, 0.16), (3.6 * wide, 6.3, 0.7, 0.16), (1.2, 7.6, 0.95, 0.16),
@@ -220,7 +223,7 @@ def _sacrum():
         (-5.4, -6.4), (-2.4, -7.4), (0, -7.1), (2.4, -7.4), (5.4, -6.4), (5.2, -3.4), (3.2, -0.8),
         (1.6, 1.6), (0, 2.6), (-1.6, 1.6), (-3.2, -0.8), (-5.2, -3.4),
     ]), 2, closed=True)  # fmt: skip
-    # The paired openings, through which the nerves leave.
+    # The paired sacral foramina.
     openings = [
         Ellipsoid(side * (2.4 - 0.38 * row), -5.2 + 1.75 * row, 0.6, 0.42, 9.0)
         for row in range(4)
@@ -239,7 +242,7 @@ def _hips_flesh(build):
 
 
 def _femur(build, hip, stance):
-    """Upper femur of the side x > 0: head, neck, the two trochanters, shaft."""
+    """Upper femur on the side x > 0: head, neck, two trochanters, shaft."""
     x, y = hip
     rows = placed([
         (3.9, 0.6, 1.5, 0.15), (4.2, 3.4, 1.75, 0.25), (4.3, 6.5, 1.55, 0.45),
@@ -257,7 +260,7 @@ def _femur(build, hip, stance):
 
 
 def _lumbar(y):
-    """A lumbar vertebra from the front: body, transverse processes, pedicles, spinous process."""
+    """Solids of a lumbar vertebra, frontal view: body, processes, pedicles."""
     solids = [
         Block(0.0, y, 2.45, 1.45, 3.2, 0.6, 0.0, 0.12),
         *chain([(-2.0, y - 0.3, 0.55, 0.12), (-4.3, y - 0.6, 0.38, 0.12)]),
@@ -270,7 +273,7 @@ def _lumbar(y):
 
 
 def _hip_prosthesis(hip, side):
-    """A cup, a ball and a stem down the femur."""
+    """A hip prosthesis: cup, ball and a stem in the femur."""
     x, y = hip
     stem = [
         Ellipsoid(x, y, 1.6, 1.6, 1.4),
@@ -283,7 +286,7 @@ def _hip_prosthesis(hip, side):
 
 
 def _hip_screw(hip, side):
-    """A sliding hip screw: a thick screw up the neck, a plate down the shaft."""
+    """A sliding hip screw: a thick screw in the neck, a plate along the shaft."""
     x, y = hip
     screw = [
         Capsule(x + 0.3, y + 0.1, x + 5.6, y + 4.0, 0.42, 0.55),
@@ -293,7 +296,7 @@ def _hip_screw(hip, side):
 
 
 def chest(rng):
-    """Chest from behind: lungs between ribs, heart, diaphragm, collar bones, spine."""
+    """Chest, posteroanterior view: lungs, ribs, heart, diaphragm, clavicles, spine."""
     build = Build(rng)
     wide, breath = build.about(1.0, 0.04), build.about(0.0, 0.8)
     tissues = {"skin": flesh(_chest_flesh(build))}
@@ -320,7 +323,7 @@ def chest(rng):
 
 
 def _ribs(build, wide):
-    """Ten pairs of ribs as (tissues, breaks), each rib's back and front an arc of its own."""
+    """Ten pairs of ribs as (tissues, breaks); each rib has a posterior and an anterior arc."""
     tissues = {}
     sites = {1: [], -1: []}
     half = np.array([6.2, 9.3, 11.2, 12.4, 13.2, 13.8, 14.2, 14.4, 14.4, 14.2]) * wide
@@ -346,20 +349,20 @@ def _ribs(build, wide):
                 slope = math.atan2(0.8 * fall, 0.6 * out) * side
                 sites[side].append(Break(f"{name} back rib {rib + 1}", x, level, slope, 1.4))
 
-    # Ribs seldom break alone.
+    # Three adjacent ribs break together.
     breaks = [tuple(own[i : i + 3]) for own in sites.values() for i in range(len(own) - 2)]
     return tissues, breaks
 
 
 def _shoulder(build, side, name, tilt):
-    """Collar bone, shoulder blade and the arm bone's head."""
+    """Clavicle, scapula and head of the humerus."""
     tissues = {}
     clavicle = np.array([
         (1.9, -11.6, 0.95, 0.2), (4.5, -12.6, 0.65, 0.22), (8.0, -13.6, 0.55, 0.22),
         (11.5, -14.6 + tilt, 0.58, 0.2), (15.0, -15.0 + tilt, 0.7, 0.16),
     ]) * [side, 1, 1, 1]  # fmt: skip
     tissues[f"{name} clavicle"] = bone(build.shaft(clavicle))
-    # The shoulders are rolled forward, so that the blade lies beside the lung.
+    # The shoulders are rolled forward, so that the scapula does not cover the lung.
     blade = np.array([
         (12.6, -12.0), (15.6, -12.6), (16.4, -10.4), (15.4, -7.0), (13.9, -2.8), (13.2, -2.4),
         (12.9, -6.4),
@@ -392,7 +395,7 @@ def _chest_flesh(build):
 
 
 def _lungs(build, wide, breath):
-    """Lungs without the heart, the great vessels and their own; windpipe; air in the stomach."""
+    """Lungs (without heart and vessels), trachea, and air in the stomach."""
     right = np.array([
         (-2.6, -13.6), (-4.6, -15.4), (-7.4, -14.4), (-10.6, -9.6), (-12.9, -2.6), (-13.7, 4),
         (-13.7, 9.2 + breath), (-11.2, 7.6 + breath), (-7.6, 6.2 + breath), (-4.4, 7.2 + breath),
@@ -437,7 +440,7 @@ def _lungs(build, wide, breath):
 
 
 def _pacemaker():
-    """A pulse generator under the left collar bone, its lead looping to the heart."""
+    """A pulse generator under the left clavicle, with a lead to the heart."""
     lead = [
         (8.6, -9.4, 0.13), (6.4, -11.0, 0.13), (3.0, -10.2, 0.13), (-1.6, -7.0, 0.13),
         (-2.6, -1.0, 0.13), (-1.0, 5.0, 0.13), (4.6, 7.0, 0.16),
@@ -452,7 +455,7 @@ def _pacemaker():
 
 
 def _sternal_wires(build):
-    """The wires that close a split breast bone, one above the other."""
+    """The wires that close the sternum after surgery, one above the other."""
     solids = []
     for row in range(6):
         x, y = build.about(0.0, 0.15), -9.4 + 2.9 * row

@@ -1,4 +1,4 @@
-"""Files that the library writes: whole or not at all; and the versions that every result names."""
+"""Atomic writing of files, and the versions of packages that results record."""
 
 import contextlib
 import importlib.metadata
@@ -14,10 +14,11 @@ from fid_med.version import __version__
 
 @contextlib.contextmanager
 def atomic_path(path) -> Iterator[pathlib.Path]:
-    """Yields a temporary path beside `path`, moved onto it when the block ends without an error.
+    """Yields a temporary path in the folder of `path`, and renames it to `path` at the end.
 
-    The temporary name keeps the suffix, which libraries read the format from. Parent folders are
-    made. A killed process leaves at most a hidden temporary file, never half of `path`.
+    The file at `path` is complete or unchanged: if the block raises, the temporary file is deleted;
+    if the process is killed, at most a hidden temporary file remains. Parent folders are created.
+    The temporary name has the suffix of `path`, from which libraries infer the format.
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -28,7 +29,7 @@ def atomic_path(path) -> Iterator[pathlib.Path]:
         yield temporary
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
-        # mkstemp makes files that only their owner reads; a result is shared like any other file.
+        # mkstemp creates files that only their owner can read; give results the usual mode.
         umask = os.umask(0)
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)
@@ -38,20 +39,24 @@ def atomic_path(path) -> Iterator[pathlib.Path]:
 
 
 def check_writable(path) -> None:
-    """Makes the folder of a file to come and raises OSError where it cannot be written there."""
+    """Creates the folder of a file, and raises an OSError if the file cannot be written there."""
     path = pathlib.Path(path)
     if path.is_dir():
-        raise IsADirectoryError(f"{path}: is a folder, expected the name of a file")
+        raise IsADirectoryError(f"{path}: is a folder, expected the path of a file")
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=path.parent):
         pass
 
 
 def write_json(path, value) -> None:
-    """Writes `value` as indented JSON, atomically; NaN and infinity are refused (ValueError)."""
+    """Writes `value` as indented JSON, atomically.
+
+    Raises:
+      ValueError: `value` contains NaN or infinity.
+    """
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     with atomic_path(path) as temporary:
-        # File names that are no UTF-8 come as lone surrogates, written as JSON's own \uXXXX.
+        # File names that are not UTF-8 contain lone surrogates; write them as JSON's \uXXXX.
         temporary.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
 
 
@@ -62,7 +67,7 @@ _PACKAGES = (
 
 
 def versions() -> dict[str, str]:
-    """The versions that a result depends on, found without importing the packages."""
+    """Versions of fid_med, Python and the packages that affect results, without importing them."""
     found = {"fid_med": __version__, "python": platform.python_version()}
     for package in _PACKAGES:
         for name in (package, f"{package}-cpu"):

@@ -1,30 +1,39 @@
-"""What long work tells the user: a moving line on a terminal, nothing of it in a log."""
+"""Messages and progress bars on stderr."""
 
 import contextlib
 import glob
 import os
 import sys
 import tempfile
-import time
+import warnings
+
+from tqdm import TqdmWarning
+
+with warnings.catch_warnings():
+    # In a notebook without ipywidgets tqdm draws the bar as text, and warns on import.
+    warnings.simplefilter("ignore", TqdmWarning)
+    from tqdm.auto import tqdm
 
 _CHATTER = ("WARNING: All log messages before absl::InitializeLog()", "I0000 ")
 
 
 def say(message: str) -> None:
-    """Prints one line to stderr."""
-    print(message, file=sys.stderr, flush=True)
+    """Prints one line to stderr, above a progress bar if there is one."""
+    tqdm.write(message, file=sys.stderr)
+    sys.stderr.flush()
 
 
 def warn(message: str) -> None:
-    """Prints one warning line to stderr."""
+    """Prints one line to stderr that begins with "warning:"."""
     say(f"warning: {message}")
 
 
 @contextlib.contextmanager
-def sifted_stderr():
-    """Holds stderr back, and lets go of it what is more than TensorFlow's talk of itself.
+def quiet_tensorflow():
+    """Removes TensorFlow's start-up messages from stderr while the block runs.
 
-    The library prints some lines while it loads, or opens a session, whatever the log level.
+    TensorFlow prints them when it is imported or opens a session, at every log level. Other lines
+    are shown when the block ends.
     """
     sys.stderr.flush()
     shown = os.dup(2)
@@ -43,38 +52,42 @@ def sifted_stderr():
                     sys.stderr.write(line)
 
 
-class Progress:
-    """Counts `done` of `total` with a rate, redrawn in place; silent where stderr is no terminal.
+class Progress(tqdm):
+    """Shows how much of long work is done and how long the rest will take.
+
+    The bar is drawn on stderr if that is a terminal, and in a notebook; otherwise, as in a log,
+    nothing is drawn. It disappears when the work ends. Use it as a context manager:
+
+    ```python
+    from fid_med.utils.progress import Progress
+
+    with Progress("images", total=100) as progress:
+        for _ in range(100):
+            progress.update()
+    ```
 
     Args:
-      label: what is counted, such as "real images".
-      total: how many there will be, or None where nobody knows.
+      label: text in front of the bar; what is counted, such as "real images".
+      total: number of steps, or None if it is not known in advance.
     """
 
-    def __init__(self, label: str, total: int | None = None):
-        self._label, self._total = label, total
-        self._start = self._drawn = time.monotonic()
-        self._done = 0
-        self._alive = sys.stderr.isatty()
+    monitor_interval = 0  # tqdm's thread, which redraws rare updates; here each one may draw
 
-    def update(self, count: int = 1) -> None:
-        self._done += count
-        now = time.monotonic()
-        if self._alive and now - self._drawn > 0.2:
-            self._drawn = now
-            of = f" of {self._total}" if self._total else ""
-            rate = self._done / max(now - self._start, 1e-9)
-            left = f", {(self._total - self._done) / rate:.0f} s left" if self._total else ""
-            sys.stderr.write(f"\r\x1b[K{self._label}: {self._done}{of}, {rate:.1f}/s{left}")
-            sys.stderr.flush()
+    def __init__(self, label: str, total: int | None = None):
+        # tqdm's own test of stderr finds no terminal in a notebook that lacks ipywidgets.
+        shown = sys.stderr.isatty() or "ipykernel.zmqshell" in sys.modules
+        super().__init__(
+            desc=label,
+            total=total,
+            file=sys.stderr,
+            leave=False,
+            disable=not shown,
+            dynamic_ncols=True,
+            mininterval=0.2,
+            miniters=1,
+            delay=0.2,
+        )
 
     def close(self) -> None:
-        if self._alive:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.close()
+        self.total = self.n  # a notebook would keep a bar that has not reached its total
+        super().close()

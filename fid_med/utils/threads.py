@@ -1,4 +1,4 @@
-"""Work on images in threads, in order and not far ahead of whoever reads."""
+"""Reading images in threads, in order."""
 
 import collections
 import concurrent.futures
@@ -7,21 +7,24 @@ from collections.abc import Callable, Iterable, Iterator
 
 
 def default_workers() -> int:
-    """Threads that read images: the machine's cores and one more."""
+    """Number of threads that read images: one more than the machine's cores."""
     return (os.cpu_count() or 1) + 1
 
 
 def ordered_map(
     function: Callable, items: Iterable, workers: int | None = None, ahead: int | None = None
 ) -> Iterator:
-    """`map` in threads, in order, a few items ahead of whoever reads.
+    """Like `map`, but in threads and a limited number of items in advance.
 
     Args:
-      function: called with one item, from the threads.
-      items: what to call it with.
-      workers: threads; `default_workers` if None.
-      ahead: items that are begun before the first result is asked back; 16 and two a thread if
-        None.
+      function: function of one item, called in the threads.
+      items: iterable of items.
+      workers: number of threads; by default `default_workers()`.
+      ahead: number of items started before the first result is returned; by default 16 plus 2 per
+        thread.
+
+    Yields:
+      The results in the order of `items`. An error of `function` is raised in its place.
     """
     workers = workers or default_workers()
     ahead = ahead or 2 * workers + 16

@@ -161,13 +161,13 @@ def test_what_a_worker_finds_wrong_is_told_as_ever(
     with pytest.raises(ExtractorError, match=r"^x\.keras: no such extractor$"):
         running.run_pipeline(folder, tmp_path / "out.npz", missing_extractor)
     single = write_images("single", phantoms[0][:1])
-    with pytest.raises(DataError, match=r"^1 images"):
+    with pytest.raises(DataError, match=r"^images: 1 image;"):
         running.run_pipeline(single, tmp_path / "out.npz", beam_stand_in.load)
     with pytest.raises(DataError, match="no such folder"):
         running.run_pipeline(tmp_path / "none", tmp_path / "out.npz", beam_stand_in.load)
     with pytest.raises(DataError, match=r"an \.npz file"):
         running.run_pipeline(folder, tmp_path / "out", beam_stand_in.load)
-    with pytest.raises(FidMedError, match=r"broke off.*surprise"):
+    with pytest.raises(FidMedError, match=r"stopped.*surprise"):
         running.run_pipeline(folder, tmp_path / "out.npz", surprising_load)
     assert sorted(x.name for x in tmp_path.iterdir()) == ["phantoms", "single"]
 

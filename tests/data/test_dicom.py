@@ -19,10 +19,10 @@ from fid_med.errors import DataError, UnreadableImageError
 from fid_med.utils.hashing import ImageHasher
 
 pydicom = pytest.importorskip("pydicom", "3.0", reason="needs the extra dicom")
+from helpers.dicom_files import SECRETS, dataset, write  # noqa: E402
 from pydicom import uid  # noqa: E402
 from pydicom.data import get_testdata_file  # noqa: E402
 
-SECRETS = ("Nightingale", "PID-4711", "19200512")
 RNG = np.random.default_rng(3)
 GREY = RNG.integers(0, 256, (24, 18), dtype=np.uint8)
 RGB = RNG.integers(0, 256, (24, 18, 3), dtype=np.uint8)
@@ -33,39 +33,6 @@ def bundled(name):
     if path is None:
         pytest.skip(f"pydicom {pydicom.__version__} does not bring {name}")
     return pathlib.Path(path)
-
-
-def dataset(values, bits=None, syntax=uid.ExplicitVRLittleEndian, **elements):
-    """A DICOM file of the stored values [H, W], [H, W, 3] or, with NumberOfFrames, [F, H, W]."""
-    values = np.asarray(values)
-    allocated = 8 * values.dtype.itemsize
-    bits = bits or allocated
-    header = pydicom.Dataset()
-    header.file_meta = pydicom.dataset.FileMetaDataset()
-    header.file_meta.TransferSyntaxUID = syntax
-    header.file_meta.MediaStorageSOPClassUID = uid.SecondaryCaptureImageStorage
-    header.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
-    header.SOPClassUID, header.SOPInstanceUID = uid.SecondaryCaptureImageStorage, "1.2.3"
-    header.PatientName, header.PatientID, header.PatientBirthDate = SECRETS
-    colour = values.ndim == 3 and "NumberOfFrames" not in elements
-    header.SamplesPerPixel = 3 if colour else 1
-    header.PhotometricInterpretation = "RGB" if colour else "MONOCHROME2"
-    if colour:
-        header.PlanarConfiguration = 0
-    header.Rows, header.Columns = values.shape[:2] if colour else values.shape[-2:]
-    header.BitsAllocated, header.BitsStored, header.HighBit = allocated, bits, bits - 1
-    header.PixelRepresentation = int(values.dtype.kind == "i")
-    data = values.astype(values.dtype.newbyteorder("<")).tobytes()
-    header.PixelData = data + b"\0" * (len(data) % 2)
-    header["PixelData"].VR = "OB" if allocated == 8 else "OW"
-    for keyword, value in elements.items():
-        setattr(header, keyword, value)
-    return header
-
-
-def write(path, *arguments, **elements):
-    dataset(*arguments, **elements).save_as(path, enforce_file_format=True)
-    return path
 
 
 def look_up_table(values, bits, first=0, as_bytes=False):

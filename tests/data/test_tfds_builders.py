@@ -9,7 +9,7 @@ import pytest
 import tensorflow_datasets as tfds
 from helpers.dummy_datasets import REGIONS, write_image, write_lera, write_medmnist, write_mura
 
-from fid_med.data.datasets import NAMES, load_dataset
+from fid_med.data.datasets import DATASETS, load_dataset
 from fid_med.data.tfds_builders import (
     LabelledFolder,
     LabelledFolderConfig,
@@ -99,7 +99,7 @@ def examples(builder, split):
 
 
 def test_all_are_registered():
-    assert set(NAMES) <= set(tfds.list_builders(with_community_datasets=False))
+    assert set(DATASETS) <= set(tfds.list_builders(with_community_datasets=False))
     assert {"pathmnist", "chestmnist_224"} <= set(MedMNIST.builder_configs)
     assert len(MedMNIST.builder_configs) == 48
 
@@ -182,7 +182,7 @@ def test_labelled_folder_by_csv(tmp_path):
 
 def test_labelled_folder_with_dicom_files_of_several_frames(tmp_path):
     pytest.importorskip("pydicom")
-    from test_dicom import write
+    from helpers.dicom_files import write
 
     frames = np.random.default_rng(0).integers(0, 256, (3, 6, 5), np.uint8)
     for label in ("neck", "elbow"):

@@ -1,25 +1,52 @@
-"""The data sets to train on, by name: how each lies on disk, from its files to `LabelledImages`.
+"""Data sets to train on, by name.
 
-`load_dataset` reads them for the training, straight from the files. `fid_med.data.tfds_builders`
-gives the same images through `tfds.load`.
+A data set is one module in this folder and one entry of `DATASETS`. The module reads the files as
+they are published: `load(data_dir, **options)` returns `LabelledImages`. To offer the data set
+through TensorFlow Datasets as well, add a builder to `fid_med.data.tfds_builders`.
 """
 
 import importlib
+from typing import NamedTuple
 
 from fid_med.data.labelled import LabelledImages
 from fid_med.errors import DataError
 
-NAMES = ("labelled_folder", "lera", "medmnist", "mura", "mura_lera", "phantom")
+
+class Dataset(NamedTuple):
+    """What `load_dataset` has to know of a data set.
+
+    Attributes:
+      options: keywords of `load_dataset` that its `load` takes.
+      on_disk: whether its images are read from a folder or file (`data_dir`).
+      has_sets: whether `<name>/<set>` names one of several sets. Its module then has a function
+        `parse(set_name)`, which raises a DataError for an unknown set, and `load` takes `set_name`.
+    """
+
+    options: tuple[str, ...] = ("label",)
+    on_disk: bool = True
+    has_sets: bool = False
+
+
+DATASETS = {
+    "labelled_folder": Dataset(("label", "labels_csv", "patient_regex", "multi_frame")),
+    "lera": Dataset(),
+    "medmnist": Dataset(has_sets=True),
+    "mura": Dataset(),
+    "mura_lera": Dataset(),
+    "phantom": Dataset(("label", "phantoms", "image_size", "seed"), on_disk=False),
+}
+_REFUSED_ELSEWHERE = ("labels_csv", "patient_regex", "multi_frame")
 
 
 def check_name(name: str) -> None:
     """Raises a DataError for a name that `load_dataset` does not know."""
-    if name.startswith("medmnist/"):
-        from fid_med.data.datasets import medmnist
-
-        medmnist.parse(name.removeprefix("medmnist/"))
-    elif name not in NAMES:
-        raise DataError(f"{name}: no such data set; known: {', '.join(NAMES)}, and medmnist/<flag>")
+    base, slash, set_name = name.partition("/")
+    if base not in DATASETS or (slash and not DATASETS[base].has_sets):
+        raise DataError(
+            f"{name}: no such data set; known: {', '.join(DATASETS)}, and medmnist/<flag>"
+        )
+    if slash:
+        _module(base).parse(set_name)
 
 
 def load_dataset(
@@ -29,49 +56,55 @@ def load_dataset(
     label: str | None = None,
     labels_csv: str | None = None,
     patient_regex: str | None = None,
-    multi_frame: str = "refuse",
-    phantoms: int = 600,
+    multi_frame: str | None = None,
+    phantoms: int | None = None,
     image_size: int | None = None,
-    seed: int = 0,
+    seed: int | None = None,
 ) -> LabelledImages:
-    """Loads a data set by name, without TensorFlow Datasets and without copying images.
+    """Loads a data set by name; images are read when they are needed.
+
+    Options that are None take the default of the data set's `load`.
 
     Args:
-      name: one of `NAMES`, or `medmnist/<flag>` such as `medmnist/chestmnist_64`.
-      data_dir: its folder or file; none for phantoms.
-      label: what to learn. MURA, LERA and phantoms: `body_part` (the default), `abnormality` or
-        `both`. A csv file: its column. A set with several labels an image: one of them alone.
+      name: a key of `DATASETS`, or `medmnist/<flag>`, for example `medmnist/chestmnist_64`.
+      data_dir: folder or file of the data set; None for phantoms.
+      label: label to learn. MURA, LERA and phantoms: `body_part` (the default), `abnormality` or
+        `both`. A csv file: the name of a column. A data set with several labels per image: the
+        name of one of them.
       labels_csv, patient_regex, multi_frame: for `labelled_folder`.
-      phantoms, image_size, seed: for `phantom`; by default 299 pixels.
+      phantoms, image_size, seed: for `phantom`; ignored by the others.
 
     Raises:
-      DataError: unknown name, missing `data_dir`, an argument that is for another data set, or
-        what the data set itself complains about.
+      DataError: an unknown name, a missing `data_dir`, an option that the data set does not have,
+        or data that cannot be used.
     """
     check_name(name)
-    if name != "labelled_folder":
-        for flag, given in (
-            ("labels_csv", labels_csv),
-            ("patient_regex", patient_regex),
-            ("multi_frame", multi_frame != "refuse"),
-        ):
-            if given:
-                raise DataError(f"{name}: --{flag} is for --dataset=labelled_folder; leave it out")
-    if name == "phantom":
-        if data_dir:
-            raise DataError("phantom: is drawn, not read from --data_dir; leave it out")
-        from fid_med.data.datasets import phantom
+    given = {
+        "label": label,
+        "labels_csv": labels_csv,
+        "patient_regex": patient_regex,
+        "multi_frame": multi_frame,
+        "phantoms": phantoms,
+        "image_size": image_size,
+        "seed": seed,
+    }
+    given = {option: value for option, value in given.items() if value is not None}
+    base, _, set_name = name.partition("/")
+    dataset = DATASETS[base]
+    for option in _REFUSED_ELSEWHERE:
+        if given.get(option, "refuse") != "refuse" and option not in dataset.options:
+            raise DataError(f"{name}: --{option} is for --dataset=labelled_folder; leave it out")
+    if dataset.on_disk and not data_dir:
+        raise DataError(f"{name}: name its folder or file with --data_dir")
+    if data_dir and not dataset.on_disk:
+        raise DataError(f"{name}: is drawn, not read from --data_dir; leave it out")
+    arguments = {option: given[option] for option in dataset.options if option in given}
+    if dataset.on_disk:
+        arguments["data_dir"] = data_dir
+    if set_name:
+        arguments["set_name"] = set_name
+    return _module(base).load(**arguments)
 
-        return phantom.load(phantoms, image_size or 299, seed, label or "body_part")
-    if not data_dir:
-        raise DataError(f"{name}: give its folder or file by --data_dir")
-    if name == "labelled_folder":
-        from fid_med.data.datasets import labelled_folder
 
-        return labelled_folder.load(data_dir, patient_regex, labels_csv, label, multi_frame)
-    if name.startswith("medmnist"):
-        from fid_med.data.datasets import medmnist
-
-        return medmnist.load(data_dir, name.removeprefix("medmnist").lstrip("/") or None, label)
-    layout = importlib.import_module(f"fid_med.data.datasets.{name}")
-    return layout.load(data_dir, label or "body_part")
+def _module(name):
+    return importlib.import_module(f"fid_med.data.datasets.{name}")

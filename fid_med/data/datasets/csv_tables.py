@@ -1,4 +1,4 @@
-"""The csv files that come with data sets."""
+"""Csv files that come with data sets."""
 
 import csv
 import pathlib
@@ -7,16 +7,16 @@ from fid_med.errors import DataError, reason_of
 
 
 def read_rows(path: pathlib.Path) -> list[tuple[int, list[str]]]:
-    """Reads a csv file, comma or semicolon, with or without a byte order mark.
+    """Reads a csv file, separated by comma or semicolon, with or without a byte order mark.
 
     Args:
-      path: of the file.
+      path: path of the file.
 
     Returns:
-      (line number, cells without spaces around them) of each line that is not empty.
+      (line number, cells without surrounding spaces) of each line that is not empty.
 
     Raises:
-      DataError: a missing file, or one that is no text in UTF-8.
+      DataError: a missing file, or one that is not UTF-8 text.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -33,12 +33,12 @@ def read_rows(path: pathlib.Path) -> list[tuple[int, list[str]]]:
 
 
 def refuse(path: pathlib.Path, problem: str, lines: list[tuple[int, str]]) -> None:
-    """Raises a DataError that counts the lines with a problem and shows the first, if any has it.
+    """Raises a DataError that counts the lines with a problem and quotes the first of them.
 
     Args:
-      path: of the csv file.
-      problem: what is wrong with them, such as "name no image".
-      lines: (line number, what stands there).
+      path: path of the csv file.
+      problem: what is wrong, as a verb phrase, for example "name no image".
+      lines: (line number, content) of the lines with this problem; nothing is raised if empty.
     """
     if lines:
         line, content = lines[0]

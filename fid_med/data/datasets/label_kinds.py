@@ -1,4 +1,4 @@
-"""Labels of radiographs that are known by body part and by whether a finding is abnormal."""
+"""Kinds of label for radiographs with a known body part and a normal or abnormal finding."""
 
 from collections.abc import Sequence
 
@@ -9,13 +9,13 @@ FINDINGS = ("abnormal", "normal")
 
 
 def check_kind(kind: str) -> None:
-    """Raises a DataError for a kind of label that is none of `KINDS`."""
+    """Raises a DataError unless `kind` is one of `KINDS`."""
     if kind not in KINDS:
-        raise DataError(f"label {kind!r}: unknown here; choose {', '.join(KINDS)}")
+        raise DataError(f"label {kind!r}: unknown for this data set; choose {', '.join(KINDS)}")
 
 
 def label_name(kind: str, body_part: str, finding: str) -> str:
-    """The name of one image's label: such as `elbow`, `abnormal` or `elbow_abnormal`."""
+    """Name of an image's label, for example `elbow`, `abnormal` or `elbow_abnormal`."""
     return {
         "body_part": body_part,
         "abnormality": finding,
@@ -24,11 +24,11 @@ def label_name(kind: str, body_part: str, finding: str) -> str:
 
 
 def class_names(kind: str, body_parts: Sequence[str]) -> tuple[str, ...]:
-    """All names that labels of a kind can have, sorted.
+    """All possible label names of one kind, sorted.
 
     Args:
       kind: one of `KINDS`.
-      body_parts: of the data set.
+      body_parts: body parts in the data set.
     """
     names = {label_name(kind, part, finding) for part in body_parts for finding in FINDINGS}
     return tuple(sorted(names))

@@ -1,4 +1,4 @@
-"""A folder with one folder a label, or with a csv file: such as a hospital's radiographs."""
+"""A folder of images with one subfolder per label, or with labels in a csv file."""
 
 import functools
 import pathlib
@@ -18,39 +18,40 @@ _SEVERAL = "|"
 
 
 def load(
-    folder,
+    data_dir,
     patient_regex: str | None = None,
     labels_csv=None,
     label: str | None = None,
     multi_frame: str = "refuse",
 ) -> LabelledImages:
-    """Lists `<folder>/<label>/**/*`, or what a csv file names.
+    """Indexes `<data_dir>/<label>/**/*`, or the images that a csv file names.
 
     The first line of the csv file names its columns: `path` (inside the folder, with forward or
-    backward slashes), `label`, and, where they are known, `patient` and `study`; others are
-    passed over. A cell may hold several labels, as `effusion|nodule`: then every image may carry
-    any number of them, and an empty cell is an image without any. Images that the csv file does
-    not name are left out with a warning.
+    backward slashes), `label`, and optionally `patient` and `study`; other columns are ignored. A
+    cell may contain several labels, for example `effusion|nodule`. Then every image may have any
+    number of labels, and an empty cell means none. Images that the csv file does not name are
+    left out with a warning.
 
     Args:
-      folder: path; without a csv file, images directly in it are an error.
-      patient_regex: finds the patient in a file's name, as for `patients_of`.
+      data_dir: path of the folder. Without a csv file, images directly in it are an error.
+      patient_regex: regular expression for the patient in a file name; see `patients_of`.
       labels_csv: path of the csv file.
-      label: the column to learn, by default `label`; or, where that column gives images several
-        labels, one of them, to be learned alone.
-      multi_frame: of DICOM files, as for `list_images`; the frames of a file stay on one side.
+      label: column to learn, by default `label`. If that column contains several labels per image:
+        the name of one of them, which is then learned alone.
+      multi_frame: `refuse` or `unroll` DICOM files of several frames; see `list_images`. All frames
+        of a file belong to one study.
 
     Raises:
-      DataError: no label folders, one label only, a name that the expression does not match, a
-        csv file that lacks a column, names unknown images, or names one twice.
+      DataError: no label folders, a single label, a file name that the expression does not match,
+        or a csv file that lacks a column, names an unknown image, or names an image twice.
     """
-    folder = pathlib.Path(folder)
+    folder = pathlib.Path(data_dir)
     names = list_images(folder, multi_frame)
     if labels_csv is None:
         if label is not None:
             raise DataError(
-                f"label {label!r}: {folder} is labelled by its folders; name a column of a csv "
-                "file given by --labels_csv, or leave --label out"
+                f"label {label!r}: {folder} is labelled by its folders; leave --label out, or give "
+                "a csv file with this column as --labels_csv"
             )
         cells, patients, studies = _folders(folder, names), None, None
         labels, classes = number_labels(cells)
@@ -59,7 +60,7 @@ def load(
             pathlib.Path(labels_csv), folder, names, label
         )
     if patient_regex and patients:
-        raise DataError(f"{labels_csv}: has a column patient; leave --patient_regex out")
+        raise DataError(f"{labels_csv}: has a column 'patient'; leave --patient_regex out")
     files = [_file(folder, name) for name in names]
     if studies is None and files != names:
         studies = files
@@ -75,7 +76,7 @@ def load(
 
 
 def _file(folder, name):
-    """The file of an image: its name, but for a frame of several."""
+    """Name of the file that contains an image, which may be one frame of several."""
     path, frame = dicom.split_frame(folder / name)
     return name if frame is None else pathlib.Path(path).relative_to(folder).as_posix()
 
@@ -84,8 +85,8 @@ def _folders(folder, names):
     stray = [name for name in names if "/" not in name]
     if stray:
         raise DataError(
-            f"{folder}: {len(stray)} images (such as {stray[0]}) lie outside the label folders; "
-            "expected <folder>/<label>/<image>, or a csv file by --labels_csv"
+            f"{folder}: {len(stray)} images (such as {stray[0]}) are outside of the label folders; "
+            "expected <folder>/<label>/<image>, or a csv file given as --labels_csv"
         )
     return [name.split("/", 1)[0] for name in names]
 
@@ -106,7 +107,7 @@ def _columns(table, folder, images, label):
         raise _lacks_column(table, label or column, header)
     refuse(
         table,
-        f"have not the {len(header)} cells of the first line",
+        f"do not have the {len(header)} cells of the first line",
         [(line, ",".join(row)) for line, row in rows[1:] if len(row) != len(header)],
     )
     rows = [(line, dict(zip(header, row, strict=True))) for line, row in rows[1:]]
@@ -129,20 +130,20 @@ def _columns(table, folder, images, label):
         [row[column] for row in rows] if column in header else None
         for column in ("patient", "study")
     )
-    if studies and patients:  # a study's name may be unique for its patient alone
+    if studies and patients:  # a study's name may be unique within one patient only
         studies = [f"{patient}/{study}" for patient, study in zip(patients, studies, strict=True)]
     return names, labels, classes, patients, studies
 
 
 def _lacks_column(table, column, header):
     return DataError(
-        f"{table}: the first line must name the columns, path and {column} among them; it reads "
+        f"{table}: the first line must name the columns, including path and {column}; it is "
         f"{','.join(header)!r}"
     )
 
 
 def _by_path(table, folder, files, rows, label):
-    """Maps an image's name to its row, in which all that must be there is there."""
+    """Maps each file's name to its row, in which every required cell is filled."""
     known, of_path = set(files), {}
     unknown, twice, empty = [], [], []
     several = any(_SEVERAL in row[label] for _, row in rows)
@@ -158,6 +159,6 @@ def _by_path(table, folder, files, rows, label):
             empty.append((line, row["path"]))
         of_path.setdefault(path, row)
     refuse(table, f"name no image in {folder}", unknown)
-    refuse(table, f"name an image again (several labels are written a{_SEVERAL}b)", twice)
+    refuse(table, f"name an image a second time (write several labels as a{_SEVERAL}b)", twice)
     refuse(table, f"lack the {label}, the patient or the study", empty)
     return of_path

@@ -15,25 +15,26 @@ FOLDER = "LERA Dataset"
 BODY_PARTS = ("ankle", "foot", "hip", "knee")
 WHERE_FROM = (
     "register at https://aimi.stanford.edu/datasets/lera-lower-extremity-radiographs, unpack the "
-    f"archive and give the folder '{FOLDER}', or the one it lies in"
+    f"archive and give the folder '{FOLDER}', or its parent folder"
 )
-# Copies in circulation add sides and views: XR FOOT RIGHT, XR KNEE UNI, XR HIPS BILAT.
+# Some copies add side and view: XR FOOT RIGHT, XR KNEE UNI, XR HIPS BILAT.
 _BODY_PART = re.compile(r"\b(ANKLE|FOOT|HIP|KNEE)S?\b", re.IGNORECASE)
 
 
 def load(data_dir, label: str = "body_part") -> LabelledImages:
-    """Indexes LERA by its labels.csv; images are read when their loaders are called.
+    """Indexes LERA by its labels.csv.
 
     Args:
-      data_dir: `LERA Dataset`, or the folder it lies in.
+      data_dir: path of `LERA Dataset`, or of its parent folder.
       label: `body_part` (4 classes), `abnormality` (2), or `both` (8).
 
     Returns:
-      The images, named by their path inside `LERA Dataset`, with patients and studies; undivided.
+      The images with patients and studies, without splits; a name is the path inside
+      `LERA Dataset`.
 
     Raises:
-      DataError: not LERA, an unknown label, lines that cannot be understood or contradict each
-        other, patients without images.
+      DataError: not LERA, an unknown label, invalid or contradictory lines, or patients without
+        images.
     """
     root = find_root(data_dir)
     check_kind(label)
@@ -66,19 +67,19 @@ def load(data_dir, label: str = "body_part") -> LabelledImages:
 
 
 def find_root(data_dir) -> pathlib.Path:
-    """The folder that holds labels.csv.
+    """Finds the folder that contains labels.csv.
 
     Raises:
-      DataError: it is neither `data_dir` nor `LERA Dataset` in it.
+      DataError: neither `data_dir` nor `LERA Dataset` in it contains labels.csv.
     """
     for root in (pathlib.Path(data_dir), pathlib.Path(data_dir) / FOLDER):
         if (root / "labels.csv").is_file():
             return root
-    raise DataError(f"{data_dir}: holds no LERA (labels.csv is missing); {WHERE_FROM}")
+    raise DataError(f"{data_dir}: no LERA here (labels.csv is missing); {WHERE_FROM}")
 
 
 def _patients(table, label):
-    """Maps a patient's id to the label's name."""
+    """Maps each patient's id to the name of the label."""
     of_patient, wrong, contrary = {}, [], []
     for line, row in read_rows(table):
         parts = {part.lower() for part in _BODY_PART.findall(row[1])} if len(row) == 3 else ()
@@ -88,6 +89,6 @@ def _patients(table, label):
         name = label_name(label, parts.pop(), "abnormal" if row[2] == "1" else "normal")
         if of_patient.setdefault(row[0], name) != name:
             contrary.append((line, ",".join(row)))
-    refuse(table, f"are no patient, examination ({', '.join(BODY_PARTS)}), 0 or 1", wrong)
-    refuse(table, "give a patient another label than a line above", contrary)
+    refuse(table, f"do not read patient, examination ({', '.join(BODY_PARTS)}), 0 or 1", wrong)
+    refuse(table, "give a patient another label than an earlier line", contrary)
     return of_patient

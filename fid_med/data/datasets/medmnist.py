@@ -1,4 +1,4 @@
-"""MedMNIST's npz layout (Yang et al. 2023): the official files, or any file laid out like them."""
+"""MedMNIST (Yang et al. 2023): the official npz files, or any file with the same keys."""
 
 import functools
 import pathlib
@@ -20,18 +20,20 @@ _KEYS = tuple(f"{theirs}_{what}" for theirs, _ in _SPLITS for what in ("images",
 
 
 def load(data_dir, set_name: str | None = None, label: str | None = None) -> LabelledImages:
-    """Reads `{train,val,test}_{images,labels}`, with MedMNIST's own division.
+    """Reads `{train,val,test}_{images,labels}`, with the splits of the file.
 
     Args:
-      data_dir: npz file: images uint8 [N, H, W] or [N, H, W, 3], labels integer [N] or [N, 1], or
-        0 and 1 [N, L] where an image may carry several; or, with `set_name`, a folder that holds
-        the set's file, which is downloaded to it where it does not.
-      set_name: such as `chestmnist` or `chestmnist_64`; by default the file's own name. Where it
-        is one of the twelve, labels have their names, elsewhere their numbers.
-      label: of a set with several labels an image, the one to learn alone.
+      data_dir: path of an npz file with images uint8 [N, H, W] or [N, H, W, 3], and labels integer
+        [N] or [N, 1], or 0 and 1 [N, L] for several labels per image. With `set_name` also the
+        folder of the set's file, which is downloaded if it is missing.
+      set_name: set to read from a folder, for example `chestmnist` or `chestmnist_64`. By default
+        the set is found by the file's name. Labels of the twelve official sets are named, labels
+        of other files are numbers.
+      label: for several labels per image, the name of the one to learn alone.
 
     Raises:
-      DataError: missing or damaged file, missing keys, unknown set or label, a failed download.
+      DataError: a missing or damaged file, missing keys, an unknown set or label, or a failed
+        download.
     """
     path = pathlib.Path(data_dir)
     if set_name is not None:
@@ -42,7 +44,7 @@ def load(data_dir, set_name: str | None = None, label: str | None = None) -> Lab
                 fetch(url(flag, size), path, md5=md5(flag, size))
     elif path.is_dir():
         raise DataError(
-            f"{path}: is a folder; name the set as --dataset=medmnist/<flag>, or give its npz file"
+            f"{path}: is a folder; name the set as --dataset=medmnist/<flag>, or give an npz file"
         )
     else:
         flag = re.sub(r"_(64|128|224)$", "", path.stem)
@@ -50,10 +52,10 @@ def load(data_dir, set_name: str | None = None, label: str | None = None) -> Lab
 
 
 def parse(set_name: str) -> tuple[str, int]:
-    """Flag and size of a name such as `pathmnist` (28 pixels) or `pathmnist_64`.
+    """Splits a set's name, `pathmnist` (28 pixels) or `pathmnist_64`, into flag and size.
 
     Raises:
-      DataError: another name.
+      DataError: an unknown name.
     """
     flag, _, size = set_name.partition("_")
     if flag not in SETS or size not in ("", *map(str, SIZES[1:])):
@@ -83,7 +85,7 @@ def _read(path, names, label):
         labels.append(values)
         splits += [ours] * len(images)
     if len({values.shape[1:] for values in labels}) > 1:
-        raise DataError(f"{path}: not all splits have the same number of labels an image")
+        raise DataError(f"{path}: the splits differ in the number of labels per image")
     labels, classes = _classes(np.concatenate(labels), names, path, label)
     return LabelledImages(
         name=path.stem,
@@ -100,12 +102,12 @@ def _arrays(path):
         raise DataError(f"{path}: no such file; expected MedMNIST's npz, such as breastmnist.npz")
     try:
         with path.open("rb") as file:
-            if file.read(2) != b"PK":  # else np.load advises to unpickle it
-                raise ValueError("it is no zip file")
+            if file.read(2) != b"PK":  # np.load would recommend to unpickle it
+                raise ValueError("not a zip file")
             file.seek(0)
             with np.load(file, allow_pickle=False) as archive:
                 arrays = {key: _array(archive, key) for key in _KEYS if key in archive.files}
-    except Exception as error:  # a damaged zip or array header raises nearly anything
+    except Exception as error:  # a damaged zip or array header raises almost any error
         raise DataError(f"{path}: cannot be read as npz ({reason_of(error)})") from None
     missing = [key for key in _KEYS if key not in arrays]
     if missing:
@@ -114,7 +116,7 @@ def _arrays(path):
 
 
 def _array(archive, key):
-    """One array; beyond `MEMORY_LIMIT` bytes from a temporary file that goes with the process."""
+    """Reads one array; above `MEMORY_LIMIT` bytes it is mapped from a deleted temporary file."""
     member = f"{key}.npy"
     if archive.zip.getinfo(member).file_size <= MEMORY_LIMIT:
         return archive[key]
@@ -126,7 +128,7 @@ def _array(archive, key):
 
 
 def _label_values(labels, path, split):
-    """Integers [N] or, of several labels an image, bool [N, L]."""
+    """Labels as int64 [N] or, for several labels per image, bool [N, L]."""
     if labels.ndim not in (1, 2):
         raise DataError(f"{path}: {split} labels of shape {labels.shape}, expected [N] or [N, L]")
     if labels.dtype.kind not in "iub":
@@ -134,7 +136,7 @@ def _label_values(labels, path, split):
     if labels.ndim == 1 or labels.shape[1] == 1:
         return labels.reshape(-1).astype(np.int64)
     if not np.isin(labels, (0, 1)).all():
-        raise DataError(f"{path}: of {labels.shape[1]} labels an image each must be 0 or 1")
+        raise DataError(f"{path}: {split} labels of {labels.shape[1]} columns must be 0 or 1")
     return labels.astype(bool)
 
 
@@ -142,7 +144,7 @@ def _classes(labels, names, path, label):
     if labels.ndim == 1:
         if label is not None:
             raise DataError(
-                f"label {label!r}: {path.name} has one label an image; leave --label out"
+                f"label {label!r}: {path.name} has one label per image; leave --label out"
             )
         numbers, indices = np.unique(labels, return_inverse=True)
         fit = all(0 <= number < len(names) for number in numbers)

@@ -1,4 +1,4 @@
-"""MedMNIST v2's twelve 2-D sets (Yang et al. 2023, Scientific Data 10, 41): names and checksums."""
+"""Labels and checksums of MedMNIST v2's 2-D sets (Yang et al. 2023, Scientific Data 10, 41)."""
 
 from typing import NamedTuple
 
@@ -11,9 +11,9 @@ class MedMNISTSet(NamedTuple):
 
     Attributes:
       channels: 1 for grey images, 3 for colour.
-      md5: of the files, in the order of `SIZES`.
-      labels: names, in the order of their numbers; of columns, where `multi_label`.
-      multi_label: whether an image may carry several labels at once.
+      md5: checksums of the files, in the order of `SIZES`.
+      labels: names of the labels, in the order of their numbers or columns.
+      multi_label: whether an image may have several labels.
     """
 
     channels: int
@@ -252,15 +252,15 @@ SETS = {
 
 
 def set_name(flag: str, size: int) -> str:
-    """`<flag>` for 28 pixels, `<flag>_<size>` for the others; the file's name without `.npz`."""
+    """Name of the file without `.npz`: `<flag>` for 28 pixels, else `<flag>_<size>`."""
     return flag if size == SIZES[0] else f"{flag}_{size}"
 
 
 def url(flag: str, size: int) -> str:
-    """Where the authors publish the file."""
+    """URL of the file published by the authors."""
     return f"{_RECORD}/{set_name(flag, size)}.npz?download=1"
 
 
 def md5(flag: str, size: int) -> str:
-    """Checksum of the file, in hexadecimal digits."""
+    """MD5 checksum of the file, in hexadecimal digits."""
     return SETS[flag].md5[SIZES.index(size)]

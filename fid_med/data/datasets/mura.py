@@ -16,9 +16,9 @@ FOLDER = "MURA-v1.1"
 BODY_PARTS = ("elbow", "finger", "forearm", "hand", "humerus", "shoulder", "wrist")
 WHERE_FROM = (
     "register at https://stanfordmlgroup.github.io/competitions/mura/, unpack MURA-v1.1.zip and "
-    f"give the folder {FOLDER}, or the one it lies in"
+    f"give the folder {FOLDER}, or its parent folder"
 )
-# Theirs is called valid; nothing is chosen by it here, as it stands in for the unpublished test.
+# MURA's test split is not published; its valid split takes its place, and selects nothing.
 _SPLITS = (("train", DEVELOPMENT), ("valid", "test"))
 _PATH = re.compile(
     r"(?:MURA-v1\.1/)?((?:train|valid)/XR_([A-Z]+)/(patient[0-9]+)/study[^/]+)/([^/]+)"
@@ -26,18 +26,18 @@ _PATH = re.compile(
 
 
 def load(data_dir, label: str = "body_part") -> LabelledImages:
-    """Indexes MURA by its csv files; images are read when their loaders are called.
+    """Indexes MURA by its csv files.
 
     Args:
-      data_dir: `MURA-v1.1`, or the folder it lies in.
+      data_dir: path of `MURA-v1.1`, or of its parent folder.
       label: `body_part` (7 classes), `abnormality` (2), or `both` (14).
 
     Returns:
-      The images, named by their path inside `MURA-v1.1`, with patients and studies. MURA's train
-      split is for development (train and validation, divided by patient), its valid split is test.
+      The images with patients, studies and splits; a name is the path inside `MURA-v1.1`. MURA's
+      train split becomes `DEVELOPMENT`, to be divided by patient; its valid split becomes test.
 
     Raises:
-      DataError: not MURA, an unknown label, csv files that contradict each other, missing images.
+      DataError: not MURA, an unknown label, contradictory csv files, or missing images.
     """
     root = find_root(data_dir)
     check_kind(label)
@@ -63,7 +63,7 @@ def load(data_dir, label: str = "body_part") -> LabelledImages:
     missing = [name for name in names if not (root / name).is_file()]
     if missing:
         raise DataError(
-            f"{root}: {len(missing)} of {len(names)} images that the csv files name are missing, "
+            f"{root}: {len(missing)} of {len(names)} images in the csv files are missing, "
             f"such as {missing[0]}; unpack MURA-v1.1.zip again"
         )
     labels, classes = number_labels(labels)
@@ -80,19 +80,19 @@ def load(data_dir, label: str = "body_part") -> LabelledImages:
 
 
 def find_root(data_dir) -> pathlib.Path:
-    """The folder that holds the csv files.
+    """Finds the folder that contains the csv files.
 
     Raises:
-      DataError: it is neither `data_dir` nor `MURA-v1.1` in it.
+      DataError: neither `data_dir` nor `MURA-v1.1` in it contains them.
     """
     for root in (pathlib.Path(data_dir), pathlib.Path(data_dir) / FOLDER):
         if (root / "train_image_paths.csv").is_file():
             return root
-    raise DataError(f"{data_dir}: holds no MURA (train_image_paths.csv is missing); {WHERE_FROM}")
+    raise DataError(f"{data_dir}: no MURA here (train_image_paths.csv is missing); {WHERE_FROM}")
 
 
 def _study_findings(table):
-    """Maps a study's folder to `abnormal` or `normal`."""
+    """Maps each study's folder to `abnormal` or `normal`."""
     findings, wrong = {}, []
     for line, row in read_rows(table):
         match = _PATH.fullmatch(f"{row[0].rstrip('/')}/-")
@@ -100,5 +100,5 @@ def _study_findings(table):
             wrong.append((line, ",".join(row)))
             continue
         findings[match.group(1)] = "abnormal" if row[1] == "1" else "normal"
-    refuse(table, "are no study with a label of 0 or 1", wrong)
+    refuse(table, "do not read study, 0 or 1", wrong)
     return findings

@@ -1,4 +1,4 @@
-"""MURA and LERA as one: upper and lower extremities, eleven body parts."""
+"""MURA and LERA as one data set: upper and lower extremities, eleven body parts."""
 
 import pathlib
 
@@ -10,7 +10,7 @@ from fid_med.errors import DataError
 
 BODY_PARTS = (*mura.BODY_PARTS, *lera.BODY_PARTS)
 WHERE_FROM = (
-    f"expected a folder that holds '{mura.FOLDER}' and '{lera.FOLDER}', copies or links. MURA: "
+    f"expected a folder that contains '{mura.FOLDER}' and '{lera.FOLDER}' (or links). MURA: "
     f"{mura.WHERE_FROM}. LERA: {lera.WHERE_FROM}"
 )
 
@@ -19,15 +19,15 @@ def load(data_dir, label: str = "body_part") -> LabelledImages:
     """Indexes both data sets.
 
     Args:
-      data_dir: folder that holds `MURA-v1.1` and `LERA Dataset`.
+      data_dir: path of the folder that contains `MURA-v1.1` and `LERA Dataset`.
       label: `body_part` (11 classes), `abnormality` (2), or `both` (22).
 
     Returns:
       The images; names, patients and studies begin with `mura/` or `lera/`. MURA's images keep
-      its division, LERA's are undivided.
+      its splits, LERA's are `UNDIVIDED`.
 
     Raises:
-      DataError: one of the two is not there, or what either complains about.
+      DataError: one of the two folders is missing, or as for `mura.load` and `lera.load`.
     """
     root = pathlib.Path(data_dir)
     lacking = [folder for folder in (mura.FOLDER, lera.FOLDER) if not (root / folder).is_dir()]

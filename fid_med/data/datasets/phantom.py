@@ -1,4 +1,4 @@
-"""Phantoms as labelled images: the data set that needs no data."""
+"""Procedural phantoms as a labelled data set, which needs no files."""
 
 import functools
 
@@ -9,26 +9,28 @@ from fid_med.data.labelled import LabelledImages, number_labels
 from fid_med.phantoms.radiograph import phantom_set
 
 
-def load(count: int, size: int, seed: int = 0, label: str = "body_part") -> LabelledImages:
-    """Draws phantoms, each its own patient.
+def load(
+    phantoms: int = 600, image_size: int = 299, seed: int = 0, label: str = "body_part"
+) -> LabelledImages:
+    """Draws phantoms, each of a different patient.
 
     Args:
-      count: how many.
-      size: height and width in pixels.
-      seed: of the phantoms.
+      phantoms: number of phantoms.
+      image_size: height and width in pixels.
+      seed: seed of the phantoms.
       label: `body_part`, `abnormality` or `both`.
 
     Raises:
-      DataError: an unknown label, or what cannot be drawn.
+      DataError: an unknown label, or an invalid number, size or seed.
     """
     check_kind(label)
-    images, facts = phantom_set(count, size=size, seed=seed)
+    images, facts = phantom_set(phantoms, size=image_size, seed=seed)
     labels, classes = number_labels(
         [label_name(label, fact.body_part, fact.abnormality) for fact in facts]
     )
     return LabelledImages(
         name="phantom",
-        names=[f"phantom_{i:05d}" for i in range(count)],
+        names=[f"phantom_{i:05d}" for i in range(phantoms)],
         loaders=[functools.partial(np.asarray, image) for image in images],
         labels=labels,
         classes=classes,

@@ -17,7 +17,7 @@ import sys
 import numpy as np
 import tensorflow as tf
 
-from fid_med.utils.progress import sifted_stderr
+from fid_med.utils.progress import quiet_tensorflow
 
 GraphDef = tf.compat.v1.GraphDef
 FLOAT, INT = tf.float32, tf.int32
@@ -84,7 +84,7 @@ def run_graph(graph_def: GraphDef, images, outputs: list[str]) -> list[list[np.n
             return_elements=[f"{name}:0" for name in outputs],
             name="",
         )
-        with sifted_stderr():
+        with quiet_tensorflow():
             return [session.run(fetched, {pixels: x[None].astype(np.float32)}) for x in images]
 
 

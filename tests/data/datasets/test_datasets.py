@@ -1,12 +1,14 @@
-"""The data sets: labels stay with their images, and layouts that are wrong are told."""
+"""The registry of data sets, and phantoms as one of them."""
 
+import importlib
+import inspect
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
-from fid_med.data.datasets import load_dataset
+from fid_med.data.datasets import DATASETS, load_dataset
 from fid_med.data.labelled import LabelledImages
 from fid_med.errors import DataError
 
@@ -20,9 +22,22 @@ def test_phantoms_by_either_label():
     assert by_lesion.classes == ("abnormal", "normal")
 
 
+@pytest.mark.parametrize("name", DATASETS)
+def test_every_entry_fits_the_loader_of_its_module(name):
+    load = importlib.import_module(f"fid_med.data.datasets.{name}").load
+    keywords = set(inspect.signature(load).parameters)
+    assert set(DATASETS[name].options) <= keywords
+    assert ("data_dir" in keywords) == DATASETS[name].on_disk
+    assert ("set_name" in keywords) == DATASETS[name].has_sets
+
+
 def test_load_dataset_refuses():
     with pytest.raises(DataError, match="no such data set"):
         load_dataset("mnist", "x")
+    with pytest.raises(DataError, match="no such data set"):
+        load_dataset("mura/elbow", "x")
+    with pytest.raises(DataError, match="drawn, not read"):
+        load_dataset("phantom", "x")
     with pytest.raises(DataError, match="--data_dir"):
         load_dataset("medmnist", None)
 

@@ -1,4 +1,4 @@
-"""A folder of one's own: by label folders, or by a csv file."""
+"""A folder of images, labelled by subfolders or by a csv file."""
 
 import numpy as np
 import pytest
@@ -68,7 +68,7 @@ def test_labelled_folder_that_cannot_serve(folder, tmp_path_factory):
     (one / "neck").mkdir()
     Image.new("L", (4, 4)).save(one / "neck" / "x.png")
     (one / "elbow").mkdir()
-    with pytest.raises(DataError, match="at least two labels to tell apart, has neck"):
+    with pytest.raises(DataError, match="at least two labels, has neck"):
         load_dataset("labelled_folder", one)
 
 
@@ -130,7 +130,7 @@ def test_csv_columns_for_patient_study_and_another_label(flat):
     assert flat(text, label="part").classes == ("e", "n")
     with pytest.raises(DataError, match="leave --patient_regex out"):
         flat(text, patient_regex="^P.")
-    with pytest.raises(DataError, match=r"path and pathology among them; it reads 'patient,path,"):
+    with pytest.raises(DataError, match=r"including path and pathology; it is 'patient,path,"):
         flat(text, label="pathology")
 
 
@@ -148,7 +148,7 @@ def test_csv_with_several_labels_of_which_one_is_learned(flat):
     images = flat(text, label="a")
     assert images.classes == ("no a", "a")
     assert images.labels.tolist() == [1, 0, 0, 1]
-    with pytest.raises(DataError, match=r"label 'A': .*labels\.csv knows a, b, c"):
+    with pytest.raises(DataError, match=r"label 'A': not in .*labels\.csv; choose a, b, c"):
         flat(text, label="A")
 
 
@@ -156,14 +156,14 @@ def test_csv_with_several_labels_of_which_one_is_learned(flat):
     ("text", "message"),
     [
         ("", "the first line must name the columns"),
-        (ROWS, "the first line must name the columns, path and label among them; it reads 'P0_0"),
+        (ROWS, "the first line must name the columns, including path and label; it is 'P0_0"),
         ("path,label\n" + ROWS + "x.png,a\ny.png,a\n", "2 lines name no image in .* line 6: x.png"),
         ("path,label\n" + ROWS + "../labels.csv,a\n", "1 lines name no image in"),
-        ("path,label\n" + ROWS + "P0_0.png,b\n", "name an image again .* line 6: P0_0.png"),
+        ("path,label\n" + ROWS + "P0_0.png,b\n", "name an image a second time .* line 6: P0_0.png"),
         ("path,label\n" + ROWS.replace(",b", ","), "2 lines lack the label"),
         ("path,label,patient\n" + ROWS.replace("\n", ",\n"), "4 lines lack the label, the patient"),
-        ("path,label\n" + ROWS.replace(",b", ""), "2 lines have not the 2 cells of the first"),
-        ("path,label\n" + ROWS.replace(",b", ",a"), "at least two labels to tell apart, has a"),
+        ("path,label\n" + ROWS.replace(",b", ""), "2 lines do not have the 2 cells of the first"),
+        ("path,label\n" + ROWS.replace(",b", ",a"), "at least two labels, has a"),
     ],
 )
 def test_csv_that_cannot_serve_is_told_in_one_line(text, message, flat):
@@ -193,7 +193,7 @@ def test_the_same_row_twice_is_no_contradiction(flat):
 
 
 def test_label_without_a_csv_is_refused(folder):
-    with pytest.raises(DataError, match=r"labelled by its folders; name a column .*--labels_csv"):
+    with pytest.raises(DataError, match=r"labelled by its folders; leave .*--labels_csv"):
         load_dataset("labelled_folder", folder, label="pathology")
 
 

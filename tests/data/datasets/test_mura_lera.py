@@ -100,7 +100,7 @@ def test_mura_and_lera_share_one_label_space_and_no_patient(folder):
 
 @pytest.mark.parametrize("name", ["mura", "lera", "mura_lera", "phantom"])
 def test_misspelt_label_is_told_with_the_known(name, folder):
-    with pytest.raises(DataError, match="label 'bodypart': unknown here; choose body_part, abnorm"):
+    with pytest.raises(DataError, match="label 'bodypart': unknown for this data set; choose body"):
         load_dataset(
             name, None if name == "phantom" else folder, label="bodypart", image_size=32, phantoms=2
         )
@@ -117,7 +117,7 @@ def test_missing_data_says_where_to_get_it_and_where_to_put_it(name, tmp_path):
 
 def test_half_of_mura_lera_is_told(tmp_path):
     write_mura(tmp_path)
-    with pytest.raises(DataError, match="lacks LERA Dataset; expected a folder that holds 'MURA-"):
+    with pytest.raises(DataError, match="lacks LERA Dataset; expected a folder that contains 'MUR"):
         load_dataset("mura_lera", tmp_path)
 
 
@@ -154,12 +154,15 @@ def test_csv_files_of_mura_that_contradict_each_other(file, line, message, folde
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("0099,XR ELBOW,0", "1 lines are no patient, examination .* such as line 13: 0099,XR ELB"),
-        ("0099,XR HIP KNEE,0", "are no patient, examination"),
-        ("0099,XR HIP,yes", "are no patient, examination"),
-        ("0099,XR HIP", "are no patient, examination"),
+        (
+            "0099,XR ELBOW,0",
+            "1 lines do not read patient, examination .* such as line 13: 0099,XR ELB",
+        ),
+        ("0099,XR HIP KNEE,0", "do not read patient, examination"),
+        ("0099,XR HIP,yes", "do not read patient, examination"),
+        ("0099,XR HIP", "do not read patient, examination"),
         ("0000,XR FOOT RIGHT,1", None),
-        ("0000,XR HIP,0", "another label than a line above, such as line 13"),
+        ("0000,XR HIP,0", "another label than an earlier line, such as line 13"),
         ("0099,XR HIP,0", "1 of 13 patients have no image, such as 0099"),
     ],
 )
