@@ -7,7 +7,7 @@ import zipfile
 import keras
 import numpy as np
 import pytest
-from helpers import rounding
+from helpers import kernels, rounding
 
 from fid_med.errors import ExtractorError
 from fid_med.extractors import inception_v3
@@ -80,6 +80,7 @@ def test_preprocessing_is_part_of_the_fingerprint(small_extractor):
         assert load_extractor("random", **options).fingerprint != small_extractor.fingerprint
 
 
+@kernels.needs_bfloat16
 def test_precision_is_part_of_name_and_fingerprint(small_extractor, phantoms):
     lower = load_extractor("random", image_size=75, precision="bfloat16")
     assert lower.name == "random in bfloat16"

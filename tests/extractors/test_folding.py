@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import rounding
+from helpers import kernels, rounding
 
 from fid_med.extractors import folding
 from fid_med.extractors.extractor import FeatureExtractor
@@ -109,7 +109,9 @@ def test_the_2015_network_runs_as_it_is(tmp_path):
     [keras.layers.BatchNormalization, inception_2015._NormalisationRelu],
     ids=["bn", "2015"],
 )
-@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+@pytest.mark.parametrize(
+    "precision", [pytest.param("bfloat16", marks=kernels.needs_bfloat16), "float16"]
+)
 def test_lower_precision_is_in_the_convolutions_alone(normalisation, precision):
     network = small_network(normalisation)
     lowered = folding.folded(network, precision)
