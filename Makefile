@@ -4,13 +4,20 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint clean
+# Tests run side by side in so many processes; each takes up to 6 GB of memory.
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
+
+.PHONY: demo test test-all lint clean
 
 demo: $(STAMP)
 	$(BIN)/python -m fid_med.demo --output_dir=demo_output
 
 test: lint
-	$(BIN)/python -m pytest -q
+	$(PYTEST)
+
+test-all: lint
+	$(PYTEST) -m "slow or not slow"
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

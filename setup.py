@@ -59,7 +59,14 @@ setuptools.setup(
         "dicom": DICOM,
         # TensorFlow 2.21 no longer depends on it.
         "tensorboard": ["tensorboard"],
-        "test": ["pytest>=7.4", "ruff==0.17.6", "scikit-image>=0.22", "dill", *DICOM],
+        "test": [
+            "pytest>=7.4",
+            "pytest-xdist>=3.5",
+            "ruff==0.17.6",
+            "scikit-image>=0.22",
+            "dill",
+            *DICOM,
+        ],
     },
     classifiers=[
         "Programming Language :: Python :: 3",

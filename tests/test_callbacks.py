@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers import rounding
 
 import fid_med
 from fid_med import callbacks
@@ -77,7 +78,7 @@ def test_the_value_is_the_fid_of_the_generators_images(
     images = generator.predict(latents, verbose=0)[..., 0]
     pixels = np.rint((images + 1) * 127.5).astype(np.uint8)
     expected = compute_fid(phantoms[0][:16], pixels, small_extractor).fid
-    assert fid.measure() == pytest.approx(expected, rel=1e-6)
+    assert fid.measure() == pytest.approx(expected, rel=rounding.FID)
     assert fid.measure() == fid.measure()
     assert callback(seed=6).measure() != pytest.approx(expected, rel=1e-3)
 
@@ -167,7 +168,7 @@ def test_under_mixed_precision_the_features_stay_float32(
         fid = fid_med.FIDCallback(
             generator, reference, "random", output_range=(-1, 1), num_generated=COUNT
         )
-        assert fid.measure() == pytest.approx(expected, rel=1e-6)
+        assert fid.measure() == pytest.approx(expected, rel=rounding.FID)
         assert keras.config.dtype_policy().name == "mixed_float16"
     finally:
         keras.config.set_dtype_policy(policy)

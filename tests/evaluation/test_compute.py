@@ -6,6 +6,7 @@ import os
 
 import numpy as np
 import pytest
+from helpers import rounding
 from PIL import Image
 
 from fid_med.data import sources
@@ -96,7 +97,9 @@ def test_every_source_gives_the_same_number(halves, small_extractor, write_image
         lambda count: next(calls),
     ]
     for source in sources:
-        assert compute_fid(folder, source, small_extractor).fid == pytest.approx(fid, rel=1e-6)
+        assert compute_fid(folder, source, small_extractor).fid == pytest.approx(
+            fid, rel=rounding.FID
+        )
 
 
 def test_batch_size_and_file_order_do_not_matter(halves, small_extractor, write_images):
@@ -106,9 +109,9 @@ def test_batch_size_and_file_order_do_not_matter(halves, small_extractor, write_
     fid = compute_fid(real, generated, small_extractor, batch_size=64).fid
     for size in (1, 7):
         assert compute_fid(real, generated, small_extractor, batch_size=size).fid == pytest.approx(
-            fid, rel=1e-6
+            fid, rel=rounding.FID
         )
-    assert compute_fid(real, renamed, small_extractor).fid == pytest.approx(fid, rel=1e-6)
+    assert compute_fid(real, renamed, small_extractor).fid == pytest.approx(fid, rel=rounding.FID)
 
 
 def test_a_set_against_itself_and_its_statistics_is_zero(halves, small_extractor, tmp_path):
@@ -158,7 +161,7 @@ def test_unreadable_image_is_named_or_counted(halves, small_extractor, write_ima
     assert str(folder) not in json.dumps(result.to_dict())
     without = np.delete(halves[0], 3, axis=0)
     assert result.fid == pytest.approx(
-        compute_fid(without, halves[1], small_extractor).fid, rel=1e-6
+        compute_fid(without, halves[1], small_extractor).fid, rel=rounding.FID
     )
 
 
@@ -179,7 +182,7 @@ def test_training_images_are_counted_and_left_out_on_request(halves, small_extra
     result = compute_fid(real, generated, extractor, exclude_training_images=True)
     assert (result.real.count, result.real.excluded) == (15, 5)
     assert result.fid == pytest.approx(
-        compute_fid(real[5:], generated, small_extractor).fid, rel=1e-6
+        compute_fid(real[5:], generated, small_extractor).fid, rel=rounding.FID
     )
 
 

@@ -5,6 +5,7 @@ import types
 
 import numpy as np
 import pytest
+from helpers import rounding
 
 from fid_med.data.preprocessing import Preprocessing
 from fid_med.errors import DataError, SettingError, StatisticsError
@@ -218,7 +219,7 @@ def test_classes_are_folders(small_extractor, class_folders):
     result = compute_fid(root / "real", root / "generated", small_extractor, per_class=True)
     assert [row["label"] for row in result.by_class] == ["elbow", "neck", "wrist"]
     alone = compute_fid(root / "real/elbow", root / "generated/elbow", small_extractor)
-    np.testing.assert_allclose(result.by_class[0]["fid"], alone.fid, rtol=1e-6)
+    np.testing.assert_allclose(result.by_class[0]["fid"], alone.fid, rtol=rounding.FID)
     assert result.by_class[2]["fid"] is None
     assert result.by_class[2]["reason"]
     with pytest.raises(StatisticsError, match="some images lie in none"):
@@ -234,7 +235,7 @@ def test_what_differs_is_told_by_class_too(small_extractor, class_folders, tmp_p
     first, expected = (
         rows[0] for rows in (neck["directions"], alone.metrics["difference"]["directions"])
     )
-    assert first["share"] == pytest.approx(expected["share"], rel=1e-5)
+    assert first["share"] == pytest.approx(expected["share"], rel=rounding.FID)
     # The neck's images are the second eight of either side.
     assert first["real_low"] == [8 + i for i in expected["real_low"]]
     assert first["generated_high"] == [8 + i for i in expected["generated_high"]]

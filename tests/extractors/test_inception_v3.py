@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from helpers import rounding
 
 from fid_med.data.preprocessing import Preprocessing
 from fid_med.errors import ExtractorError
@@ -34,7 +35,7 @@ def test_network_is_keras_applications_with_scaling_and_pool(keras_model, small_
     expected = np.asarray(keras_model(pixels / 127.5 - 1, training=False)).mean(axis=(1, 2))
     obtained = small_extractor.extract_batch(pixels)
     assert obtained.shape == (2, inception_v3.NUM_FEATURES)
-    np.testing.assert_allclose(obtained, expected, atol=1e-5 * expected.max())
+    np.testing.assert_allclose(obtained, expected, rtol=0, atol=rounding.FEATURES * expected.max())
 
 
 def _whole(keras_model, path):

@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from helpers import rounding
 
 from fid_med.data.sources import open_source
 from fid_med.disturbances.registry import (
@@ -301,7 +302,9 @@ def test_level_0_and_level_3_are_what_compute_fid_says(images, small_extractor, 
     worst = [disturb(image, "black_rectangles", 0.75, seed=5) for image in pixels[members]]
     for level, side in ((0, pixels[members]), (3, np.stack(worst))):
         expected = compute_fid(pixels[reference], side, small_extractor).fid
-        assert fids["black_rectangles"]["fids"][3][level] == pytest.approx(expected, rel=1e-5)
+        assert fids["black_rectangles"]["fids"][3][level] == pytest.approx(
+            expected, rel=rounding.FID
+        )
 
 
 def test_transfer_runs_the_same_study_on_other_images(
