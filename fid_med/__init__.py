@@ -1,4 +1,4 @@
-"""Fréchet inception distance for radiographs, with the published FID beside it.
+"""Fréchet inception distance for radiographs, with the published FID next to it.
 
 Importing the package is quick: NumPy, SciPy and TensorFlow load when a name that needs them is
 first used.

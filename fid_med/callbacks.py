@@ -27,27 +27,40 @@ from fid_med.utils.tensorboard import write_scalar
 class FIDCallback(keras.callbacks.Callback):
     """Measures the FID of a generator every few epochs of its training.
 
-    Extractor and reference are loaded once, when the callback is made. A measurement then costs
-    what its images cost: to generate them, to extract their features, and one Fréchet distance.
-    Every measurement asks for the same images (the same latent vectors, or seeds), so that epochs
-    differ by the generator alone. The training's random numbers and its dtype policy stay as they
-    are, and the extractor computes in float32 whatever the policy.
+    The extractor and the reference are loaded once, when the callback is made. Each measurement
+    generates the same images (from the same latent vectors or seeds), so that epochs differ only by
+    the generator. The training's random numbers and its dtype policy are left unchanged, and the
+    extractor computes in float32 whatever the policy.
 
-    `logs["fid"]` is there for the callbacks behind this one in the list, and for the history: put
-    it before `CSVLogger`, `TensorBoard` or `ModelCheckpoint(monitor="fid", mode="min")`. It is NaN
-    for epochs that are not measured. A generator that returns NaN or infinity gets NaN as well, and
-    a warning: the training goes on.
+    `logs["fid"]` is set for the history and for later callbacks: list this callback before
+    `CSVLogger`, `TensorBoard` or `ModelCheckpoint(monitor="fid", mode="min")`. It is NaN in epochs
+    without a measurement. If the generator returns NaN or infinity, it is NaN too, with a warning,
+    and the training continues.
+
+    Example:
 
     ```python
-    fid = fid_med.FIDCallback(
-        gan.generator, "real_images", "chest/extractor.keras", output_range=(-1, 1), every=5
+    import keras
+    import fid_med
+
+    generator = keras.Sequential(
+        [
+            keras.Input((4,)),
+            keras.layers.Dense(80 * 80, activation="tanh"),
+            keras.layers.Reshape((80, 80, 1)),
+        ]
     )
-    gan.fit(dataset, epochs=100, callbacks=[fid, keras.callbacks.CSVLogger("history.csv")])
+    fid = fid_med.FIDCallback(
+        generator, "real_images", "chest/extractor.keras", output_range=(-1, 1), num_generated=16
+    )
+    print(fid.measure())
     ```
 
+    In training, it is one of the callbacks: `gan.fit(dataset, epochs=100, callbacks=[fid])`.
+
     Attributes:
-      results: a dict for every measurement: `epoch` from 0, `fid`, `seconds`.
-      reference: the `FeatureStatistics` that are compared with.
+      results: a dict for each measurement: `epoch` from 0, `fid`, `seconds`.
+      reference: `FeatureStatistics` of the real images.
       extractor: the loaded `FeatureExtractor`.
     """
 
@@ -72,23 +85,24 @@ class FIDCallback(keras.callbacks.Callback):
           generator: a Keras model from latent vectors, float32 [B, latent_dim], standard normal, to
             images [B, H, W, 1] or [B, H, W, 3] of any float dtype; or a callable that takes a count
             and returns up to that many images, uint8 [n, H, W] or [n, H, W, 3]. A callable with a
-            parameter `seed` gets one as well, the same in every epoch; without it, NumPy's and
-            Python's global generators are seeded around the call, and TensorFlow's is not.
+            parameter `seed` receives one, the same in every epoch. Otherwise the global generators
+            of NumPy and Python are seeded for the call, and TensorFlow's is not.
           reference: real images: `FeatureStatistics`, the path of their `.npz`, a folder, an array
             or a dataset, as for `compute_fid`.
-          extractor: a `FeatureExtractor`, or what `load_extractor` takes.
-          output_range: the generator model's values of black and of white, such as (-1, 1); needed
-            for a model.
-          latent_dim: length of a latent vector; by default what the model's input says.
-          every: epochs from one measurement to the next; the last epoch is measured in any case.
-          num_generated: images of a measurement. FIDs of different counts do not compare.
-          batch_size: images that go through the extractor at once.
-          seed: of the latent vectors.
+          extractor: a `FeatureExtractor`, or a name or path as for `load_extractor`.
+          output_range: values of black and of white in the generator model's output, such as
+            (-1, 1); required for a model.
+          latent_dim: length of a latent vector; by default that of the model's input.
+          every: number of epochs between measurements; the last epoch is always measured.
+          num_generated: number of images per measurement. FIDs of different counts are not
+            comparable.
+          batch_size: number of images per pass through the extractor.
+          seed: seed of the latent vectors.
           log_dir: folder for TensorBoard's scalar; by default none is written.
-          name: of the value, in the logs and in TensorBoard.
+          name: name of the value in the logs and in TensorBoard.
 
         Raises:
-          FidMedError: a reference or an extractor that cannot serve, or of different extractors.
+          FidMedError: a reference or an extractor that cannot be used, or of different extractors.
           DataError: a model without `output_range`, or counts below their minimum.
         """
         super().__init__()
@@ -110,21 +124,21 @@ class FIDCallback(keras.callbacks.Callback):
         with _undisturbed():
             self.extractor = _loaded(extractor)
             self.reference = _reference(reference, self.extractor, batch_size)
-        # Factoring the covariance would cost as much as some hundred images, every time.
+        # Factored once: it would cost as much as some hundred images in every measurement.
         few = num_generated <= self.reference.dim
         self._compared = factored(self.reference) if few else self.reference
         for line in small_sample_warnings([self.reference.count, num_generated]):
             warn(line)
 
     def on_train_begin(self, logs=None):
-        """Asks for two images: a generator that cannot serve must not cost an epoch."""
+        """Asks for two images, so that an unsuitable generator fails before the first epoch."""
         if self._ready:
             with _undisturbed(self._seed), contextlib.suppress(_NotFinite):
                 for image in self._source()(2):
                     check_pixels(image, "generated image")
 
     def on_epoch_end(self, epoch, logs=None):
-        """Measures where it is time to, and puts the value into the logs."""
+        """Measures the FID if it is due, and adds it to the logs."""
         last = epoch + 1 == (self.params or {}).get("epochs")
         value = math.nan
         if (epoch + 1) % self._every == 0 or last:
@@ -154,7 +168,7 @@ class FIDCallback(keras.callbacks.Callback):
         return value
 
     def measure(self) -> float:
-        """The FID of the generator as it is now, with the images of every other measurement."""
+        """Returns the FID of the generator in its present state."""
         with _undisturbed(self._seed):
             generated, _, _ = compute_statistics(
                 self._source(),
@@ -172,10 +186,10 @@ class _NotFinite(Exception):
 
 @contextlib.contextmanager
 def _undisturbed(seed: int | None = None) -> Iterator[None]:
-    """Puts the dtype policy and the global random states back as they were.
+    """Restores the dtype policy and the global random states at the end of the block.
 
-    Inside, the policy is float32, and NumPy and Python are seeded where a seed is given. What Keras
-    draws when it builds a network comes from Python's generator.
+    Inside, the policy is float32, and NumPy and Python are seeded if a seed is given. Keras draws
+    the weights of a new network from Python's generator.
     """
     policy, python, numpy = keras.config.dtype_policy(), random.getstate(), np.random.get_state()
     try:
@@ -213,10 +227,10 @@ def _reference(reference, extractor, batch_size):
 
 
 def _model_source(model, latent_dim, output_range, count, seed):
-    """A function that opens the generator anew: from count to its next images, the same ones."""
+    """A function that opens the generator from its first image: from a count to its next images."""
     if output_range is None or not output_range[0] < output_range[1]:
         raise DataError(
-            f"output_range {output_range}: state the model's values of black and white, such as "
+            f"output_range {output_range}: give the model's values of black and white, such as "
             "(-1, 1)"
         )
     latent_dim = latent_dim or _latent_dim(model)
@@ -249,7 +263,7 @@ def _latent_dim(model):
     if isinstance(shape, tuple) and len(shape) == 2 and shape[-1]:
         return shape[-1]
     raise DataError(
-        f"generator {model.name} does not say what it takes (input shape {shape}): give "
+        f"generator {model.name}: unknown length of a latent vector (input shape {shape}); give "
         "latent_dim, or a callable that takes a count and returns images"
     )
 

@@ -157,8 +157,8 @@ def _compare(sides, spec, options: ExtractionOptions, request: _Request) -> FIDR
     small = any(count is None or count < SMALL_SAMPLE for count in counts)
     if request.metrics is None and small:
         wanted += ("debiased",)
-    with_classifier = any(METRICS[name].needs_classifier for name in wanted)
     extractor = None
+    with_classifier = any(METRICS[name].needs_classifier for name in wanted)
     if inputs.sources or with_classifier:
         with _clock(seconds, "extractor"):
             extractor = _loaded(spec)
@@ -170,15 +170,9 @@ def _compare(sides, spec, options: ExtractionOptions, request: _Request) -> FIDR
         with _clock(seconds, role.value):
             inputs.extract(role, extractor, options, keep)
     sets = {side.role: inputs.sets[side.role] for side in sides}
-    real, generated = sets[Role.REAL], sets[Role.GENERATED]
-    statistics = (real.statistics, generated.statistics)
-    warnings = list(extractor.warnings) if extractor else []
-    warnings += [line for found in sets.values() for line in found.warnings]
-    warnings += check_comparable(*statistics)
-    warnings += small_sample_warnings([real.account.count, generated.account.count])
     comparison = Comparison(
-        real,
-        generated,
+        sets[Role.REAL],
+        sets[Role.GENERATED],
         sets.get(Role.TRAINING),
         sets.get(Role.OTHER_GENERATED),
         logits=extractor and extractor.logits,
@@ -190,14 +184,30 @@ def _compare(sides, spec, options: ExtractionOptions, request: _Request) -> FIDR
     by_class = None
     if request.per_class:
         by_class = measure_classes(comparison, "difference" in wanted)
-    fields = {name: finding and finding.fields for name, finding in found.items()}
-    for name, of_metric in fields.items():
-        warnings += METRICS[name].warnings(of_metric) if of_metric else []
-    if real.features is not None and generated.features is not None:
-        warnings += shared_patient_warnings(real, generated)
+    warnings = [*(extractor.warnings if extractor else ()), *_warnings(sets, found)]
     for line in warnings:
         warn(line)
+    return _result(sets, found, unavailable, by_class, seconds, warnings)
+
+
+def _warnings(sets, found) -> list[str]:
+    """What the reader of the number must know, of the images first and of the metrics last."""
+    real, generated = sets[Role.REAL], sets[Role.GENERATED]
+    lines = [line for of_set in sets.values() for line in of_set.warnings]
+    lines += check_comparable(real.statistics, generated.statistics)
+    lines += small_sample_warnings([real.account.count, generated.account.count])
+    for name, finding in found.items():
+        lines += METRICS[name].warnings(finding.fields) if finding else []
+    if real.features is not None and generated.features is not None:
+        lines += shared_patient_warnings(real, generated)
+    return lines
+
+
+def _result(sets, found, unavailable, by_class, seconds, warnings) -> FIDResult:
+    real, generated = sets[Role.REAL], sets[Role.GENERATED]
+    statistics = (real.statistics, generated.statistics)
     origin = next((s for s in statistics if s.fingerprint), statistics[0])
+    fields = {name: finding and finding.fields for name, finding in found.items()}
     drawn = {name: x.drawn for name, x in found.items() if x and x.drawn is not None}
     return FIDResult(
         fid=fields["fid"]["value"],

@@ -1,4 +1,4 @@
-"""Features kept: of the images of a run, and of image files from one run to the next."""
+"""Stores of features: of the images of a run, and of image files from one run to the next."""
 
 import collections
 import hashlib
@@ -19,19 +19,20 @@ MEMORY_LIMIT = 256 << 20
 _FORMAT = 1
 _SHARD_ROWS = 256
 _SHARDS_IN_MEMORY = 4
-# What has no say in a feature: a new version of these must not cost a new run.
+# Packages that do not affect features: a new version of these must not cost a new run.
 _INDIFFERENT = ("python", "numpy", "scipy")
 
 
 class FeatureStore:
-    """Rows of float32 gathered one batch after another, on disk beyond a stated size.
+    """Rows of float32, gathered batch by batch and kept on disk beyond a stated size.
 
-    The file has no name and goes with the process.
+    The file has no name and disappears with the process.
 
     Args:
       dim: d, the length of a row.
-      memory_limit: bytes kept in memory before all go to a file; 256 MB are 32,768 rows of 2,048.
-      folder: where that file lies; by default the system's folder for temporary files.
+      memory_limit: bytes kept in memory before all rows move to a file; 256 MB are 32,768 rows of
+        2,048.
+      folder: folder of that file; by default the system's folder for temporary files.
     """
 
     def __init__(self, dim: int, memory_limit: int = MEMORY_LIMIT, folder=None):
@@ -56,7 +57,7 @@ class FeatureStore:
             self._blocks = []
 
     def array(self) -> np.ndarray:
-        """All rows, float32 [N, d]; mapped from the file, read-only, where they went to one."""
+        """All rows, float32 [N, d]; a read-only map of the file where there is one."""
         if self._file is None:
             self._blocks = [np.concatenate([np.empty((0, self._dim), np.float32), *self._blocks])]
             return self._blocks[0]
@@ -65,27 +66,28 @@ class FeatureStore:
 
 
 class CachedImage(NamedTuple):
-    """What the cache knows of a file: features float32 [d], and digests of its pixels in hex."""
+    """What the cache holds of a file: features float32 [d], and digests of its pixels in hex."""
 
     features: np.ndarray
     digests: tuple[str, ...]
 
 
 class FeatureCache:
-    """Features by the content of image files, so that a killed run goes on where it was.
+    """Features by the content of image files, so that a killed run continues where it was.
 
-    One folder below `folder` for all that decides a feature: the extractor's fingerprint, the
-    hashers, the versions of fid_med, TensorFlow, Keras and Pillow. In it shards, npz files of up to
-    256 images under names drawn at random: two processes never write the same file, and what both
-    computed is merely there twice. Keys are hashes; no path or name of a file is written. A damaged
-    shard is left out with a warning, and its images are computed again.
+    Everything that affects a feature (the extractor's fingerprint, the hashers, the versions of
+    fid_med, TensorFlow, Keras and Pillow) determines one folder below `folder`. It holds shards:
+    npz files of up to 256 images, with random names. Two processes never write the same file; what
+    both computed is merely stored twice. Keys are hashes; no path or file name is written. A
+    damaged shard is ignored with a warning, and its images are computed again.
 
-    The keys of all shards are held in memory (200 bytes an image), features of four shards.
+    The keys of all shards are held in memory (200 bytes per image), and the features of four
+    shards.
 
     Args:
-      folder: the cache, made where it is missing.
-      fingerprint: the extractor's.
-      dim: d.
+      folder: path of the cache, made where it is missing.
+      fingerprint: fingerprint of the extractor.
+      dim: d, the number of features.
       hasher_keys: keys of the hashers whose digests are kept with the features.
 
     Raises:
@@ -117,7 +119,7 @@ class FeatureCache:
         return len(self._index)
 
     def get(self, key: bytes) -> CachedImage | None:
-        """What is known of a file by the sha256 of its content; may be called from any thread."""
+        """What is held of a file, by the sha256 of its content, or None; for any thread."""
         with self._lock:
             place = self._index.get(key)
             shard = place and self._shard(place[0])
@@ -128,14 +130,14 @@ class FeatureCache:
             return CachedImage(shard["features"][row], digests)
 
     def put(self, key: bytes, features: np.ndarray, digests: tuple[str, ...]) -> None:
-        """Keeps the features [d] of a file; on disk once 256 are there, or when flushed."""
+        """Keeps the features [d] of a file; written once there are 256, or when flushed."""
         if np.isfinite(features).all():
             self._new[key] = CachedImage(np.array(features, np.float32), digests)
         if len(self._new) >= _SHARD_ROWS:
             self.flush()
 
     def flush(self) -> None:
-        """Writes what is not yet on disk. A full disk is a warning: the run itself needs none."""
+        """Writes what is not yet on disk. A full disk is only a warning: the run can continue."""
         if not self._new:
             return
         entries = self._new.values()
@@ -176,7 +178,7 @@ class FeatureCache:
         return self._loaded[name]
 
     def _read(self, name, wanted):
-        """The wanted arrays of a shard, its checksums compared; None where it is damaged."""
+        """The wanted arrays of a shard, with checksums verified; None where it is damaged."""
         try:
             arrays = read_npz(self._folder / name, wanted, "a shard of features")
             rows = len(arrays["keys"])

@@ -1,4 +1,4 @@
-"""Pictures of single images: closest pairs side by side, and both ends of what differs."""
+"""Plots of single images: closest pairs side by side, and both ends of directions."""
 
 from collections.abc import Sequence
 
@@ -12,16 +12,16 @@ from fid_med.utils.plots import BLUE, ORANGE, save_figure
 def draw_closest_pairs(
     pairs: Sequence, generated_images, training_images, path, title: str = "", names=None
 ) -> None:
-    """Draws each generated image beside the training image it may be a copy of.
+    """Draws each generated image next to the training image that it may be a copy of.
 
     Args:
       pairs: of `fid_med.metrics.memorisation.ClosePair`; copies are framed.
-      generated_images, training_images: what gives an image, uint8 [H, W] or [H, W, 3], by its
-        index: an array, a list, or a dict that holds those the pairs name.
+      generated_images, training_images: images by index, uint8 [H, W] or [H, W, 3]: an array, a
+        list, or a dict with the images of the pairs.
       path: PNG to write.
-      title: above the pairs.
-      names: what gives the names of a generated image and of a training image by their indices;
-        by default the indices themselves.
+      title: title of the figure.
+      names: names of the generated and of the training images, by index; by default the indices
+        themselves.
 
     Raises:
       DataError: no pairs.
@@ -50,15 +50,15 @@ def draw_closest_pairs(
 def draw_directions(
     directions: Sequence, real_images, generated_images, path, *, ends: int = 3, title: str = ""
 ) -> None:
-    """Draws a row for each direction: real and generated images at its lower and upper end.
+    """Draws a row for each direction: the real and generated images at its lower and upper end.
 
     Args:
       directions: of `fid_med.metrics.difference.Direction`.
-      real_images, generated_images: what gives an image by its index, as for
-        `draw_closest_pairs`.
+      real_images, generated_images: images by index, as for `draw_closest_pairs`.
       path: PNG to write.
-      ends: images at each end, the farthest out outermost; no more than the directions name.
-      title: above the rows.
+      ends: number of images at each end, the farthest one outermost; at most as many as the
+        directions name.
+      title: title of the figure.
 
     Raises:
       DataError: no directions, or none that name images.
@@ -69,7 +69,7 @@ def draw_directions(
     figure = Figure(
         figsize=(1.25 * 4 * ends + 1.9, 1.42 * len(directions) + 0.8), layout="constrained"
     )
-    columns = 4 * ends + 1  # a gap in the middle tells the two ends apart
+    columns = 4 * ends + 1  # a gap in the middle separates the two ends
     widths = [1.0] * (2 * ends) + [0.25] + [1.0] * (2 * ends)
     grid = figure.subplots(len(directions), columns, squeeze=False, width_ratios=widths)
     for number, (direction, axes) in enumerate(zip(directions, grid, strict=True)):
