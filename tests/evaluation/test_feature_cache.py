@@ -101,7 +101,8 @@ run({str(folder)!r}, {str(tmp_path / "cache")!r}, Slow())
         f"import importlib.util as u\ns = u.spec_from_file_location('m', {__file__!r})\n"
         "m = u.module_from_spec(s)\ns.loader.exec_module(m)\nStub, run = m.Stub, m.run\n"
     )
-    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    paths = os.pathsep.join(map(str, (tmp_path, ROOT, ROOT / "tests")))
+    environment = os.environ | {"PYTHONPATH": paths}
     process = subprocess.Popen([sys.executable, "-c", script], env=environment)
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and len(list(tmp_path.glob("cache/*/[!.]*.npz"))) < 2:
