@@ -84,7 +84,7 @@ def command(inputs: Inputs) -> Iterator[Measurement]:
             f"{size}, 2015-12-05 graph",
             # The files were written just now and are in the disk cache: no warm-up is needed.
             compare(contenders, settings.rounds, warm_up=False),
-            note="ours adds the debiased FID; pytorch-fid resizes differently, so its FID differs",
+            note="fid_med adds the debiased FID; pytorch-fid resizes differently: its FID differs",
         )
 
 

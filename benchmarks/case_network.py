@@ -14,7 +14,7 @@ from benchmarks.table import Measurement
 from benchmarks.timing import Contender, compare
 from fid_med.data.images import list_images, read_image
 from fid_med.data.preprocessing import as_rgb_batch
-from fid_med.evaluation.extraction import extract
+from fid_med.evaluation.compute import compute_statistics
 from fid_med.extractors.registry import load_extractor
 
 
@@ -82,7 +82,7 @@ def pipeline(inputs: Inputs) -> Iterator[Measurement]:
 
 def _pipelines(extractor, folder, batch_size):
     def ours():
-        return extract(folder, extractor, batch_size=batch_size).statistics.mean
+        return compute_statistics(folder, extractor, batch_size=batch_size)[0].mean
 
     def prepared():
         for name in list_images(folder):

@@ -165,13 +165,13 @@ def _fid(real, generated):
 
 
 def _extraction():
-    from fid_med.evaluation.extraction import extract
+    from fid_med.evaluation.compute import compute_statistics
     from fid_med.extractors.registry import load_extractor
 
     extractor = load_extractor("random", image_size=75)
 
     def prepare(count):
         images = np.random.default_rng(0).integers(0, 256, (count, 28, 28), np.uint8)
-        return lambda: extract(images, extractor).statistics.count
+        return lambda: compute_statistics(images, extractor)[0].count
 
     return prepare
