@@ -26,30 +26,35 @@ _EXTRACTOR = flags.DEFINE_string(
     "Extractor: imagenet, ttur, random, or the path of a file, as for compute_fid.py. Each worker "
     "process loads it once.",
 )
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Number of images per batch.", lower_bound=1)
+_BATCH_SIZE = flags.DEFINE_integer(
+    "batch_size", 32, "Number of images per pass through the network.", lower_bound=1
+)
 _IMAGE_SIZE = flags.DEFINE_integer(
-    "image_size", None, "Input size in pixels; by default the extractor's.", lower_bound=75
+    "image_size",
+    None,
+    "Height and width of the network's input in pixels. Default: the extractor's own.",
+    lower_bound=75,
 )
 _RESIZE = flags.DEFINE_enum(
-    "resize", None, ["antialias", "tf1"], "Resize mode; by default the extractor's."
+    "resize", None, ["antialias", "tf1"], "Resize mode. Default: the extractor's own."
 )
 _ASPECT = flags.DEFINE_enum(
-    "aspect", None, ["stretch", "pad"], "Aspect mode; by default the extractor's."
+    "aspect", None, ["stretch", "pad"], "Aspect mode. Default: the extractor's own."
 )
 _PRECISION = flags.DEFINE_enum(
     "precision",
     None,
     ["float32", "bfloat16", "float16"],
-    "Compute precision of the network, as for compute_fid.py; by default float32.",
+    "Compute precision of the network. Default: float32; the account names any other.",
 )
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the weights of --extractor=random.", lower_bound=0)
 _SKIP_UNREADABLE = flags.DEFINE_bool(
-    "skip_unreadable", False, "Leave out unreadable images, and count them in the account."
+    "skip_unreadable", False, "Leave out unreadable images and count them. Default: an error."
 )
 _EXCLUDE_TRAINING_IMAGES = flags.DEFINE_bool(
     "exclude_training_images",
     False,
-    "Leave out images that the extractor was trained or validated on, and count them.",
+    "Leave out images that the extractor was trained or validated on. Default: warn about them.",
 )
 _THREADS = flags.DEFINE_integer(
     "threads_per_worker",
