@@ -1,5 +1,6 @@
 """What the whole suite shares."""
 
+import functools
 import os
 
 import pytest
@@ -17,9 +18,24 @@ if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
 @pytest.fixture(scope="session")
 def small_extractor():
     """InceptionV3 at 75 pixels with seeded random weights: real topology, little work."""
+    from fid_med.extractors import random_weights
     from fid_med.extractors.registry import load_extractor
 
+    # The weights of other seeds do not displace these, which take seconds to make.
+    random_weights._calibrated_weights = functools.lru_cache(maxsize=3)(
+        random_weights._calibrated_weights.__wrapped__
+    )
     return load_extractor("random", image_size=75)
+
+
+@pytest.fixture(scope="session")
+def extractor_file(small_extractor, tmp_path_factory):
+    """The small extractor as a file, which loads in less time than random weights take."""
+    from fid_med.extractors.keras_file import save_extractor
+
+    path = tmp_path_factory.mktemp("small") / "extractor.keras"
+    save_extractor(path, small_extractor.network, small_extractor.preprocessing)
+    return path
 
 
 @pytest.fixture(scope="session")

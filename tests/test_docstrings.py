@@ -42,11 +42,9 @@ def examples():
 
 
 @pytest.fixture(scope="module")
-def folder(small_extractor, phantoms, tmp_path_factory):
+def folder(small_extractor, extractor_file, phantoms, tmp_path_factory):
     """What examples name: two folders of images, an extractor, and statistics."""
     from PIL import Image
-
-    from fid_med.extractors.keras_file import save_extractor
 
     root = tmp_path_factory.mktemp("examples")
     for name, images in (("real_images", phantoms[0][:12]), ("generated_images", phantoms[0][20:])):
@@ -54,9 +52,7 @@ def folder(small_extractor, phantoms, tmp_path_factory):
         for i, image in enumerate(images):
             Image.fromarray(image).save(root / name / f"{i:03d}.png")
     (root / "chest").mkdir()
-    save_extractor(
-        root / "chest" / "extractor.keras", small_extractor.network, small_extractor.preprocessing
-    )
+    (root / "chest" / "extractor.keras").symlink_to(extractor_file)
     statistics = fid_med.FeatureStatistics.from_features(small_extractor.extract(phantoms[0][:12]))
     statistics.fingerprint = small_extractor.fingerprint
     statistics.extractor = "extractor.keras"

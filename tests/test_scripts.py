@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from helpers.script_runs import ROOT
+from helpers.script_runs import ROOT, fork_script
 from helpers.script_runs import run_script as run
 from PIL import Image
 
@@ -103,13 +103,17 @@ def test_a_reader_that_has_seen_enough_is_no_crash(arguments, statistics_file, t
         ([COMPUTE_FID, "one.npz", "two.npz", "--metrics=memorisation"], "--train_images"),
         ([TRAIN, "--output_dir=x", "--seed=-1"], "seed"),
         ([TRAIN], "output_dir"),
-        ([TRAIN, "--output_dir=x", "--dataset=phantom", "--crop=2"], "crop"),
         ([TRAIN, "--output_dir=x", "--dataset=imagenet"], "dataset"),
         ([TRAIN, "--output_dir=x", "stray"], "stray"),
     ],
 )
 def test_wrong_flags_end_with_2(arguments, word):
     assert_one_line(run(*arguments), 2, word)
+
+
+def test_a_wrong_flag_found_after_the_import_ends_with_2():
+    process = fork_script(TRAIN, "--output_dir=x", "--dataset=phantom", "--crop=2")
+    assert_one_line(process, 2, "crop")
 
 
 def test_statistics_against_statistics_prints_the_number_without_tensorflow(
@@ -198,27 +202,28 @@ def test_folders_through_the_script(phantoms, write_images, tmp_path):
 )
 def test_bad_folders_end_with_1(make, word, tmp_path):
     make(tmp_path / "images")
-    assert_one_line(run(COMPUTE_FID, tmp_path / "images", tmp_path / "images"), 1, word)
+    process = fork_script(COMPUTE_FID, tmp_path / "images", tmp_path / "images")
+    assert_one_line(process, 1, word)
 
 
 @pytest.mark.parametrize(
     ("files", "word"),
     [(["a.png"], "1 image"), (["a.png", "cut.png", "b.png"], "cut.png")],
 )
-def test_bad_images_end_with_1(files, word, phantoms, tmp_path):
+def test_bad_images_end_with_1(files, word, phantoms, extractor_file, tmp_path):
     for name in files:
         Image.fromarray(phantoms[0][0]).save(tmp_path / name)
     if "cut.png" in files:
         (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:900])
-    process = run(COMPUTE_FID, tmp_path, tmp_path, "--extractor=random", "--image_size=75")
+    process = fork_script(COMPUTE_FID, tmp_path, tmp_path, f"--extractor={extractor_file}")
     assert_one_line(process, 1, word)
 
 
 def test_training_refuses_what_it_cannot_train_on(tmp_path):
     out = f"--output_dir={tmp_path}/out"
-    assert_one_line(run(TRAIN, out), 1, "--data_dir")
-    assert_one_line(run(TRAIN, out, f"--data_dir={tmp_path}/none"), 1, "no such folder")
-    process = run(TRAIN, out, "--dataset=medmnist", f"--data_dir={tmp_path}/x.npz")
+    assert_one_line(fork_script(TRAIN, out), 1, "--data_dir")
+    assert_one_line(fork_script(TRAIN, out, f"--data_dir={tmp_path}/none"), 1, "no such folder")
+    process = fork_script(TRAIN, out, "--dataset=medmnist", f"--data_dir={tmp_path}/x.npz")
     assert_one_line(process, 1, "no such file")
 
 
@@ -229,10 +234,11 @@ def test_finished_run_is_not_overwritten(tmp_path):
     assert (tmp_path / "extractor.keras").read_text() == "precious"
 
 
-def test_a_training_without_a_label_says_so(tmp_path):
+def test_a_training_without_a_label_says_so(extractor_file, tmp_path):
     process = run(
-        TRAIN, f"--output_dir={tmp_path}", "--dataset=phantom", "--phantoms=24", "--weights=random",
-        "--image_size=75", "--epochs=1", "--without_labels=chest,neck",
+        TRAIN, f"--output_dir={tmp_path}", "--dataset=phantom", "--phantoms=24",
+        f"--weights={extractor_file}", "--train_from=mixed9", "--epochs=1",
+        "--without_labels=chest,neck",
     )  # fmt: skip
     assert process.returncode == 0, process.stderr
     told = json.loads((tmp_path / "training.json").read_text())
