@@ -16,7 +16,7 @@ from fid_med.evaluation.account import (
 )
 from fid_med.evaluation.by_class import image_classes, measure_classes
 from fid_med.evaluation.extraction import ExtractionOptions, extract
-from fid_med.evaluation.inputs import Inputs, Role, Side
+from fid_med.evaluation.inputs import ComparisonInputs, Role, Side
 from fid_med.evaluation.metric_registry import (
     METRICS,
     Comparison,
@@ -145,7 +145,7 @@ class _Request:
 def _compare(sides, spec, options: ExtractionOptions, request: _Request) -> FIDResult:
     seconds: dict[str, float] = {}
     # Everything is opened before anything is computed: a wrong path must not cost an hour.
-    inputs = Inputs(sides, options.multi_frame)
+    inputs = ComparisonInputs(sides, options.multi_frame)
     wanted = request.wanted
     needing = [name for name in wanted if METRICS[name].needs_features]
     inputs.check_features([*needing, *(["per_class"] if request.per_class else [])])
@@ -276,7 +276,7 @@ def plan(
         batch_size, skip_unreadable, exclude_training_images, multi_frame, cache_dir
     )
     spec = _extractor_spec(extractor, image_size, resize, aspect, precision, seed)
-    inputs = Inputs([Side(Role.REAL, real, patient_regex)], multi_frame)
+    inputs = ComparisonInputs([Side(Role.REAL, real, patient_regex)], multi_frame)
     inputs.check_features(["plan"])
     warnings = []
     if inputs.sources:

@@ -63,7 +63,7 @@ def needs_extractor(sources: Sequence, metrics: Sequence[str] | None) -> bool:
     return any(source is not None and not is_statistics(source) for source in sources)
 
 
-class Inputs:
+class ComparisonInputs:
     """The sides of a comparison, opened: statistics are read, images wait to be extracted.
 
     Args:

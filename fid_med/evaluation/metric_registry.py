@@ -78,7 +78,7 @@ class Finding(NamedTuple):
     drawn: Any = None
 
 
-class Row(NamedTuple):
+class TableRow(NamedTuple):
     """One line of the printed table."""
 
     name: str
@@ -107,7 +107,7 @@ class Metric:
     name: str
     help: str
     compute: Callable[[Comparison], Finding]
-    rows: Callable[[dict], Iterator[Row]]
+    rows: Callable[[dict], Iterator[TableRow]]
     needs_features: bool = True
     needs_classifier: bool = False
     extra_set: str | None = None
@@ -143,7 +143,7 @@ def _debiased(comparison):
 
 
 def _debiased_rows(fields):
-    yield Row(
+    yield TableRow(
         "debiased FID", f"{fields['value']:.6g}", _interval(fields), _drawn(fields, "replicates")
     )
 
@@ -164,7 +164,9 @@ def _infinity(comparison):
 
 def _infinity_rows(fields):
     error = f"standard error of the fit {fields['standard_error']:.3g}"
-    yield Row("FID-infinity", f"{fields['value']:.6g}", error, f"{len(fields['counts'])} counts")
+    yield TableRow(
+        "FID-infinity", f"{fields['value']:.6g}", error, f"{len(fields['counts'])} counts"
+    )
 
 
 def _permutation(comparison):
@@ -179,7 +181,7 @@ def _permutation(comparison):
 
 def _permutation_rows(fields):
     spread = f"{fields['permuted_mean']:.4g} +- {fields['permuted_sd']:.2g} if the same"
-    yield Row(
+    yield TableRow(
         "same distribution",
         f"p = {fields['p_value']:.3g}",
         spread,
@@ -207,8 +209,8 @@ def _kid(comparison):
 def _kid_rows(fields):
     error = fields["standard_error"]
     spread = "" if error is None else f"standard error {error:.3g}"
-    yield Row("KID", f"{fields['value']:.6g}", spread, "all pairs")
-    yield Row(
+    yield TableRow("KID", f"{fields['value']:.6g}", spread, "all pairs")
+    yield TableRow(
         "KID over subsets",
         f"{fields['subset_mean']:.6g}",
         f"std {fields['subset_std']:.3g}",
@@ -232,11 +234,11 @@ def _prdc(comparison):
 
 def _prdc_rows(fields):
     for name in ("precision", "recall"):
-        yield Row(name, f"{fields[name]:.4f}", note=f"k = {fields['k']}")
+        yield TableRow(name, f"{fields[name]:.4f}", note=f"k = {fields['k']}")
     k = f"k = {fields['density_k']}"
-    yield Row("density", f"{fields['density']:.4f}", note=f"{k}; 1 expected at best")
+    yield TableRow("density", f"{fields['density']:.4f}", note=f"{k}; 1 expected at best")
     expected = f"{fields['expected_coverage']:.3f} expected at best"
-    yield Row("coverage", f"{fields['coverage']:.4f}", note=f"{k}; {expected}")
+    yield TableRow("coverage", f"{fields['coverage']:.4f}", note=f"{k}; {expected}")
 
 
 def _inception_score(comparison):
@@ -255,7 +257,7 @@ def _inception_score_rows(fields):
     note = f"{fields['splits']} splits, classes of {fields['classifier']}"
     for name in ("generated", "real"):
         score = fields[name]
-        yield Row(
+        yield TableRow(
             f"Inception Score, {name}", f"{score['mean']:.5g}", f"std {score['std']:.3g}", note
         )
 
@@ -319,14 +321,16 @@ def _held_out(real, training) -> np.ndarray | None:
 
 def _memorisation_rows(fields):
     against = f"against {fields['training_images']} training images"
-    yield Row("authenticity", f"{fields['authenticity']:.4f}", note=against)
+    yield TableRow("authenticity", f"{fields['authenticity']:.4f}", note=against)
     looked = "features and pixels" if fields["pixels_compared"] else "features alone"
-    yield Row("copies", str(len(fields["copies"])), note=f"judged by {looked}")
+    yield TableRow("copies", str(len(fields["copies"])), note=f"judged by {looked}")
     for pair in fields["pairs"]:
         if pair["copy"]:
             similarity = pair["similarity"]
             alike = "" if similarity is None else f"pixels {similarity:.3f}"
-            yield Row("copy", str(pair["generated_image"]), alike, f"of {pair['training_image']}")
+            yield TableRow(
+                "copy", str(pair["generated_image"]), alike, f"of {pair['training_image']}"
+            )
 
 
 def _memorisation_warnings(fields):
@@ -362,7 +366,9 @@ def _paired(comparison):
 
 def _paired_rows(fields):
     note = f"p = {fields['p_value']:.3g}; below 0 the first set is nearer"
-    yield Row("debiased FID less the other's", f"{fields['value']:.6g}", _interval(fields), note)
+    yield TableRow(
+        "debiased FID less the other's", f"{fields['value']:.6g}", _interval(fields), note
+    )
 
 
 def _difference(comparison):
@@ -402,7 +408,7 @@ def _farthest(contributions, side):
 def _difference_rows(fields):
     for i, row in enumerate(fields["directions"][:3], 1):
         parts = f"mean {row['mean_part']:.3g}, spread {row['spread_part']:.3g}"
-        yield Row(f"direction {i}", f"{row['share']:.1%}", "of the FID", parts)
+        yield TableRow(f"direction {i}", f"{row['share']:.1%}", "of the FID", parts)
 
 
 def _draw_difference(result, folder):

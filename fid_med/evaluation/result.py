@@ -6,7 +6,7 @@ from typing import Any
 
 from fid_med.evaluation.account import ImageAccount
 from fid_med.evaluation.extraction import FeatureSet
-from fid_med.evaluation.metric_registry import METRICS, Row
+from fid_med.evaluation.metric_registry import METRICS, TableRow
 from fid_med.metrics.feature_files import save_features
 from fid_med.metrics.planning import DetectableDifference
 from fid_med.metrics.statistics import FeatureStatistics
@@ -81,13 +81,13 @@ class FIDResult:
     def _rows(self):
         for name, fields in self.metrics.items():
             if fields is None:
-                yield Row(name, "unavailable", note=self.unavailable[name])
+                yield TableRow(name, "unavailable", note=self.unavailable[name])
             else:
                 yield from METRICS[name].rows(fields)
         for row in self.by_class or ():
             counts = f"{row['real']} real, {row['generated']} generated"
             value = "unavailable" if row["fid"] is None else f"{row['fid']:.6g}"
-            yield Row(f"FID of {row['label']}", value, note=row["reason"] or counts)
+            yield TableRow(f"FID of {row['label']}", value, note=row["reason"] or counts)
 
     def save_statistics(self, folder, features: bool = False) -> None:
         """Writes `real.npz` and `generated.npz` into a folder, made where it is missing.
