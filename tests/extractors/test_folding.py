@@ -131,6 +131,19 @@ def test_only_convolutions_have_lower_precision(normalisation, precision):
     assert furthest(network(PIXELS), expected) == 0
 
 
+def test_reversed_channels_are_folded_in_any_precision():
+    pixels = keras.Input((12, 12, 3))
+    x = keras.layers.Conv2D(4, 3, use_bias=False)(keras.ops.flip(pixels, axis=-1))
+    x = keras.layers.BatchNormalization()(x)
+    network = keras.Model(pixels, keras.layers.GlobalAveragePooling2D()(x))
+    folded = folding.folded(network)
+    assert folded is not network
+    assert furthest(folded(PIXELS), np.asarray(network(PIXELS))) < SMALL_NETWORK
+    lowered = folding.folded(network, "bfloat16")
+    assert lowered.layers[-1].compute_dtype == "float32"
+    assert len(lowered.layers) == len(folded.layers)
+
+
 def test_a_users_own_policy_changes_no_feature():
     network = small_network(keras.layers.BatchNormalization)
     expected = np.asarray(network(PIXELS))
