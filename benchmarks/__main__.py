@@ -73,7 +73,7 @@ for _name in ("sizes", "counts", "growth"):
 
 def main():
     from benchmarks.cases import run_case
-    from benchmarks.inputs import Inputs, Settings
+    from benchmarks.inputs import BenchmarkInputs, Settings
     from benchmarks.peers import Peers
     from benchmarks.table import machine, machine_lines, to_dict, to_lines
     from fid_med.utils import files
@@ -97,7 +97,7 @@ def main():
     measurements = []
     with tempfile.TemporaryDirectory() as folder, Peers(_PEER_PYTHON.value, folder) as peers:
         print("\n".join(machine_lines(found, peers.versions)), flush=True)
-        inputs = Inputs(settings, folder, peers)
+        inputs = BenchmarkInputs(settings, folder, peers)
         inputs.check(_CASES.value)
         for measurement in (row for name in _CASES.value for row in run_case(name, inputs)):
             measurements.append(measurement)

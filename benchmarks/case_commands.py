@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
-from benchmarks.inputs import Inputs
+from benchmarks.inputs import BenchmarkInputs
 from benchmarks.table import Measurement
 from benchmarks.timing import Contender, UnavailableError, compare
 from fid_med.errors import FidMedError
@@ -20,7 +20,7 @@ _HELP = {
 }
 
 
-def startup(inputs: Inputs) -> Iterator[Measurement]:
+def startup(inputs: BenchmarkInputs) -> Iterator[Measurement]:
     """Times the import, `--help`, and a distance between two files of statistics."""
     settings, peers = inputs.settings, inputs.peers
 
@@ -63,7 +63,7 @@ def startup(inputs: Inputs) -> Iterator[Measurement]:
     )
 
 
-def command(inputs: Inputs) -> Iterator[Measurement]:
+def command(inputs: BenchmarkInputs) -> Iterator[Measurement]:
     """Times the FID of two folders of PNG files, including start-up."""
     settings = inputs.settings
     for size in settings.sizes[-1:]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.inputs import Inputs
+from benchmarks.inputs import BenchmarkInputs
 from benchmarks.peers import NEEDS
 from benchmarks.table import Measurement
 from benchmarks.timing import Contender, compare
@@ -18,7 +18,7 @@ from fid_med.evaluation.compute import compute_statistics
 from fid_med.extractors.registry import load_extractor
 
 
-def network(inputs: Inputs) -> Iterator[Measurement]:
+def network(inputs: BenchmarkInputs) -> Iterator[Measurement]:
     """Times one batch in the 2015-12-05 graph, then in Keras's InceptionV3."""
     pixels, rounds = inputs.pixels, inputs.settings.rounds
     contenders = [*_tensorflow(inputs.extractor, pixels)]
@@ -64,7 +64,7 @@ def _tensorflow(extractor, pixels):
     yield Contender("tf.function, XLA", lambda: compiled(jit_compile=True))
 
 
-def pipeline(inputs: Inputs) -> Iterator[Measurement]:
+def pipeline(inputs: BenchmarkInputs) -> Iterator[Measurement]:
     """Times the statistics of a folder of PNG files."""
     for size in inputs.settings.sizes:
         folder = inputs.image_folders(size)["real"]

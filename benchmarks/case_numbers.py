@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from benchmarks.inputs import Inputs
+from benchmarks.inputs import BenchmarkInputs
 from benchmarks.table import Measurement
 from benchmarks.timing import Contender, compare
 from fid_med.metrics.debiased_fid import debiased_fid
@@ -17,7 +17,7 @@ from fid_med.metrics.statistics import FeatureStatistics
 _RECOMPUTED = 2
 
 
-def frechet(inputs: Inputs) -> Iterator[Measurement]:
+def frechet(inputs: BenchmarkInputs) -> Iterator[Measurement]:
     """Times the distance between two sets of statistics, with the default form."""
     settings = inputs.settings
     for count in settings.counts:
@@ -49,7 +49,7 @@ def _distances(inputs, count, sides):
     ]
 
 
-def bootstrap(inputs: Inputs) -> Iterator[Measurement]:
+def bootstrap(inputs: BenchmarkInputs) -> Iterator[Measurement]:
     """Times the debiased FID of features, with its interval."""
     settings = inputs.settings
     count, replicates = settings.counts[0], settings.replicates
@@ -113,7 +113,7 @@ def bootstrap(inputs: Inputs) -> Iterator[Measurement]:
     )
 
 
-def growth(inputs: Inputs) -> Iterator[Measurement]:
+def growth(inputs: BenchmarkInputs) -> Iterator[Measurement]:
     """Times how the cost of each stage grows, relative to the first size."""
     settings = inputs.settings
     counts, dimension = settings.growth, settings.dimension

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from benchmarks.inputs import Inputs
+    from benchmarks.inputs import BenchmarkInputs
     from benchmarks.table import Measurement
 
 # The cases, in the order of a whole run, and the module of each.
@@ -23,7 +23,7 @@ CASES = {
 _NEED_TENSORFLOW = ("network", "pipeline", "growth")
 
 
-def run_case(name: str, inputs: Inputs) -> Iterator[Measurement]:
+def run_case(name: str, inputs: BenchmarkInputs) -> Iterator[Measurement]:
     """Runs one case, and yields each comparison as soon as it is done."""
     # Imported only now: a case without TensorFlow must not wait for it.
     if name in _NEED_TENSORFLOW:

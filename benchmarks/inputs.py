@@ -57,8 +57,8 @@ class Settings:
         return fields
 
 
-class Inputs:
-    """Inputs of the cases. Each is made when it is first used, in the given folder.
+class BenchmarkInputs:
+    """BenchmarkInputs of the cases. Each is made when it is first used, in the given folder.
 
     Args:
       settings: sizes of the work.

@@ -69,7 +69,7 @@ def main():
 
     if _JSON.value:
         files.check_writable(_JSON.value)
-    inputs = validation.Inputs(
+    inputs = validation.ReferenceInputs(
         graph=_GRAPH.value,
         ttur_stats_dir=_TTUR_STATS_DIR.value,
         cifar10=_CIFAR10.value,

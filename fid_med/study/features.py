@@ -27,7 +27,7 @@ from fid_med.utils.threads import ordered_map
 _MAKERS = ("fid_med", "tensorflow", "keras", "scipy", "pillow")
 
 
-class FeatureCache:
+class StudyCache:
     """Rows by image digest: one folder for each (maker, cell), one file for each batch.
 
     A maker is an extractor's fingerprint, or `quality`.
@@ -96,7 +96,7 @@ def compute_cell(
     cell: tuple[str, float],
     extractors: Sequence,
     disturber: Disturber,
-    cache: FeatureCache,
+    cache: StudyCache,
     *,
     batch_size: int = 32,
 ) -> CellRows:

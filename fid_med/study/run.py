@@ -17,7 +17,7 @@ from fid_med.disturbances.registry import (
 from fid_med.errors import DataError, SettingError
 from fid_med.extractors.registry import load_extractor
 from fid_med.study import agreement, judgement, repeats
-from fid_med.study.features import FeatureCache, compute_cell
+from fid_med.study.features import StudyCache, compute_cell
 from fid_med.study.images import (
     UNTOUCHED,
     Disturber,
@@ -159,7 +159,7 @@ class _Study:
                 "the scale pixel needs one height; give --image_size, or use the scale paper"
             )
         self.disturber = Disturber(config.scale, max(heights), config.seed)
-        self.cache = FeatureCache(output_dir / _CACHE)
+        self.cache = StudyCache(output_dir / _CACHE)
 
     @property
     def cell_names(self) -> list[str]:

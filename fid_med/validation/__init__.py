@@ -5,12 +5,12 @@ the files that some checks need. `offline` holds the checks that need no file, a
 against published values.
 """
 
-from fid_med.validation.inputs import Inputs
+from fid_med.validation.inputs import ReferenceInputs
 from fid_med.validation.table import Check, Row, check_success, count, run, to_dict, to_lines
 
 __all__ = [
     "Check",
-    "Inputs",
+    "ReferenceInputs",
     "Row",
     "all_checks",
     "check_success",

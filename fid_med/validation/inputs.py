@@ -35,7 +35,7 @@ class Features(NamedTuple):
     logits: np.ndarray | None
 
 
-class Inputs:
+class ReferenceInputs:
     """Finds and reads what the checks need. Each file is read once, and each error is kept.
 
     Args:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from fid_med.errors import FidMedError
 from fid_med.utils.files import versions
-from fid_med.validation.inputs import Inputs
+from fid_med.validation.inputs import ReferenceInputs
 
 STATUSES = ("PASS", "FAIL", "UNAVAILABLE", "INFO")
 
@@ -23,14 +23,14 @@ class Check:
       compute: computes the obtained value from the inputs; returns it alone or with a note.
       expected: the expected value; None if no value is published, which makes the row INFO.
       tolerance: largest absolute difference from `expected` that passes.
-      needs: arguments of `Inputs.get` that the check needs.
+      needs: arguments of `ReferenceInputs.get` that the check needs.
       tensorflow: whether it needs TensorFlow.
     """
 
     name: str
     compares: str
     source: str
-    compute: Callable[[Inputs], float | tuple[float, str]]
+    compute: Callable[[ReferenceInputs], float | tuple[float, str]]
     expected: float | None = None
     tolerance: float | None = None
     needs: tuple[str, ...] = ()
@@ -56,7 +56,7 @@ class Row:
     seconds: float = 0.0
 
 
-def run(checks: Iterable[Check], inputs: Inputs) -> Iterator[Row]:
+def run(checks: Iterable[Check], inputs: ReferenceInputs) -> Iterator[Row]:
     """Runs checks one after another, and yields each row as soon as it is known.
 
     If a file is missing or unusable, the row is UNAVAILABLE. If the computation ends in an error

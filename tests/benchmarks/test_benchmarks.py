@@ -13,7 +13,7 @@ import pytest
 from helpers.script_runs import run_script
 
 from benchmarks import case_commands, case_network, case_numbers, cases, table
-from benchmarks.inputs import Inputs, Settings
+from benchmarks.inputs import BenchmarkInputs, Settings
 from benchmarks.peers import NEEDS, Peers
 from benchmarks.timing import Contender, Row, UnavailableError, compare, difference
 from fid_med.data.preprocessing import Preprocessing
@@ -245,7 +245,7 @@ def inputs(tmp_path, pretended):
     )
     folder = tmp_path / "run"
     folder.mkdir()
-    return Inputs(settings, folder, pretended)
+    return BenchmarkInputs(settings, folder, pretended)
 
 
 @pytest.fixture(scope="module")

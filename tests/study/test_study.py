@@ -20,7 +20,7 @@ from fid_med.extractors.extractor import FeatureExtractor, TrainingImages
 from fid_med.metrics.frechet import frechet_distance
 from fid_med.metrics.statistics import FeatureStatistics
 from fid_med.study import repeats
-from fid_med.study.features import FeatureCache, cell_key
+from fid_med.study.features import StudyCache, cell_key
 from fid_med.study.images import Disturber, open_images
 from fid_med.study.ratings import read_ratings
 from fid_med.study.run import StudyConfig, run_study
@@ -160,7 +160,7 @@ def test_levels_of_equal_features_have_equal_fids(dimensions):
 
 
 def test_cache_forgets_what_cannot_be_read(tmp_path):
-    cache = FeatureCache(tmp_path)
+    cache = StudyCache(tmp_path)
     cache.save("maker", "cell", ["a", "b"], np.array([[1.0], [2.0]]))
     cache.save("maker", "cell", ["c"], np.array([[3.0]]))
     assert {k: v.item() for k, v in cache.load("maker", "cell").items()} == {"a": 1, "b": 2, "c": 3}

@@ -13,7 +13,7 @@ from fid_med.errors import DataError, FidMedError
 from fid_med.extractors.inception_2015 import download
 from fid_med.validation import (
     Check,
-    Inputs,
+    ReferenceInputs,
     all_checks,
     check_success,
     count,
@@ -114,12 +114,12 @@ def ttur_stats(executed, tmp_path_factory):
 @pytest.fixture(scope="session")
 def inputs(graph, cifar10, ttur_stats):
     """Every file there; shared, so that the network runs once."""
-    return Inputs(graph=graph, cifar10=cifar10, ttur_stats_dir=ttur_stats, batch_size=10)
+    return ReferenceInputs(graph=graph, cifar10=cifar10, ttur_stats_dir=ttur_stats, batch_size=10)
 
 
 def the_row(name, inputs=None, **changes):
     check = dataclasses.replace(CHECKS[name], **changes)
-    (row,) = run([check], inputs or Inputs())
+    (row,) = run([check], inputs or ReferenceInputs())
     return row
 
 
@@ -154,7 +154,7 @@ def test_names_are_unique_and_every_check_cites():
 def metric_rows():
     """Those of NumPy alone; the script's own test runs the network's."""
     offline = list(CHECKS.values())[: -len(PUBLISHED)]
-    return list(run([check for check in offline if not check.tensorflow], Inputs()))
+    return list(run([check for check in offline if not check.tensorflow], ReferenceInputs()))
 
 
 def test_the_metrics_pass(metric_rows):
@@ -186,7 +186,7 @@ def test_a_wrong_port_or_resize_fails(monkeypatch):
 
     rng = np.random.default_rng(0)
     exact = [rng.uniform(1, 2, (2, 5)) for _ in range(3)]
-    inputs = Inputs()
+    inputs = ReferenceInputs()
     pairs = [x for array in exact for x in (array * (1 + 2e-5), array)]
     inputs.once("stand-in", lambda: offline._Executed(*pairs))
     for name in ("port_pool_3", "port_logits", "tf1_resize"):
@@ -207,7 +207,7 @@ def test_reference_values_name_program_version_and_command():
 
 
 def test_without_files_every_published_row_says_why_and_how_to_fix_it():
-    for row in run([CHECKS[name] for name in PUBLISHED], Inputs()):
+    for row in run([CHECKS[name] for name in PUBLISHED], ReferenceInputs()):
         assert row.status == "UNAVAILABLE"
         assert row.obtained is None
         assert "--" in row.note
@@ -252,7 +252,7 @@ def test_statistics_of_other_images_fail(inputs, executed, tmp_path):
     x = executed["test"][0]
     path = tmp_path / "fid_stats_cifar10_train.npz"
     np.savez(path, mu=x.mean(axis=0), sigma=np.cov(x, rowvar=False))
-    other = Inputs(graph=inputs.graph, cifar10=inputs.cifar10, ttur_stats_dir=tmp_path)
+    other = ReferenceInputs(graph=inputs.graph, cifar10=inputs.cifar10, ttur_stats_dir=tmp_path)
     other.once("features of train", lambda: inputs.features("train"))
     assert the_row("cifar10_train_ttur_statistics", other).status == "FAIL"
 
@@ -260,7 +260,7 @@ def test_statistics_of_other_images_fail(inputs, executed, tmp_path):
 def test_damaged_files_are_unavailable_with_their_reason(tmp_path, cifar10):
     (tmp_path / "graph.pb").write_bytes(b"<html>")
     (tmp_path / "fid_stats_imagenet_train.npz").write_bytes(b"PK")
-    inputs = Inputs(graph=tmp_path / "graph.pb", cifar10=tmp_path, ttur_stats_dir=tmp_path)
+    inputs = ReferenceInputs(graph=tmp_path / "graph.pb", cifar10=tmp_path, ttur_stats_dir=tmp_path)
     row = the_row("cifar10_train_test", inputs)
     assert row.status == "UNAVAILABLE"
     assert "no GraphDef, or a truncated one" in row.note
@@ -271,7 +271,7 @@ def test_damaged_files_are_unavailable_with_their_reason(tmp_path, cifar10):
 
 
 def test_a_graph_without_classifier_has_no_score(inputs):
-    bare = Inputs(graph=inputs.graph, cifar10=inputs.cifar10)
+    bare = ReferenceInputs(graph=inputs.graph, cifar10=inputs.cifar10)
     features = inputs.features("train")._replace(logits=None)
     bare.once("features of train", lambda: features)
     row = the_row("cifar10_train_is", bare)
@@ -282,7 +282,7 @@ def test_a_graph_without_classifier_has_no_score(inputs):
 def test_given_paths_must_be_there(tmp_path):
     for argument in ("graph", "cifar10", "ttur_stats_dir"):
         with pytest.raises(DataError, match=r"none: no such (file|folder)"):
-            Inputs(**{argument: tmp_path / "none"})
+            ReferenceInputs(**{argument: tmp_path / "none"})
 
 
 def test_nothing_is_downloaded_unasked(monkeypatch, tmp_path):
@@ -292,7 +292,7 @@ def test_nothing_is_downloaded_unasked(monkeypatch, tmp_path):
     monkeypatch.setattr("urllib.request.urlopen", asked)
     monkeypatch.setattr("tensorflow_datasets.core.dataset_builder.DatasetBuilder"
                         ".download_and_prepare", asked)  # fmt: skip
-    inputs = Inputs(cifar10="tfds", tfds_data_dir=tmp_path)
+    inputs = ReferenceInputs(cifar10="tfds", tfds_data_dir=tmp_path)
     rows = list(run([CHECKS[name] for name in PUBLISHED], inputs))
     assert count(rows)["UNAVAILABLE"] == len(PUBLISHED)
     assert "--tfds_data_dir or --download" in rows[2].note
@@ -300,7 +300,7 @@ def test_nothing_is_downloaded_unasked(monkeypatch, tmp_path):
 
 
 def test_downloads_that_fail_are_unavailable_at_once(tmp_path):
-    inputs = Inputs(download=True)
+    inputs = ReferenceInputs(download=True)
     row = the_row("imagenet_valid_train", inputs)
     assert row.status == "UNAVAILABLE"
     assert "could not be downloaded (<urlopen error no network in tests>); fetch it" in row.note
@@ -327,11 +327,11 @@ def test_statistics_are_downloaded_once(monkeypatch, ttur_stats):
             self.file.close()
 
     monkeypatch.setattr("urllib.request.urlopen", lambda *a, **k: WithHeaders(answer(*a, **k)))
-    first = the_row("imagenet_valid_train", Inputs(download=True))
+    first = the_row("imagenet_valid_train", ReferenceInputs(download=True))
     assert first.status == "INFO"
     assert asked == [f"{inputs_module.TTUR_URL}/fid_stats_imagenet_{x}.npz"
                      for x in ("train", "valid")]  # fmt: skip
-    assert the_row("imagenet_valid_train", Inputs()).obtained == first.obtained
+    assert the_row("imagenet_valid_train", ReferenceInputs()).obtained == first.obtained
     assert len(asked) == 2
 
 
@@ -339,7 +339,7 @@ def test_a_graph_in_the_cache_needs_no_flag(monkeypatch, graph, tmp_path):
     monkeypatch.setattr(download, "GRAPH_BYTES", graph.stat().st_size)
     (tmp_path / "cache").mkdir()
     os.link(graph, tmp_path / "cache" / download.GRAPH_NAME)
-    assert Inputs().graph_path() == tmp_path / "cache" / download.GRAPH_NAME
+    assert ReferenceInputs().graph_path() == tmp_path / "cache" / download.GRAPH_NAME
 
 
 def test_cifar10_through_tensorflow_datasets(monkeypatch, cifar10, images, tmp_path):
@@ -348,8 +348,10 @@ def test_cifar10_through_tensorflow_datasets(monkeypatch, cifar10, images, tmp_p
     monkeypatch.setattr(
         tfds.download.DownloadManager, "download_and_extract", lambda self, url: cifar10.parent
     )
-    prepared = Inputs(cifar10="tfds", tfds_data_dir=tmp_path / "tfds", download=True).get("cifar10")
-    again = Inputs(cifar10="tfds", tfds_data_dir=tmp_path / "tfds").get("cifar10")
+    prepared = ReferenceInputs(cifar10="tfds", tfds_data_dir=tmp_path / "tfds", download=True).get(
+        "cifar10"
+    )
+    again = ReferenceInputs(cifar10="tfds", tfds_data_dir=tmp_path / "tfds").get("cifar10")
     for split, expected in images.items():
         # In an order of its own: the same images, each once.
         found = sorted(image.tobytes() for image in prepared[split])
@@ -378,7 +380,7 @@ def test_statuses_and_counts():
                 dataclasses.replace(fixed("error", 0, expected=0, tolerance=0), compute=fails),
                 lacking("lacking"),
             ],
-            Inputs(),
+            ReferenceInputs(),
         )
     )
     statuses = [row.status for row in rows]
