@@ -1,8 +1,6 @@
 """Tests the settings of a training run and their defaults."""
 
 import dataclasses
-import inspect
-import re
 
 import keras
 import pytest
@@ -59,9 +57,3 @@ def test_transfer_by_sgd_needs_a_learning_rate():
     with pytest.raises(SettingError, match="--learning_rate"):
         TrainingConfig(optimizer="sgd").resolved()
     assert TrainingConfig(optimizer="sgd", learning_rate=0.01).resolved().learning_rate == 0.01
-
-
-def test_the_example_of_the_docstring(capsys):
-    example = re.search(r"```python\n(.*?)```", inspect.getdoc(TrainingConfig), re.DOTALL)
-    exec(example.group(1), {})
-    assert capsys.readouterr().out == "0.045\n"
