@@ -229,7 +229,7 @@ def test_with_files_the_rows_are_those_of_independent_formulas(inputs, executed)
         "imagenet_valid_train": "INFO",
     }
     assert abs(rows["cifar10_train_ttur_statistics"].obtained) < 1e-4
-    assert "another file" in rows["published_graph_pool_3"].note
+    assert "but the published graph has 95,673,916" in rows["published_graph_pool_3"].note
     for name in PUBLISHED[1:5]:
         assert f"{TRAIN} train" in rows[name].note
         assert "published values do not apply" in rows[name].note
@@ -263,7 +263,7 @@ def test_damaged_files_are_unavailable_with_their_reason(tmp_path, cifar10):
     inputs = ReferenceInputs(graph=tmp_path / "graph.pb", cifar10=tmp_path, ttur_stats_dir=tmp_path)
     row = the_row("cifar10_train_test", inputs)
     assert row.status == "UNAVAILABLE"
-    assert "no GraphDef, or a truncated one" in row.note
+    assert "not a GraphDef, or a truncated one" in row.note
     assert "holds no CIFAR-10" in row.note
     row = the_row("imagenet_valid_train", inputs)
     assert row.status == "UNAVAILABLE"
