@@ -61,14 +61,12 @@ def folder(small_extractor, extractor_file, phantoms, tmp_path_factory):
     return root
 
 
-@pytest.mark.xfail(strict=False, reason="examples are being written")
 @pytest.mark.parametrize("code", examples())
 def test_an_example_runs_as_it_is_printed(code, folder, monkeypatch):
     monkeypatch.chdir(folder)
     exec(compile(code, "example", "exec"), {"__name__": "__main__"})
 
 
-@pytest.mark.xfail(strict=False, reason="examples are being written")
 @pytest.mark.parametrize("name", WITH_EXAMPLE)
 def test_a_public_name_has_an_example(name):
     assert blocks(inspect.getdoc(getattr(fid_med, name)))

@@ -39,7 +39,7 @@ def test_keras_runs_on_tensorflow_whatever_the_machine_is_set_to(tmp_path):
         COMPUTE_FID, tmp_path, tmp_path, f"--extractor={tmp_path}/graph.pb",
         KERAS_BACKEND="jax", KERAS_HOME=str(tmp_path),
     )  # fmt: skip
-    assert_one_line(process, 1, "graph.pb: no GraphDef")
+    assert_one_line(process, 1, "graph.pb: not a GraphDef")
 
 
 @pytest.fixture
