@@ -1,8 +1,5 @@
 """The phantom: its physics against closed forms, its sets against what they promise."""
 
-import inspect
-import re
-
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
@@ -278,12 +275,6 @@ def test_a_set_of_chosen_body_parts_takes_turns():
     images, labels = phantom_set(4, size=(20, 30), body_parts=("neck", "elbow"))
     assert images.shape == (4, 20, 30)
     assert [label.body_part for label in labels] == ["neck", "elbow", "neck", "elbow"]
-
-
-@pytest.mark.parametrize("function", [phantom_radiograph, phantom_set])
-def test_the_example_of_the_docstring_runs(function):
-    (example,) = re.findall("```python\n(.*?)```", inspect.getdoc(function), re.DOTALL)
-    exec(example, {})
 
 
 # Mistakes.
