@@ -149,6 +149,8 @@ def _load_with_metadata(path, metadata, changes):
     try:
         preprocessing = Preprocessing.from_dict(metadata["preprocessing"])
         identity, attributes = metadata["fingerprint"], _attributes(metadata)
+        if not isinstance(identity, str):
+            raise TypeError(f"fingerprint {identity!r}")
     except (AttributeError, KeyError, TypeError, FidMedError) as error:
         raise ExtractorError(
             f"{path}: its {METADATA_MEMBER} is damaged ({reason_of(error)})"

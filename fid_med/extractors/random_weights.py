@@ -40,9 +40,9 @@ def load_random_extractor(seed: int, changes: dict) -> FeatureExtractor:
 def _calibrated_weights(seed):
     from fid_med.phantoms.radiograph import phantom_set
 
-    network = inception_v3.build_network(Preprocessing())
-    initialise_randomly(network, seed)
     size, count = _CALIBRATION["size"], _CALIBRATION["phantoms"]
+    network = inception_v3.build_network(Preprocessing(size, size))
+    initialise_randomly(network, seed)
     phantoms, _ = phantom_set(count, size=size, seed=_CALIBRATION["seed"])
     calibrate_batch_norm(network, as_rgb_batch(list(phantoms)))
     return [layer.get_weights() for layer in inception_v3.weighted_layers(network)]
