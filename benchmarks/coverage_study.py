@@ -45,7 +45,7 @@ _COMPARE = flags.DEFINE_bool(
     "compare", False, "Compute plain FID and FID-infinity too (20 or more images)."
 )
 _CONFIDENCE = flags.DEFINE_float(
-    "confidence", 0.95, "Nominal coverage of the intervals.", lower_bound=0.01, upper_bound=0.999
+    "confidence", 0.95, "Confidence level of the intervals.", lower_bound=0.01, upper_bound=0.999
 )
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the sets.", lower_bound=0)
 _WORKERS = flags.DEFINE_integer("workers", 2, "Number of processes.", lower_bound=1)

@@ -91,7 +91,7 @@ class Mixtures:
         for path, (_, features, _) in zip((real, other), found, strict=True):
             if features is None:
                 raise StatisticsError(
-                    f"{path}: statistics without the features of single images; save them with "
+                    f"{path}: holds no features of individual images; save them with "
                     "--save_features"
                 )
         check_comparable(found[0][0], found[1][0])

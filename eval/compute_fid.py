@@ -22,20 +22,28 @@ _BATCH_SIZE = flags.DEFINE_integer(
 _IMAGE_SIZE = flags.DEFINE_integer(
     "image_size",
     None,
-    "Height and width of the network's input in pixels. Default: the extractor's own.",
+    "Height and width of the network's input in pixels; by default as in the extractor.",
     lower_bound=75,
 )
 _RESIZE = flags.DEFINE_enum(
-    "resize", None, ["antialias", "tf1"], "Resize mode. Default: the extractor's own."
+    "resize",
+    None,
+    ["antialias", "tf1"],
+    "Resizing: antialias (bicubic, antialiased) or tf1 (TensorFlow 1's bilinear, as in published "
+    "FIDs); by default as in the extractor.",
 )
 _ASPECT = flags.DEFINE_enum(
-    "aspect", None, ["stretch", "pad"], "Aspect mode. Default: the extractor's own."
+    "aspect",
+    None,
+    ["stretch", "pad"],
+    "Images that are not square: stretch or pad them; by default as in the extractor.",
 )
 _PRECISION = flags.DEFINE_enum(
     "precision",
     None,
     PRECISIONS,
-    "Compute precision of the network. Default: float32; the result names any other.",
+    "Compute precision of the network; by default float32; any other is added to the extractor's "
+    "name in the result.",
 )
 _SEED = flags.DEFINE_integer(
     "seed",
@@ -43,40 +51,45 @@ _SEED = flags.DEFINE_integer(
     "Seed of the weights of --extractor=random, and for all metric sampling except KID subsets.",
     lower_bound=0,
 )
-_JSON = flags.DEFINE_string("json", None, "File for the whole result as JSON. Default: none.")
+_JSON = flags.DEFINE_string(
+    "json", None, "File for the whole result as JSON; by default it is not saved."
+)
 _SAVE_STATISTICS = flags.DEFINE_string(
-    "save_statistics", None, "Folder for real.npz and generated.npz. Default: none."
+    "save_statistics",
+    None,
+    "Folder for the statistics real.npz and generated.npz; by default they are not saved.",
 )
 _SKIP_UNREADABLE = flags.DEFINE_bool(
     "skip_unreadable",
     False,
-    "Leave unreadable images out and count them in the result. Default: an error.",
+    "Leave unreadable images out and count them in the result; by default one is an error.",
 )
 _EXCLUDE_TRAINING_IMAGES = flags.DEFINE_bool(
     "exclude_training_images",
     False,
-    "Leave out images that the extractor was trained or validated on. Default: warn about them.",
+    "Leave out images that the extractor was trained or validated on; by default they are counted "
+    "in a warning.",
 )
 _MULTI_FRAME = flags.DEFINE_enum(
     "multi_frame",
     "refuse",
     ["refuse", "unroll"],
-    "Handling of DICOM files with several frames: refuse (default), or unroll (each frame is an "
-    "image).",
+    "DICOM files with several frames: refuse reports an error, unroll uses each frame as an image.",
 )
 _CACHE_DIR = flags.DEFINE_string(
     "cache_dir",
     None,
     "Folder that keeps features by the content of image files, so that a killed run continues and "
-    "a repeated run computes only what changed. It holds hashes, no names. Default: none.",
+    "a repeated run computes only what changed. It holds hashes and features, but no "
+    "names; by default there is no cache.",
 )
 _METRICS = flags.DEFINE_list(
     "metrics",
     None,
-    f"Metrics to compute in addition to the FID, separated by commas: {metrics_help()}. Default: "
-    "debiased where a side has fewer than 2048 images.",
+    f"Metrics to compute in addition to the FID, separated by commas: {metrics_help()}; by "
+    "default debiased if a set has fewer than 2048 images.",
 )
-_CONFIDENCE = flags.DEFINE_float("confidence", 0.95, "Nominal coverage of intervals.")
+_CONFIDENCE = flags.DEFINE_float("confidence", 0.95, "Confidence level of the intervals.")
 _PER_CLASS = flags.DEFINE_bool(
     "per_class",
     False,
@@ -100,22 +113,23 @@ _PATIENT_REGEX = flags.DEFINE_string(
     "patient_regex",
     None,
     "Regular expression that finds the patient in the file names of REAL and --train_images: its "
-    "first group, or the whole match. Intervals then resample whole patients. Default: none.",
+    "first group, or the whole match. Intervals then resample whole patients; by default they "
+    "resample images.",
 )
 _GENERATED_PATIENT_REGEX = flags.DEFINE_string(
     "generated_patient_regex",
     None,
-    "The same for GENERATED, where those are images of real patients too. Default: none.",
+    "Like --patient_regex, for GENERATED. Use it only if GENERATED holds images of real patients.",
 )
 _SAVE_FEATURES = flags.DEFINE_bool(
     "save_features",
     False,
-    "Add to --save_statistics the features of single images, and which images are of one patient.",
+    "Also save the features and the patient number of each image in --save_statistics.",
 )
 _FIGURES = flags.DEFINE_string(
     "figures",
     None,
-    "Folder for figures of the metrics difference and memorisation. Default: none.",
+    "Folder for figures of the metrics difference and memorisation; by default none are drawn.",
 )
 
 

@@ -32,29 +32,40 @@ _BATCH_SIZE = flags.DEFINE_integer(
 _IMAGE_SIZE = flags.DEFINE_integer(
     "image_size",
     None,
-    "Height and width of the network's input in pixels. Default: the extractor's own.",
+    "Height and width of the network's input in pixels; by default as in the extractor.",
     lower_bound=75,
 )
 _RESIZE = flags.DEFINE_enum(
-    "resize", None, ["antialias", "tf1"], "Resize mode. Default: the extractor's own."
+    "resize",
+    None,
+    ["antialias", "tf1"],
+    "Resizing: antialias (bicubic, antialiased) or tf1 (TensorFlow 1's bilinear, as in published "
+    "FIDs); by default as in the extractor.",
 )
 _ASPECT = flags.DEFINE_enum(
-    "aspect", None, ["stretch", "pad"], "Aspect mode. Default: the extractor's own."
+    "aspect",
+    None,
+    ["stretch", "pad"],
+    "Images that are not square: stretch or pad them; by default as in the extractor.",
 )
 _PRECISION = flags.DEFINE_enum(
     "precision",
     None,
     ["float32", "bfloat16", "float16"],
-    "Compute precision of the network. Default: float32; the account names any other.",
+    "Compute precision of the network; by default float32; any other is added to the extractor's "
+    "name in the account.",
 )
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the weights of --extractor=random.", lower_bound=0)
 _SKIP_UNREADABLE = flags.DEFINE_bool(
-    "skip_unreadable", False, "Leave out unreadable images and count them. Default: an error."
+    "skip_unreadable",
+    False,
+    "Leave unreadable images out and count them in the account; by default one is an error.",
 )
 _EXCLUDE_TRAINING_IMAGES = flags.DEFINE_bool(
     "exclude_training_images",
     False,
-    "Leave out images that the extractor was trained or validated on. Default: warn about them.",
+    "Leave out images that the extractor was trained or validated on; by default they are counted "
+    "in a warning.",
 )
 _THREADS = flags.DEFINE_integer(
     "threads_per_worker",

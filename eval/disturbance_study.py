@@ -38,19 +38,21 @@ _SCALE = flags.DEFINE_enum(
     "scale",
     "paper",
     SCALES,
-    "Unit of lengths: paper, the image's height / 64; or pixel, a pixel of the extractor's input.",
+    "Length unit of blur, swirl and motion: paper, the image's height / 64; or pixel, a pixel of "
+    "the extractor's input.",
 )
 _PATIENT_REGEX = flags.DEFINE_string(
     "patient_regex",
     None,
     "Regular expression that finds the patient in a file's name: its first group, or the whole "
-    "match. No patient is then on both sides of a FID. By default each image is a patient.",
+    "match. Each patient's images are then all in one half. By default every image counts as its "
+    "own patient.",
 )
 _TRANSFER = flags.DEFINE_string(
     "transfer",
     None,
-    "Folder of real images of a kind that the extractors were not trained on, for example a label "
-    "or body part left out. The study is repeated on them.",
+    "Folder of real images of a kind that the extractors were not trained on, for example "
+    "with a label or body part that was left out of training. The study is repeated on them.",
 )
 _GENERATED = flags.DEFINE_list(
     "generated",
@@ -60,8 +62,9 @@ _GENERATED = flags.DEFINE_list(
 _RATINGS = flags.DEFINE_string(
     "ratings",
     None,
-    "CSV file of ratings by people, larger for better. Columns: rating, and set (name of a "
-    "generated folder, untouched, or a level such as gaussian_blur:2) or image (<set>/<file>).",
+    "CSV file of human ratings; a higher rating means better images. Column rating, and either set "
+    "(a generated folder's name, untouched, or a level such as gaussian_blur:2) or image "
+    "(<set>/<file>).",
 )
 _EXAMPLE_IMAGE = flags.DEFINE_string(
     "example_image",
@@ -72,18 +75,21 @@ _EXAMPLE_IMAGE = flags.DEFINE_string(
 _NUM_IMAGES = flags.DEFINE_integer(
     "num_images",
     None,
-    "Maximum number of real images; whole patients are drawn at random. By default all.",
+    "Maximum number of real images; whole patients are drawn at random; by default all.",
     lower_bound=8,
 )
 _REPEATS = flags.DEFINE_integer(
-    "repeats", 200, "Number of random divisions of the patients, for intervals.", lower_bound=20
+    "repeats",
+    200,
+    "Number of random splits of the patients into halves.",
+    lower_bound=20,
 )
 _SEED = flags.DEFINE_integer(
-    "seed", 0, "Seed of divisions, disturbances and --extractors=random.", lower_bound=0
+    "seed", 0, "Seed of splits, disturbances and --extractors=random.", lower_bound=0
 )
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Number of images per batch.", lower_bound=1)
 _IMAGE_SIZE = flags.DEFINE_integer(
-    "image_size", None, "Input size in pixels; by default the extractors' own.", lower_bound=75
+    "image_size", None, "Input size in pixels; by default as in the extractors.", lower_bound=75
 )
 _NOTE = flags.DEFINE_string(
     "note", "", "Line to print in the report, for example that weights are a stand-in."

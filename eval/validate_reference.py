@@ -14,32 +14,33 @@ with --download. The last line counts the rows. The exit status is 1 if a check 
 that --require names is UNAVAILABLE."""
 
 _GRAPH = flags.DEFINE_string(
-    "graph", None, "Path of the 2015-12-05 graph (.pb, .tgz). Default: in fid_med's cache."
+    "graph", None, "Path of the 2015-12-05 graph (.pb, .tgz); by default in fid_med's cache."
 )
 _TTUR_STATS_DIR = flags.DEFINE_string(
     "ttur_stats_dir",
     None,
-    "Folder of TTUR's fid_stats_*.npz. Default: ttur_stats in fid_med's cache.",
+    "Folder of TTUR's fid_stats_*.npz; by default ttur_stats in fid_med's cache.",
 )
 _CIFAR10 = flags.DEFINE_string(
     "cifar10",
     None,
     "Folder of CIFAR-10's binary or Python version, or tfds to read it with "
-    "tensorflow_datasets. Its 60,000 images take one to two hours on a few cores. Default: none.",
+    "tensorflow_datasets. Its 60,000 images take one to two hours on a few cores. By default it is "
+    "not used.",
 )
 _TFDS_DATA_DIR = flags.DEFINE_string(
-    "tfds_data_dir", None, "Data folder for --cifar10=tfds. Default: that of tensorflow_datasets."
+    "tfds_data_dir", None, "Data folder for --cifar10=tfds; by default that of tensorflow_datasets."
 )
 _DOWNLOAD = flags.DEFINE_bool(
     "download", False, "Download missing files: graph, statistics, CIFAR-10 (with --cifar10=tfds)."
 )
 _REQUIRE = flags.DEFINE_list(
-    "require", [], "Names of checks that must not be UNAVAILABLE. Default: none."
+    "require", [], "Names of checks that must not be UNAVAILABLE; by default none."
 )
 _ONLY = flags.DEFINE_list(
-    "only", [], "Names of the checks to run, besides those of --require. Default: all."
+    "only", [], "Names of the checks to run, besides those of --require; by default all."
 )
-_JSON = flags.DEFINE_string("json", None, "File for the table as JSON. Default: none.")
+_JSON = flags.DEFINE_string("json", None, "File for the table as JSON; by default it is not saved.")
 _BATCH_SIZE = flags.DEFINE_integer(
     "batch_size", 32, "Number of images per pass through the network.", lower_bound=1
 )

@@ -63,7 +63,7 @@ def test_the_study_judges_both_networks_and_writes_its_page(phantoms, small_extr
     assert list(verdicts) == ["before training", "trained on phantoms"]
     page = (tmp_path / "study" / "report.html").read_text(encoding="utf-8")
     for name, verdict in verdicts.items():
-        assert verdict.split(".")[0] in ("yes", "no", "in part", "undecided")
+        assert verdict.split(".")[0] in ("yes", "no", "partly", "undecided")
         assert name in page
     assert "not patients" in page
 

@@ -196,7 +196,7 @@ def test_folders_through_the_script(phantoms, write_images, tmp_path):
     ("make", "word"),
     [
         (lambda folder: None, "no such folder"),
-        (lambda folder: folder.mkdir(), "holds no image"),
+        (lambda folder: folder.mkdir(), "contains no image files"),
         (lambda folder: folder.write_text(""), "is a file"),
     ],
 )

@@ -98,8 +98,9 @@ flags.DEFINE_enum(
 flags.DEFINE_string(
     "weights",
     None,
-    "Start weights of transfer: imagenet (the default), random (every layer is trained), or a "
-    "path to the extractor.keras of an earlier run or to a Keras file with InceptionV3 weights.",
+    "Initial weights for --recipe=transfer: imagenet (the default), random (every layer is "
+    "trained), or a path to the extractor.keras of an earlier run or to a Keras file with InceptionV3 "
+    "weights.",
 )
 _IMAGE_SIZE = flags.DEFINE_integer(
     "image_size",
@@ -117,13 +118,16 @@ flags.DEFINE_enum(
 flags.DEFINE_string(
     "train_from",
     "mixed8",
-    "Block after which transfer trains the layers, mixed0 to mixed10.",
+    "transfer trains all layers after this block (mixed0 to mixed10).",
 )
 flags.DEFINE_integer(
     "batch_size", 32, "Images per training step, over all GPUs together.", lower_bound=1
 )
 flags.DEFINE_integer(
-    "epochs", None, "Maximum number of epochs; by default 10, or 100 for scratch.", lower_bound=1
+    "epochs",
+    None,
+    "Maximum number of epochs, not counting those of the head; by default 10, or 100 for scratch.",
+    lower_bound=1,
 )
 flags.DEFINE_enum(
     "optimizer",
@@ -150,21 +154,21 @@ flags.DEFINE_integer(
 flags.DEFINE_float(
     "label_smoothing",
     0.0,
-    "Share of a label's weight that is spread over all labels; 0 is off, the Inception-v3 paper "
-    "uses 0.1.",
+    "Share of a label's weight that is spread over all labels; 0 turns it off; the Inception-v3 "
+    "paper uses 0.1.",
 )
 flags.DEFINE_float(
     "clip_norm",
     None,
-    "Maximum norm of the gradient; 0 is off. By default 0, and 2 for scratch with sgd or rmsprop, "
-    "as in the Inception-v3 paper.",
+    "Maximum norm of the gradient; 0 turns it off. By default 0, and 2 for scratch with sgd or "
+    "rmsprop, as in the Inception-v3 paper.",
     lower_bound=0,
 )
 flags.DEFINE_float(
     "average_weights",
     0.0,
-    "Decay of a moving average of the weights, for example 0.999; the average is validated and "
-    "saved instead of the weights. 0 is off.",
+    "Decay of a moving average of the weights, for example 0.999; the averaged weights are "
+    "validated and saved. 0 turns it off.",
 )
 flags.DEFINE_integer(
     "num_gpus",
@@ -189,17 +193,17 @@ _SEED = flags.DEFINE_integer(
 
 # Augmentation.
 flags.DEFINE_float(
-    "rotation", 10.0, "Augmentation: maximum angle in degrees; 0 is off.", lower_bound=0
+    "rotation", 10.0, "Augmentation: maximum angle in degrees; 0 turns it off.", lower_bound=0
 )
 flags.DEFINE_float(
     "crop",
     0.85,
-    "Augmentation: smallest share of height and width that a random crop keeps; 1 is off.",
+    "Augmentation: smallest share of height and width that a random crop keeps; 1 turns it off.",
 )
 flags.DEFINE_float(
     "translation",
     0.0,
-    "Augmentation: maximum shift as a share of height and width; 0 is off.",
+    "Augmentation: maximum shift as a share of height and width; 0 turns it off.",
 )
 flags.DEFINE_bool(
     "flip",
@@ -210,19 +214,19 @@ flags.DEFINE_bool(
 flags.DEFINE_float(
     "brightness",
     0.0,
-    "Augmentation: maximum change of brightness as a share of the grey range; 0 is off.",
+    "Augmentation: maximum change of brightness as a share of the grey range; 0 turns it off.",
 )
 flags.DEFINE_float(
     "contrast",
     0.0,
     "Augmentation: maximum change of contrast; its factor is between 1 - CONTRAST and "
-    "1 + CONTRAST. 0 is off.",
+    "1 + CONTRAST. 0 turns it off.",
 )
 flags.DEFINE_float(
     "gamma",
     0.0,
     "Augmentation: maximum gamma correction; its exponent is between 1 / (1 + GAMMA) and "
-    "1 + GAMMA. 0 is off.",
+    "1 + GAMMA. 0 turns it off.",
 )
 
 

@@ -51,7 +51,7 @@ def list_folder(folder: str) -> list[str]:
     names = [found.path.removeprefix(root) for found in match.metadata_list]
     names = [name for name in names if name.lower().endswith(IMAGE_SUFFIXES) and _shown(name)]
     if not names:
-        raise DataError(f"{folder}: holds no image ({', '.join(IMAGE_SUFFIXES)})")
+        raise DataError(f"{folder}: contains no image files ({', '.join(IMAGE_SUFFIXES)})")
     return sorted(names)
 
 

@@ -66,7 +66,7 @@ def to_eight_bits(values: np.ndarray, header, frame: int = 0) -> np.ndarray:
 
 
 class _Places:
-    """The places where an element of one frame may be, in order of precedence."""
+    """Places in the header where a frame's element may be stored, in order of precedence."""
 
     def __init__(self, header, frame):
         groups = [

@@ -53,7 +53,8 @@ def list_images(folder, multi_frame: str = "refuse") -> list[str]:
         if multi_frame == "unroll":
             of_dicom = [x for name in of_dicom for x in dicom.frame_names(folder, name)]
     if not images and not of_dicom:
-        raise DataError(f"{folder}: holds no image ({', '.join(IMAGE_SUFFIXES + dicom.SUFFIXES)})")
+        suffixes = ", ".join(IMAGE_SUFFIXES + dicom.SUFFIXES)
+        raise DataError(f"{folder}: contains no image files ({suffixes})")
     return sorted(images + of_dicom)
 
 
@@ -122,7 +123,8 @@ def read_image(path) -> np.ndarray:
         raise
     except UnidentifiedImageError:
         raise UnreadableImageError(
-            f"{path}: not an image (PNG, JPEG, TIFF, BMP, WebP or DICOM)"
+            f"{path}: not a readable image; supported formats are PNG, JPEG, TIFF, BMP, WebP and "
+            "DICOM"
         ) from None
     # Pillow's decoders raise many kinds of error for a damaged file.
     except Exception as error:
@@ -187,7 +189,7 @@ def check_pixels(image, name: str) -> np.ndarray:
     if image.dtype != np.uint8:
         raise DataError(
             f"{name}: pixels are {image.dtype}, expected uint8 from 0 to 255; "
-            "convert them, for example by np.clip(np.rint(x), 0, 255).astype(np.uint8)"
+            "convert them, for example with np.clip(np.rint(x), 0, 255).astype(np.uint8)"
         )
     if image.ndim == 3 and image.shape[-1] == 1:
         image = image[..., 0]

@@ -1,4 +1,4 @@
-"""Where images come from: a folder, an array, a tf.data.Dataset or a callable, read one way.
+"""Image sources: folder, array, `tf.data.Dataset` or callable, behind one interface.
 
 An `ImageSource` yields loaders, functions that each read one image. `prepared_images` calls them in
 threads and yields their images in order, so that decoding overlaps the network and no result
@@ -33,7 +33,7 @@ class ImageSource:
       name: the set's name in messages.
       loaders: iterable of (image name, function that returns uint8 [H, W] or [H, W, 3]). Those of a
         folder or an array are a sequence, which may be read again.
-      count: number of images, or None where only the end tells.
+      count: number of images, or None if it is unknown until the end.
       dark_sixteen_bit: number of files, among the first 20, that look like 12-bit data without
         scaling.
       names: file names of a folder, None for other sources.
@@ -59,7 +59,7 @@ class ImageSource:
             return []
         return [
             f"{self.name}: 16-bit images that use at most a sixteenth of their range (12-bit "
-            "data?) come out nearly black; scale them to the whole range first, or give DICOM a "
+            "data?) become nearly black; scale them to the whole range first, or give DICOM a "
             "window"
         ]
 
@@ -84,7 +84,7 @@ class _Loaders(Sequence):
 
 
 def is_generator(source) -> bool:
-    """Whether a source is a callable that makes as many images as it is asked for."""
+    """Whether a source is a callable that returns images on request."""
     return (
         callable(source)
         and not hasattr(source, "__array__")

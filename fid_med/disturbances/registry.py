@@ -1,7 +1,8 @@
 """The registry of disturbances, which degrade images by known amounts to test a metric.
 
 `DISTURBANCES` holds the six of Heusel et al. 2017 (`heusel`) and six of radiographs (`radiograph`).
-Each has four levels; level 0 is the untouched image.
+Entries are defined in `heusel.py` and `radiograph.py`. Each has four levels; level 0 is the
+untouched image.
 
 The random choices for an image depend on the seed, the disturbance and the image's pixels. They do
 not depend on its file name, its position in a set, the level or the scale. The order of files
@@ -164,7 +165,7 @@ def format_settings(settings: dict[str, float]) -> list[str]:
 
 
 def contaminate(count: int, names_or_digests: Sequence[str], level: float, seed: int) -> np.ndarray:
-    """Chooses the images of a set that images of another domain replace.
+    """Chooses which images of a set are replaced by images of another domain.
 
     Args:
       count: N, images in the set.

@@ -1,4 +1,4 @@
-"""The account of images: which of them count, and what is said of the others.
+"""Counts the images of a set, and words the warnings about those left out.
 
 `extract`, the cluster pipeline and the Keras callback all decide and word it here.
 """
@@ -35,7 +35,7 @@ class ImageAccount:
     cached: int = 0
 
     def describe(self) -> str:
-        """The account in words, such as `40 images (folder), 160 excluded as training images`."""
+        """Describes the counts, such as `40 images (folder), 160 excluded as training images`."""
         count = "unknown count" if self.count is None else f"{self.count} images"
         parts = [
             f"{number} {what}"
@@ -59,7 +59,7 @@ class ImageAccount:
             )
 
     def training_warnings(self, name: str) -> list[str]:
-        """The warning about images that the extractor was trained on."""
+        """Warns if the extractor was trained on some of the images."""
         if not self.seen_in_training:
             return []
         return [
@@ -98,7 +98,7 @@ class ImageSelection:
 
     @property
     def hashers(self) -> list:
-        """Hashers whose digests, the first of each image, tell training images."""
+        """Returns the hashers; the first one's digests identify training images."""
         return [self._trained.hasher()] if self._trained else []
 
     def kept(self, images: Iterable[Prepared]) -> Iterator[Prepared]:
@@ -134,14 +134,15 @@ class ImageSelection:
 
 
 def small_sample_warnings(counts: Sequence[int | None]) -> list[str]:
-    """The warning about fewer than `SMALL_SAMPLE` images; `counts` of both sides, None unknown."""
+    """Warns if a side has fewer than `SMALL_SAMPLE` images; an unknown count is None."""
     small = [count for count in counts if count is not None and count < SMALL_SAMPLE]
     if not small:
         return []
     return [
         f"fewer than {SMALL_SAMPLE} images on a side ({min(small)}): the covariance is "
         "rank-deficient and the FID is biased upward; compare it only with FIDs of the same "
-        "extractor at the same two counts; debiased FIDs of one extractor compare at any counts"
+        "extractor at the same two counts; debiased FIDs of the same extractor "
+        "can be compared at any number of images"
     ]
 
 
@@ -150,22 +151,26 @@ def repeated_image_warnings(debiased: dict) -> list[str]:
     lines = []
     if debiased["shared"]:
         lines.append(
-            f"{debiased['shared']} generated images have exactly the features of a real one; the "
-            "debiased FID assumes independent sides and comes out too low"
+            f"{_images_have(debiased['shared'], 'generated')} the same features as a real image; "
+            "the debiased FID assumes independent sets and is too low; remove them from one set"
         )
     for side in ("real", "generated"):
         repeats = debiased[f"{side}_count"] - debiased[f"{side}_distinct"]
         # Repeats of one patient stay together where patients are known.
         if repeats and debiased[f"{side}_patients"] is None:
             lines.append(
-                f"{repeats} {side} images have exactly the features of another; the debiased FID "
-                "assumes independent images and comes out too high: leave repeats out"
+                f"{_images_have(repeats, side)} the same features as another {side} image; the "
+                "debiased FID assumes independent images and is too high; remove the duplicates"
             )
     return lines
 
 
+def _images_have(count: int, side: str) -> str:
+    return f"{count} {side} {'image has' if count == 1 else 'images have'}"
+
+
 def shared_patient_warnings(real, generated) -> list[str]:
-    """The warning about patients with images on both sides, of two `FeatureSet`s."""
+    """Warns if patients have images in both of two `FeatureSet`s."""
     sides = (real, generated)
     # Patients from a file of features are numbers: equal ones on the two sides mean nothing.
     if any(side.patients is None or side.names is None for side in sides):
@@ -175,6 +180,6 @@ def shared_patient_warnings(real, generated) -> list[str]:
         return []
     have = "patient has" if both == 1 else "patients have"
     return [
-        f"{both} {have} images on both sides; the debiased FID assumes independent sides and comes "
-        "out too low: leave them out of one"
+        f"{both} {have} images in both sets; the debiased FID assumes independent sets and is too "
+        "low; remove these patients from one set"
     ]

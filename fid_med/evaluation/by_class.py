@@ -15,10 +15,15 @@ def image_classes(names: Sequence[str] | None, side: str) -> np.ndarray:
     Raises:
       StatisticsError: the names are unknown, or an image is in no folder.
     """
-    if names is None or any("/" not in name for name in names):
+    if names is None:
         raise StatisticsError(
-            f"{side}: classes are the folders that images are in, {side.upper()}/<class>/..., and "
-            "some images are in none"
+            f"{side}: --per_class needs a folder of images; a .npz of statistics, an array, a "
+            "tf.data.Dataset or a callable has no file names to read the classes from"
+        )
+    if any("/" not in name for name in names):
+        raise StatisticsError(
+            f"{side}: --per_class needs a subfolder for each class ({side.upper()}/<class>/...), "
+            f"but some images are directly in {side.upper()}"
         )
     return np.array([name.split("/", 1)[0] for name in names])
 
@@ -63,7 +68,7 @@ def measure_classes(comparison: Comparison, with_directions: bool = False) -> li
 
 
 def _directions(real, generated, real_members, generated_members) -> list[Direction]:
-    """Directions of one class, their images by index among all."""
+    """Directions of one class, with image indices into the whole set."""
     return [
         row._replace(
             real_low=real_members[row.real_low],

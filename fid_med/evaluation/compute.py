@@ -1,4 +1,4 @@
-"""`compute_fid`, `plan` and `compute_statistics`: where images, extractor and metrics meet."""
+"""The functions `compute_fid`, `plan` and `compute_statistics`."""
 
 import contextlib
 import dataclasses
@@ -78,7 +78,7 @@ def compute_fid(
         side has fewer than 2,048 images. A metric that is named and can't be computed is an error.
       per_class: add the FID of each class, which is the folder that an image is in; with the metric
         `difference` also what differs most within each class.
-      confidence: nominal coverage of intervals, between 0 and 1.
+      confidence: confidence level of the intervals, between 0 and 1.
       train_images: the images that the generator was trained on, for the metric `memorisation`; as
         `real`, except that a `.npz` is refused.
       other_generated: a second generated set, for the metric `paired`: which of the two sets is
@@ -124,7 +124,7 @@ def compute_fid(
 
 @dataclasses.dataclass(frozen=True)
 class _Request:
-    """What is computed of a comparison; the fields are those of `compute_fid`."""
+    """What `compute_fid` was asked to compute; the fields are arguments of it."""
 
     metrics: Sequence[str] | None
     per_class: bool
@@ -348,13 +348,13 @@ def compute_statistics(
 
 
 def _extractor_spec(extractor, image_size, resize, aspect, precision, seed):
-    """An `ExtractorSpec`, or the extractor itself where it is loaded already."""
+    """Returns an `ExtractorSpec`, or the extractor if it is already loaded."""
     if isinstance(extractor, (str, os.PathLike)):
         return ExtractorSpec(extractor, image_size, resize, aspect, precision, seed)
     if any(value is not None for value in (image_size, resize, aspect, precision)):
         raise DataError(
-            "a loaded extractor carries its own preprocessing; give image_size, resize, aspect and "
-            "precision to load_extractor"
+            "the extractor is already loaded; pass image_size, resize, aspect and precision to "
+            "load_extractor instead"
         )
     return extractor
 
@@ -365,7 +365,9 @@ def _loaded(spec):
 
 def _check_confidence(confidence):
     if not 0 < confidence < 1:
-        raise SettingError(f"confidence {confidence}: expected between 0 and 1, such as 0.95")
+        raise SettingError(
+            f"confidence {confidence}: expected a number between 0 and 1, such as 0.95"
+        )
 
 
 def _measured(wanted, comparison, named, seconds):

@@ -1,4 +1,4 @@
-"""A set of images to features and their statistics, in one stream and in bounded memory."""
+"""Extracts features and statistics from a set of images, in bounded memory."""
 
 import contextlib
 import dataclasses
@@ -138,7 +138,9 @@ def extract(
     """
     if patient_regex:
         if source.names is None:
-            raise DataError(f"{source.name}: patient_regex needs the names of a folder's files")
+            raise DataError(
+                f"{source.name}: patient_regex works only for a folder, because it reads file names"
+            )
         patients_of(source.names, patient_regex)  # fail before any work
     selection = ImageSelection(
         source,
@@ -216,7 +218,7 @@ def _opened_cache(cache_dir, extractor, hashers) -> Iterator[FeatureCache | None
 
 
 def _compiling(images: Iterable[Prepared], extractor) -> Iterator[Prepared]:
-    """Compiles the network at the first image, while the threads decode the next ones."""
+    """Compiles the network when the first image arrives, while others are decoded."""
     for image in images:
         if image.found is None:
             extractor.compiled(image.pixels.dtype)

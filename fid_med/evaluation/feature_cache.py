@@ -1,4 +1,4 @@
-"""Stores of features: of the images of a run, and of image files from one run to the next."""
+"""Storage of features within a run, and a cache between runs."""
 
 import collections
 import hashlib
@@ -119,7 +119,7 @@ class FeatureCache:
         return len(self._index)
 
     def get(self, key: bytes) -> CachedImage | None:
-        """What is held of a file, by the sha256 of its content, or None; for any thread."""
+        """Returns the cached features of a file by its SHA-256, or None; thread-safe."""
         with self._lock:
             place = self._index.get(key)
             shard = place and self._shard(place[0])
@@ -152,7 +152,7 @@ class FeatureCache:
         try:
             write_npz(self._folder / f"{secrets.token_hex(16)}.npz", arrays)
         except StatisticsError as error:
-            self._warn(f"features are not kept: {error}")
+            self._warn(f"cache: features could not be saved ({error})")
         self._new = {}
 
     def _warn(self, line):

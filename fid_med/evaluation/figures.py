@@ -9,7 +9,7 @@ from fid_med.evaluation.inputs import is_statistics
 from fid_med.evaluation.metric_registry import METRICS
 from fid_med.evaluation.result import FIDResult
 
-_UNREAD = "figures need images that can be read again, a folder or an array"
+_UNREAD = "--figures reads the images a second time; give a folder or an array"
 
 
 def check_figures(metrics, real, generated) -> None:

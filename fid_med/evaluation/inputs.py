@@ -17,7 +17,7 @@ from fid_med.evaluation.extraction import (
     empty_statistics,
     extract,
 )
-from fid_med.evaluation.metric_registry import METRICS, check_metrics
+from fid_med.evaluation.metric_registry import METRICS, check_metrics, describe_missing_features
 from fid_med.metrics.feature_files import load_features
 from fid_med.metrics.statistics import check_comparable
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Role(str, enum.Enum):
-    """What a set of images is in a comparison; the value is its name in messages."""
+    """Role of a set in a comparison; the value is used in messages."""
 
     REAL = "real"
     GENERATED = "generated"
@@ -64,7 +64,7 @@ def needs_extractor(sources: Sequence, metrics: Sequence[str] | None) -> bool:
 
 
 class ComparisonInputs:
-    """The sides of a comparison, opened: statistics are read, images wait to be extracted.
+    """Opened inputs: statistics are loaded, image sources are ready to extract.
 
     Args:
       sides: one for each role, in the order of extraction.
@@ -108,10 +108,7 @@ class ComparisonInputs:
         """Raises StatisticsError where `wanted` metrics need features and a side has none."""
         bare = [role.value for role, found in self.sets.items() if found.features is None]
         if bare and (names := ", ".join(wanted)):
-            raise StatisticsError(
-                f"{names}: the {bare[0]} side is bare statistics, without the features of single "
-                "images; give the images, or statistics saved with --save_features"
-            )
+            raise StatisticsError(f"{names}: {describe_missing_features(bare[0])}")
 
     def check_extractor(self, extractor: FeatureExtractor) -> None:
         """Raises StatisticsError where statistics are of another extractor."""

@@ -33,7 +33,7 @@ class Comparison:
       other_generated: a second generated set, or None.
       logits: function from features to a classifier's logits, or None.
       classifier: the name of that classifier, for messages.
-      confidence: nominal coverage of intervals.
+      confidence: confidence level of the intervals.
       seed: seed for all metric sampling except KID subsets.
     """
 
@@ -48,13 +48,10 @@ class Comparison:
 
     @property
     def features(self) -> tuple[np.ndarray, np.ndarray]:
-        """The features of both sides; StatisticsError where one has bare statistics."""
+        """Features of both sets; raises StatisticsError if one has none."""
         for side, name in ((self.real, "real"), (self.generated, "generated")):
             if side.features is None:
-                raise StatisticsError(
-                    f"{name}: statistics without the features of single images; give the images, "
-                    "or statistics saved with --save_features"
-                )
+                raise StatisticsError(describe_missing_features(name))
         return self.real.features, self.generated.features
 
     @property
@@ -64,6 +61,14 @@ class Comparison:
             "real_patients": self.real.patients,
             "generated_patients": self.generated.patients,
         }
+
+
+def describe_missing_features(name: str) -> str:
+    """Words the error for statistics without features; `name` is the set's role."""
+    return (
+        f"the {name} statistics hold no features of individual images; give the folder of images, "
+        "or statistics saved with --save_features"
+    )
 
 
 class Finding(NamedTuple):
@@ -180,11 +185,11 @@ def _permutation(comparison):
 
 
 def _permutation_rows(fields):
-    spread = f"{fields['permuted_mean']:.4g} +- {fields['permuted_sd']:.2g} if the same"
+    expected = f"{fields['permuted_mean']:.4g} +- {fields['permuted_sd']:.2g}"
     yield TableRow(
-        "same distribution",
+        "permutation test",
         f"p = {fields['p_value']:.3g}",
-        spread,
+        f"{expected} if the distributions are equal",
         _drawn(fields, "permutations"),
     )
 
@@ -302,7 +307,7 @@ def _memorisation(comparison):
 
 
 def _held_out(real, training) -> np.ndarray | None:
-    """Indices of the real images that are no training images, nor of their patients."""
+    """Indices of the real images that are neither training images nor of training patients."""
     import numpy as np
 
     if real.digests is None or training.digests is None:
@@ -365,9 +370,9 @@ def _paired(comparison):
 
 
 def _paired_rows(fields):
-    note = f"p = {fields['p_value']:.3g}; below 0 the first set is nearer"
+    note = f"p = {fields['p_value']:.3g}; negative: GENERATED is nearer"
     yield TableRow(
-        "debiased FID less the other's", f"{fields['value']:.6g}", _interval(fields), note
+        "debiased FID, GENERATED minus other", f"{fields['value']:.6g}", _interval(fields), note
     )
 
 
@@ -430,7 +435,7 @@ _ENTRIES = (
     Metric("fid", "the FID, always computed", _fid, _no_rows, needs_features=False),
     Metric(
         "debiased",
-        "FID without the bias of few images, with an interval",
+        "FID corrected for small samples, with an interval",
         _debiased,
         _debiased_rows,
         warnings=_debiased_warnings,
@@ -468,7 +473,7 @@ _ENTRIES = (
     ),
     Metric(
         "paired",
-        "difference of two generated sets, with --other_generated",
+        "which of two generated sets is nearer to REAL, with --other_generated",
         _paired,
         _paired_rows,
         extra_set="other_generated",
@@ -486,15 +491,17 @@ METRICS: dict[str, Metric] = {entry.name: entry for entry in _ENTRIES}
 
 
 def metrics_help() -> str:
-    """The metrics to choose from, for a flag's help."""
+    """Lists the metrics for a flag's help."""
     return ", ".join(f"{entry.name} ({entry.help})" for entry in _ENTRIES[1:])
 
 
 def check_metrics(names: Sequence[str]) -> tuple[str, ...]:
-    """The names without repeats, `fid` first; SettingError for an unknown one."""
+    """Returns the names without repeats, `fid` first; raises SettingError if one is unknown."""
     unknown = [name for name in names if name not in METRICS]
     if unknown:
-        raise SettingError(f"metrics {', '.join(unknown)}: unknown; known are {', '.join(METRICS)}")
+        raise SettingError(
+            f"metrics: unknown metric {', '.join(unknown)}; choose from {', '.join(METRICS)}"
+        )
     return tuple(dict.fromkeys(("fid", *names)))
 
 
@@ -516,7 +523,8 @@ def check_extra_sets(wanted: Sequence[str], given: dict[str, Any]) -> None:
             raise SettingError(f"metrics {entry.name}: needs --{entry.extra_set}")
         if entry.name not in wanted and value is not None:
             raise SettingError(
-                f"{entry.extra_set}: for the metric {entry.name} alone; add it to --metrics"
+                f"--{entry.extra_set} is used only by the metric {entry.name}; add {entry.name} to "
+                "--metrics"
             )
 
 
@@ -524,6 +532,6 @@ def check_classifier(logits) -> None:
     """Raises StatisticsError where an extractor has no logits for the Inception Score."""
     if logits is None:
         raise StatisticsError(
-            "the Inception Score needs a classifier's output, which this extractor does not have: "
-            "give a classifier.keras, or the graph of 2015-12-05"
+            "the Inception Score needs a classifier's output, which this extractor does not have; "
+            "use --extractor=FOLDER/classifier.keras or --extractor=ttur"
         )

@@ -1,4 +1,4 @@
-"""The result of a comparison: its fields, its files, and the table that a person reads."""
+"""The result of a comparison: its fields, its files, and the printed table."""
 
 import dataclasses
 import os
@@ -62,7 +62,7 @@ class FIDResult:
         return fields | {name: dataclasses.asdict(account) for name, account in accounts.items()}
 
     def summary(self) -> list[str]:
-        """The lines that a person reads above the number."""
+        """Returns the lines printed above the FID."""
         accounts = {
             "real": self.real,
             "generated": self.generated,
@@ -94,8 +94,8 @@ class FIDResult:
 
         Args:
           folder: path of the folder.
-          features: add the features of single images, as float32, and which images are of one
-            patient, where they were kept.
+          features: also save the features, as float32, and the patient number of each image,
+            where they were kept.
         """
         for name, statistics in zip(("real", "generated"), self.statistics, strict=True):
             path, side = os.path.join(folder, f"{name}.npz"), self.features.get(name)

@@ -1,4 +1,4 @@
-"""FID of few images: without bias, with an interval; the difference of two such FIDs."""
+"""Debiased FID with an interval, and the difference of two debiased FIDs."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class DebiasedFID:
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Difference of two debiased FIDs: the first generated set's less the second's.
+    """Difference of two debiased FIDs: the first generated set's minus the second's.
 
     Attributes:
       value: the difference; negative if the first set is closer to the real images.

@@ -34,7 +34,7 @@ _RANK_TOLERANCE = 1e-12
 
 
 class Contributions(NamedTuple):
-    """The part of each image in a FID.
+    """Contribution of each image to a FID.
 
     Attributes:
       fid: the Fréchet distance.

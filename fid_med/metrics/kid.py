@@ -241,14 +241,14 @@ class _SortedSet:
 
 
 class _Variation(NamedTuple):
-    """What varies about a mean kernel value: sums by patient, and the interaction's mean square."""
+    """Terms of the variance of a mean kernel value: sums by patient, and the interaction."""
 
     rows: np.ndarray
     interaction: float
 
 
 class _Cross(NamedTuple):
-    """Mean kernel value between two sets; sums by patient of either; the interaction."""
+    """Mean kernel value between two sets, with its variance terms."""
 
     value: float
     rows: np.ndarray

@@ -105,7 +105,7 @@ class Memorisation:
         return bool(self.reasons)
 
     def to_dict(self) -> dict:
-        """Returns JSON types; of values per image, the median and the smallest."""
+        """Returns the fields as JSON types; per-image values as median and minimum."""
         return {
             "authenticity": self.authenticity,
             "ratio": _summary(self.ratios),
@@ -203,11 +203,12 @@ def _ratios(distances, others) -> np.ndarray:
 
 
 def _spacings(training, patients) -> tuple[np.ndarray, np.ndarray]:
-    """Computes each training image's spacing, and the distance to its nearest neighbour, [N] both.
+    """Computes each training image's spacing, and each image's nearest-neighbour distance.
 
-    The spacing is the distance to the nearest image that is not a repeat and of another patient. If
-    all images are of one patient, any image that is not a repeat counts. The spacing is at most the
-    median: otherwise every generated image near a single image of a rare view would be a copy.
+    Both are [N]. The spacing is the distance to the nearest image that is not a repeat and of
+    another patient. If all images are of one patient, any image that is not a repeat counts. The
+    spacing is at most the median: otherwise every generated image near a single image of a rare
+    view would be a copy.
     """
     labels, _ = patient_indices(patients, len(training), "training")
     rows = training - training.mean(axis=0)

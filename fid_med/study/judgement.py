@@ -1,8 +1,8 @@
 """Rules that decide whether the FID follows image quality, and statistics on repeated FIDs.
 
 Arrays in, numbers out. `fids` is float64 [R, L]. R is the number of repeats; each is a random
-division of the patients into a reference half and a half to disturb. L is the number of levels,
-the untouched one first. All levels and all extractors of a repeat share its division, so they are
+split of the patients into a reference half and a half to disturb. L is the number of levels,
+the untouched one first. All levels and all extractors of a repeat share its split, so they are
 compared within a repeat.
 
 Intervals. The value is the mean over the repeats. It estimates the average FID of sets of this

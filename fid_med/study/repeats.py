@@ -1,4 +1,4 @@
-"""FIDs over many random divisions of the patients, which `judgement` judges."""
+"""FIDs over many random splits of the patients, which `judgement` judges."""
 
 import dataclasses
 import functools
@@ -22,7 +22,7 @@ _ROUNDING = 1e-9
 
 @dataclasses.dataclass(frozen=True)
 class Halves:
-    """One random division of the patients.
+    """One random split of the patients.
 
     The first m images of each half are a smaller study with the same mix of patients.
 
@@ -38,7 +38,7 @@ def draw_halves(images: StudyImages, repeats: int, seed: int) -> tuple[list[Halv
     """Divides the patients at random into two halves, `repeats` times.
 
     Returns:
-      The divisions, and n, the number of images that every half of every division has at least.
+      The splits, and n, the number of images that every half of every split has at least.
       A FID depends on the number of images, so all FIDs are computed with n per side.
 
     Raises:
@@ -46,15 +46,15 @@ def draw_halves(images: StudyImages, repeats: int, seed: int) -> tuple[list[Halv
     """
     patients = images.patients
     sizes = np.array([len(patient) for patient in patients])
-    divisions = []
+    splits = []
     for repeat in range(repeats if len(sizes) > 1 else 0):
         order = np.random.default_rng([seed, 1, repeat]).permutation(len(sizes))
         filled = np.cumsum(sizes[order])
         # Cut where the numbers of images differ least.
         cut = 1 + int(np.argmin(np.abs(2 * filled[:-1] - filled[-1])))
         sides = (order[:cut], order[cut:])
-        divisions.append(Halves(*(np.concatenate([patients[k] for k in side]) for side in sides)))
-    count = min((min(len(h.reference), len(h.disturbed)) for h in divisions), default=0)
+        splits.append(Halves(*(np.concatenate([patients[k] for k in side]) for side in sides)))
+    count = min((min(len(h.reference), len(h.disturbed)) for h in splits), default=0)
     if count < 4:
         account = images.account
         left_out = account["training"] + account["patients"]
@@ -67,7 +67,7 @@ def draw_halves(images: StudyImages, repeats: int, seed: int) -> tuple[list[Halv
             f"{unit}{excluded}; at least 4 images per half are needed, 50 are recommended: add "
             "images that no extractor was trained on"
         )
-    return divisions, count
+    return splits, count
 
 
 @dataclasses.dataclass
@@ -139,11 +139,11 @@ def reduce_dimensions(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 
 def compute_fids(levels: Levels, halves: Sequence[Halves], count: int) -> np.ndarray:
-    """Computes the FID of every level in every division.
+    """Computes the FID of every level in every split.
 
     Args:
       levels: features.
-      halves: R divisions, of which the first `count` images of each half are used.
+      halves: R splits, of which the first `count` images of each half are used.
       count: number of images per side, at least 2.
 
     Returns:
@@ -182,12 +182,12 @@ def compute_generated_fids(
     count: int,
     seed: Sequence[int],
 ) -> np.ndarray:
-    """Computes the FIDs of a generated set against the reference half of each division.
+    """Computes the FIDs of a generated set against the reference half of each split.
 
     Args:
       untouched: features [N, d] of the real images.
       generated: features [M, d] of the generated images.
-      halves: R divisions of the real images.
+      halves: R splits of the real images.
       count: number of images per side; drawn from the generated set at random in each repeat.
       seed: seed of these draws.
 

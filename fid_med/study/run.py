@@ -42,8 +42,8 @@ class StudyConfig:
     Attributes:
       disturbances: names, or keys of `disturbances.registry.GROUPS`.
       scale: `paper` or `pixel`, the unit of lengths, as for `disturb`.
-      repeats: number of random divisions of the patients, at least 20.
-      seed: seed of the divisions, the draw of images and the disturbances.
+      repeats: number of random splits of the patients into halves, at least 20.
+      seed: seed of the splits, the draw of images and the disturbances.
       batch_size: number of images per batch.
       num_images: maximum number of real images; whole patients are drawn at random. None for all.
       patient_regex: regular expression that finds the patient in a file's name.

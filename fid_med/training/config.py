@@ -45,7 +45,8 @@ class TrainingConfig:
         or 299 if they do not define it.
       aspect: `stretch` or `pad`; by default that of `weights`, or `stretch`.
       batch_size: images per step, over all GPUs together.
-      epochs: maximum number of epochs; by default 10, or 100 for `scratch`.
+      epochs: maximum number of epochs, not counting those of the head; by default 10, or 100 for
+        `scratch`.
       optimizer: `sgd` (momentum 0.9; the default of `scratch`), `rmsprop` (decay 0.9, epsilon 1.0)
         or `adam` (the default of `transfer`). The head of `transfer` is always trained by Adam.
       learning_rate: initial learning rate. With Adam, by default 1e-4 from trained weights and 1e-3
@@ -53,14 +54,14 @@ class TrainingConfig:
         multiplied by 0.94 every two epochs. `transfer` has no default for other optimizers.
       patience: epochs without a better validation AUC before training stops; by default 3, and
         for `scratch` no early stopping.
-      train_from: `transfer` trains the layers after this block (`mixed0` to `mixed10`).
+      train_from: `transfer` trains all layers after this block (`mixed0` to `mixed10`).
       dropout: dropout rate before the last layer, in [0, 1).
       label_smoothing: share of each label's weight that is spread over all labels, in [0, 1).
       clip_norm: maximum norm of the gradient over all layers; 0 turns clipping off. By default 0,
         and 2 for `scratch` with `sgd` or `rmsprop`: the paper's learning rate was chosen for 1,000
         labels, and with few labels the loss first triples without clipping.
-      average_weights: decay of a moving average of the weights, in [0, 1); the average is
-        validated and kept instead of the weights. 0 turns averaging off.
+      average_weights: decay of a moving average of the weights, in [0, 1); the averaged
+        weights are validated and saved. 0 turns averaging off.
       rotation, crop, translation, flip, brightness, contrast, gamma: see `Augmentation`.
       validation_fraction, test_fraction: shares of the images, if the data set defines no splits.
       num_gpus: GPUs of this machine to train on; by default all that TensorFlow sees.

@@ -114,8 +114,8 @@ def _shares(fractions, given):
     for kind in set(given) & set(shares):
         if not ((shares[kind][:2] > 0).all() and shares[kind][2] >= 0):
             raise SettingError(
-                f"validation_fraction {validation} and test_fraction {test}: expected fractions "
-                "above 0 and at least 0, with a sum below 1"
+                f"validation_fraction {validation}, test_fraction {test}: validation_fraction must "
+                "be above 0, test_fraction at least 0, and their sum below 1"
             )
     return shares
 
@@ -134,8 +134,9 @@ def _exclude_linked(images, keys, assigned):
         held_out.update(key for i in kept for key in keys[i])
     if not_identical:
         warn(
-            f"{images.name}: the data set's own splits share patients or studies; {not_identical} "
-            "images of these are excluded from training or validation"
+            f"{images.name}: {not_identical} {'image is' if not_identical == 1 else 'images are'} "
+            "excluded from training or validation, because their patient or study is also in a "
+            "held-out split of the data set"
         )
 
 
@@ -165,14 +166,14 @@ def _explain_empty(images, groups, part, empty):
         if sum(labels[group, images.classes.index(name)].any() for group in groups) == 1
     ]
     if alone:
-        whose = "one patient" if images.patients is not None else "one image"
+        whose = "patient" if images.patients is not None else "image"
         return (
-            f"the label {', '.join(alone)} has {whose} only, but training and validation need one "
-            "each; add images or exclude the label"
+            f"the label {', '.join(alone)} has only one {whose}, but training and validation need "
+            "one each; add images, or exclude it with --without_labels"
         )
     return (
         f"no {part} image has the label {', '.join(empty)}: too few patients (or images) have it; "
-        "add images or exclude the label"
+        "add images, or exclude it with --without_labels"
     )
 
 

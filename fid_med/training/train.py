@@ -187,7 +187,7 @@ def _load_start(config):
     if base.architecture != inception_v3.NETWORK:
         raise ExtractorError(
             f"{base.name}: the graph of 2015-12-05 computes reference values and cannot be "
-            "trained; start from imagenet, random or Keras weights"
+            "trained; use --weights=imagenet, --weights=random or a Keras file"
         )
     return base
 
@@ -239,7 +239,9 @@ def _warn_about_splits(images, digests, assigned, base):
     if images.patients is None:
         warn(
             f"{images.name}: patients are unknown, so images of one patient may be in both "
-            "training and validation, which makes the reports too optimistic; give --patient_regex"
+            "training and validation, which makes the reported metrics too optimistic"
+            # Data sets with splits of their own (MedMNIST) refuse this flag.
+            + ("; give --patient_regex" if images.splits is None else "")
         )
     if base.training_images:
         held_out = np.array(digests)[np.isin(assigned, ("validation", "test"))]
@@ -247,17 +249,18 @@ def _warn_about_splits(images, digests, assigned, base):
         if known:
             warn(
                 f"{images.name}: {base.name} was trained on {known} of the {len(held_out)} images "
-                "held out for validation and test, which makes the reports too optimistic"
+                "held out for validation and test, which makes the reported metrics too optimistic"
             )
     repeated = count_repeats(digests)
     if repeated:
         excluded = int((assigned == "repeated").sum())
         warn(
-            f"{images.name}: {repeated} images are identical to another one; "
+            f"{images.name}: duplicate images: {repeated}; "
             + (
-                f"{excluded} are excluded, because an identical image is held out from their split"
+                f"images excluded from their split: {excluded}, because a duplicate, or an image "
+                "of the same patient or study, is in validation or test"
                 if excluded
-                else "identical images are in the same split"
+                else "duplicates are in the same split"
             )
         )
 

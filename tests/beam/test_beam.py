@@ -121,7 +121,7 @@ def test_a_killed_worker_process_changes_nothing(running, folder, other, tmp_pat
 
 def test_an_unreadable_image_is_named_or_counted(running, folder, tmp_path, capsys):
     (folder / "broken.png").write_bytes(b"no image")
-    with pytest.raises(UnreadableImageError, match=r"^/.*broken\.png: not an image"):
+    with pytest.raises(UnreadableImageError, match=r"^/.*broken\.png: not a readable image"):
         running.run_pipeline(folder, tmp_path / "out.npz", beam_stand_in.load)
     assert not (tmp_path / "out.npz").exists()
     assert not (tmp_path / "out.json").exists()
@@ -243,5 +243,7 @@ def test_images_and_output_on_a_file_system_of_beams(running, folder, other, tmp
     assert_equal_statistics(tmp_path / "out.npz", expected, other)
     assert sorted(x.name for x in tmp_path.iterdir()) == ["images", "out.json", "out.npz"]
     (tmp_path / "images" / "broken.png").write_bytes(b"no image")
-    with pytest.raises(UnreadableImageError, match=r"^bucket://images/broken\.png: not an image"):
+    with pytest.raises(
+        UnreadableImageError, match=r"^bucket://images/broken\.png: not a readable image"
+    ):
         running.run_pipeline("bucket://images", "bucket://b.npz", beam_stand_in.load)

@@ -123,7 +123,7 @@ def test_pools_come_from_files_with_features(pools, tmp_path):
     loaded = Mixtures.load(*paths)
     assert loaded.true_distance("large") == Mixtures(*pools).true_distance("large")
     FeatureStatistics.from_features(pools[0]).save(tmp_path / "bare.npz")
-    with pytest.raises(StatisticsError, match=r"bare\.npz: statistics without the features"):
+    with pytest.raises(StatisticsError, match=r"bare\.npz: holds no features of individual images"):
         Mixtures.load(paths[0], tmp_path / "bare.npz")
     with pytest.raises(StatisticsError, match="real features of dimension 9 and other"):
         Mixtures(pools[0], pools[1][:, :4])

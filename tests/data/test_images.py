@@ -345,8 +345,8 @@ def test_a_folder_named_like_an_image_is_a_folder(tmp_path):
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ([], "holds no image"),
-        (["a.txt"], "holds no image"),
+        ([], "contains no image files"),
+        (["a.txt"], "contains no image files"),
     ],
 )
 def test_folders_that_cannot_serve(files, message, tmp_path):

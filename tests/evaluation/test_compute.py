@@ -269,7 +269,7 @@ def test_further_sets_do_not_tell_a_callable_how_many(halves, small_extractor):
 
 
 def test_loaded_extractor_refuses_another_preprocessing(halves, small_extractor):
-    with pytest.raises(DataError, match="carries its own preprocessing"):
+    with pytest.raises(DataError, match="the extractor is already loaded; pass image_size"):
         compute_fid(*halves, small_extractor, resize="tf1")
 
 

@@ -95,9 +95,9 @@ def test_bare_statistics_leave_it_out_with_the_reason(files, features, tmp_path)
     FeatureStatistics.from_features(features[1]).save(bare)
     result = compute_fid(files[0], bare)
     assert result.metrics["debiased"] is None
-    assert "generated: statistics without the features" in result.unavailable["debiased"]
+    assert "the generated statistics hold no features" in result.unavailable["debiased"]
     assert result.fid > 0
-    with pytest.raises(StatisticsError, match="kid: the generated side is bare statistics"):
+    with pytest.raises(StatisticsError, match="kid: the generated statistics hold no features"):
         compute_fid(files[0], bare, metrics=["kid"])
 
 
@@ -106,7 +106,10 @@ def test_bare_statistics_leave_it_out_with_the_reason(files, features, tmp_path)
     [
         ({"metrics": ["memorisation"]}, "metrics memorisation: needs --train_images"),
         ({"metrics": ["paired"]}, "metrics paired: needs --other_generated"),
-        ({"train_images": "t"}, "train_images: for the metric memorisation alone; add it"),
+        (
+            {"train_images": "t"},
+            "--train_images is used only by the metric memorisation; add memorisation to",
+        ),
         ({"metrics": ["kid"], "other_generated": "t"}, "other_generated: for the metric paired"),
     ],
 )
@@ -137,8 +140,11 @@ def test_classes_that_are_missing_are_told_before_images_are_read(
     small_extractor, phantoms, write_images, unread
 ):
     folder = write_images("flat", phantoms[0][:4])
-    with pytest.raises(StatisticsError, match="real: classes are the folders"):
+    with pytest.raises(StatisticsError, match="real: --per_class needs a subfolder for each class"):
         compute_fid(folder, folder, small_extractor, per_class=True)
+    array = phantoms[0][:4]
+    with pytest.raises(StatisticsError, match="real: --per_class needs a folder of images"):
+        compute_fid(array, array, small_extractor, per_class=True)
 
 
 def test_saved_features_have_an_inception_score_too(features, files):
@@ -161,7 +167,9 @@ def test_saved_features_have_an_inception_score_too(features, files):
 
 
 def test_unknown_metric_and_confidence():
-    with pytest.raises(SettingError, match="metrics fud: unknown; known are fid, debiased"):
+    with pytest.raises(
+        SettingError, match="metrics: unknown metric fud; choose from fid, debiased"
+    ):
         check_metrics(["fud"])
     assert check_metrics(list(METRICS)) == tuple(METRICS)
     with pytest.raises(SettingError, match="confidence 95"):
@@ -222,7 +230,7 @@ def test_classes_are_folders(small_extractor, class_folders):
     np.testing.assert_allclose(result.by_class[0]["fid"], alone.fid, rtol=rounding.FID)
     assert result.by_class[2]["fid"] is None
     assert result.by_class[2]["reason"]
-    with pytest.raises(StatisticsError, match="some images are in none"):
+    with pytest.raises(StatisticsError, match="some images are directly in"):
         compute_fid(root / "real/elbow", root / "generated/elbow", small_extractor, per_class=True)
 
 
@@ -258,7 +266,7 @@ def test_a_patient_on_both_sides_is_warned_of(small_extractor, phantoms, write_i
     both = compute_fid(
         real, generated, small_extractor, patient_regex=regex, generated_patient_regex=regex
     )
-    assert any("2 patients have images on both sides" in line for line in both.warnings)
+    assert any("2 patients have images in both sets" in line for line in both.warnings)
 
 
 def test_repeats_within_a_side_are_warned_of(features, tmp_path):
@@ -279,8 +287,12 @@ def test_repeats_within_a_side_are_warned_of(features, tmp_path):
     [
         (["kid"], ("a", "b"), "name one of them"),
         (None, ("a", "b"), "name one of them"),
-        (["difference"], ("a.npz", "b"), "real: figures need images"),
-        (["memorisation"], ("a.npz", "b.npz"), "generated: figures need images"),
+        (["difference"], ("a.npz", "b"), "real: --figures reads the images a second time"),
+        (
+            ["memorisation"],
+            ("a.npz", "b.npz"),
+            "generated: --figures reads the images a second time",
+        ),
     ],
 )
 def test_figures_that_cannot_be_drawn_are_told_before_any_work(metrics, sides, message):

@@ -35,7 +35,7 @@ def test_the_names_of_disturbances_are_known_without_tensorflow():
         (["real", "--output_dir=x", "--scale=inch"], 2, "scale"),
         (["real", "--output_dir=x", "--repeats=3"], 2, "repeats"),
         (["missing/folder", "--output_dir=x"], 1, "missing/folder: no such folder"),
-        ([ROOT / "eval", "--output_dir=x"], 1, "holds no image"),
+        ([ROOT / "eval", "--output_dir=x"], 1, "contains no image files"),
     ],
 )
 def test_mistakes_end_in_one_line(arguments, status, words):

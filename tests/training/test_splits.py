@@ -68,14 +68,14 @@ def test_given_splits_are_kept_except_for_repeated_images():
 @pytest.mark.parametrize(
     ("labels", "patients", "fractions", "message"),
     [
-        ([0] * 10 + [1], None, (0.2, 0.2), "the label neck has one image only"),
-        ([0, 1] * 5, ["one"] * 10, (0.2, 0.2), "the label elbow, neck has one patient only"),
+        ([0] * 10 + [1], None, (0.2, 0.2), "the label neck has only one image"),
+        ([0, 1] * 5, ["one"] * 10, (0.2, 0.2), "the label elbow, neck has only one patient"),
         ([0, 1] * 5, None, (0.05, 0.0), "no validation image has the label"),
         ([0, 1] * 20, None, (0.2, 0.001), "the test split is empty"),
-        ([0, 1] * 5, None, (0.0, 0.2), "fractions"),
-        ([0, 1] * 5, None, (0.5, 0.5), "fractions"),
-        ([0, 1] * 5, None, (0.5, -0.1), "fractions"),
-        ([0, 1] * 5, None, (0.5, float("nan")), "fractions"),
+        ([0, 1] * 5, None, (0.0, 0.2), "their sum below 1"),
+        ([0, 1] * 5, None, (0.5, 0.5), "their sum below 1"),
+        ([0, 1] * 5, None, (0.5, -0.1), "their sum below 1"),
+        ([0, 1] * 5, None, (0.5, float("nan")), "their sum below 1"),
     ],
 )
 def test_impossible_splits_are_errors(labels, patients, fractions, message):
@@ -230,7 +230,7 @@ def test_training_images_of_patients_in_the_given_test_split_are_excluded(capsys
     assigned = split(images, [str(i) for i in range(24)], (0.3, 0.2), 0)
     assert np.flatnonzero(assigned == "repeated").tolist() == [0, 1, 6, 7]
     assert in_one_split_each(assigned, patients)
-    assert "4 images of these are excluded" in capsys.readouterr().err
+    assert "4 images are excluded" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -262,7 +262,7 @@ def test_a_label_of_only_one_patient_is_named():
     labels = np.zeros((60, 3), bool)
     labels[:, 0], labels[::2, 1], labels[:2, 2] = True, True, True
     patients = [f"p{i // 4}" for i in range(60)]
-    with pytest.raises(DataError, match="the label rare has one patient only"):
+    with pytest.raises(DataError, match="the label rare has only one patient"):
         split(
             labelled(labels, patients, classes=("a", "b", "rare")),
             [str(i) for i in range(60)],

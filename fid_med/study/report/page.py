@@ -11,7 +11,7 @@ _CLASSES = {
     YES: "good", RISES: "good", NO: "bad", FALLS: "bad", IN_PART: "mixed", UNDECIDED: "mixed",
 }  # fmt: skip
 
-_SHORT_ROLES = {"in-domain": "first set", "transfer": "other kind"}
+_SHORT_ROLES = {"in-domain": "first set", "transfer": "--transfer folder"}
 
 _PAGE = string.Template("""<!DOCTYPE html>
 <html lang="en">
@@ -73,11 +73,11 @@ _GUIDE = (
     "Each real image was degraded step by step. The patients were divided at random into halves, "
     "many times, and the FID of the degraded half against the untouched other half was computed. "
     "If the FID follows image quality, it rises at every step. <b>rises</b>: it did so at every "
-    "step in at least $confidence of the divisions. <b>does not rise</b>: at some step, the FID of "
-    "the worse images was equal or lower in at least $confidence of the divisions. "
+    "step in at least $confidence of the splits. <b>does not rise</b>: at some step, the FID of "
+    "the more degraded images was equal or lower in at least $confidence of the splits. "
     "<b>undecided</b>: neither.",
     "Verdict over all disturbances: <b>yes</b> if the FID rises under all of them, <b>no</b> if it "
-    "does not rise under half of them or more, <b>in part</b> if it does not rise under fewer than "
+    "does not rise under half of them or more, <b>partly</b> if it does not rise under fewer than "
     "half, <b>undecided</b> otherwise.",
     "<b>tau</b> (Kendall) is the agreement between level and FID: 1 if they have the same order, "
     "-1 if the order is reversed. <b>relative FID</b> (Woodland et al. 2024) is the FID divided by "
@@ -147,13 +147,16 @@ def _format_number(value) -> tuple[str, str]:
 
 
 def _format_verdict(verdict, extra="") -> tuple[str, str]:
-    return _CLASSES[verdict], f"{words.SIGNS.get(verdict, '')} {verdict}{extra}".strip()
+    return _CLASSES[
+        verdict
+    ], f"{words.SIGNS.get(verdict, '')} {words.display_verdict(verdict)}{extra}".strip()
 
 
 def _render_verdicts(record):
+    extractors = record["sets"]["in-domain"]["extractors"]
     parts = [
-        f'<div class="verdict {_CLASSES[verdict]}"><p><b>{_escape(name)}: {verdict}.</b> '
-        f"{_escape(text)}</p></div>\n"
+        f'<div class="verdict {_CLASSES[extractors[name]["verdict"]]}"><p>'
+        f"<b>{_escape(name)}: {verdict}.</b> {_escape(text)}</p></div>\n"
         for name, verdict, text in words.describe_verdicts(record)
     ]
     lines = words.describe_comparisons(record) + words.describe_transfer(record)
@@ -327,8 +330,8 @@ def _render_transfer(record):
     header = ["disturbance", "extractor", "images", "verdict", "tau", "sensitivity, lowest level",
               "sensitivity, highest level"]  # fmt: skip
     return (
-        "<h2>On radiographs of another kind</h2><p>The same study on images of a kind left out of "
-        "training, next to the first set.</p>" + _make_table(header, rows)
+        "<h2>On the images of the --transfer folder</h2><p>The same study on images of a kind left "
+        "out of training, next to the first set.</p>" + _make_table(header, rows)
     )
 
 

@@ -1,18 +1,23 @@
-"""Sentences of the report. All of them follow from the study's record."""
+"""Verdict sentences and caveats of the report; other text is in `page.py`."""
 
 import math
 
 from fid_med.disturbances.registry import format_settings
-from fid_med.study.judgement import BETTER, FALLS, RISES, UNDECIDED, WORSE, YES
+from fid_med.study.judgement import BETTER, FALLS, IN_PART, RISES, UNDECIDED, WORSE, YES
 
 QUESTION = "Does the FID rise as the radiographs get worse?"
-ROLES = {"in-domain": "Real images", "transfer": "Real images of another kind"}
+ROLES = {"in-domain": "Real images", "transfer": "Real images of the --transfer folder"}
 SIGNS = {RISES: "▲", FALLS: "▼", UNDECIDED: "?"}
 
 
 def display_name(name: str) -> str:
     """Returns a disturbance's name for a reader."""
     return name.replace("_", " ")
+
+
+def display_verdict(verdict: str) -> str:
+    """Returns a verdict of the record for a reader."""
+    return "partly" if verdict == IN_PART else verdict
 
 
 def join_names(names) -> str:
@@ -34,14 +39,14 @@ def join_settings(settings: dict) -> str:
 
 
 def describe_verdicts(record: dict) -> list[tuple[str, str, str]]:
-    """Returns (name, verdict, sentences that explain it) for each extractor."""
+    """Returns (name, verdict for a reader, sentences that explain it) for each extractor."""
     extractors = record["sets"]["in-domain"]["extractors"]
     lines = []
     for name, found in extractors.items():
         sentences = _explain_verdict(found["disturbances"], found["verdict"], record)
         if record["extractors"][name]["random"]:
             sentences.append("Its weights are random, so this says nothing about trained networks.")
-        lines.append((name, found["verdict"], " ".join(sentences)))
+        lines.append((name, display_verdict(found["verdict"]), " ".join(sentences)))
     return lines
 
 
@@ -53,7 +58,7 @@ def _explain_verdict(disturbances, verdict, record):
         return [f"The FID rises at every step under {under}."]
     sentences = []
     if total > 1:  # for one disturbance the next sentence is enough
-        rising = len(by[RISES]) or "none"
+        rising = len(by[RISES])
         sentences.append(f"The FID rises at every step under {rising} of {total} disturbances.")
     for name in by[FALLS]:
         sentences.append(
@@ -72,7 +77,7 @@ def _explain_fall(name, judged, levels):
     before, after = (format_number(judged["fid"][k]["value"]) for k in (step, step + 1))
     return (
         f"Under {display_name(name)} it does not rise: {before} at level {levels[step]:g}, but "
-        f"{after} at the worse level {levels[step + 1]:g}."
+        f"{after} at the stronger level {levels[step + 1]:g}."
     )
 
 
@@ -134,9 +139,10 @@ def describe_transfer(record: dict) -> list[str]:
         ]
         total = len(found["disturbances"])
         lines.append(
-            f"{name} on radiographs of another kind: {found['verdict']} (rises under {counts[1]} "
-            f"of {total}, mean tau {format_number(taus[1])}). On the first set: "
-            f"{at_home['verdict']} ({counts[0]} of {total}, mean tau {format_number(taus[0])})."
+            f"{name} on the images of the --transfer folder: {display_verdict(found['verdict'])} "
+            f"(rises under {counts[1]} of {total}, mean tau {format_number(taus[1])}). On the "
+            f"first set: {display_verdict(at_home['verdict'])} ({counts[0]} of {total}, mean tau "
+            f"{format_number(taus[0])})."
         )
     return lines
 
@@ -164,9 +170,9 @@ def _describe_sets(record):
         left_out = account["training"] + account["patients"]
         yield (
             f"{ROLES[role]}: {of_set['images']} ({patients}), {of_set['images_a_side']} per side "
-            f"in each of {record['settings']['repeats']} random divisions. Left out: {left_out} "
+            f"in each of {record['settings']['repeats']} random splits. Left out: {left_out} "
             "because an extractor was trained on them or on other images of their patients, "
-            f"{account['repeated']} because their pixels repeat another image."
+            f"{account['repeated']} because they are identical to another image."
         )
 
 
@@ -206,5 +212,5 @@ def _warn_of_unknown_training_images(record):
             yield (
                 f"{name} was trained from an extractor trained on "
                 f"{', '.join(parents[0]['labels'])}. Whether that one was trained on these images "
-                "is unknown. Add it to the extractors, and its training images are left out too."
+                "is unknown. Add it to --extractors to exclude its training images too."
             )

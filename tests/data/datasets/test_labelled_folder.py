@@ -200,5 +200,5 @@ def test_label_without_a_csv_is_refused(folder):
 def test_label_of_one_patient_is_named(flat):
     rows = "".join(f"{path},{label}\n" for path, label in zip(PATHS, "aaba", strict=True))
     images = flat("path,label\n" + rows, patient_regex="^P.")
-    with pytest.raises(DataError, match="the label b has one patient only"):
+    with pytest.raises(DataError, match="the label b has only one patient"):
         split(images, ["w", "x", "y", "z"], (0.5, 0.0), 0)
