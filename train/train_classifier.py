@@ -99,8 +99,8 @@ flags.DEFINE_string(
     "weights",
     None,
     "Initial weights for --recipe=transfer: imagenet (the default), random (every layer is "
-    "trained), or a path to the extractor.keras of an earlier run or to a Keras file with InceptionV3 "
-    "weights.",
+    "trained), or a path to the extractor.keras of an earlier run or to a Keras file with "
+    "InceptionV3 weights.",
 )
 _IMAGE_SIZE = flags.DEFINE_integer(
     "image_size",
