@@ -113,7 +113,7 @@ def test_a_wrong_patient_regex_costs_no_work(write_images):
     for expression in ("(", "^x"):
         with pytest.raises(DataError, match="patient_regex"):
             extract(folder, stub, keep_features=True, patient_regex=expression)
-    with pytest.raises(DataError, match="names of a folder"):
+    with pytest.raises(DataError, match="works only for a folder, because it reads file names"):
         extract(IMAGES[:5], stub, patient_regex=".")
     assert stub.seen == 0
 

@@ -79,7 +79,7 @@ def test_given_splits_are_kept_except_for_repeated_images():
     ],
 )
 def test_impossible_splits_are_errors(labels, patients, fractions, message):
-    expected = SettingError if message == "fractions" else DataError
+    expected = SettingError if message == "their sum below 1" else DataError
     with pytest.raises(expected, match=message):
         split(labelled(labels, patients), [str(i) for i in range(len(labels))], fractions, 0)
 
