@@ -1,8 +1,12 @@
 """What the whole suite shares."""
 
+import ctypes
 import functools
+import gc
 import os
+import tempfile
 
+import numpy as np
 import pytest
 
 # Before TensorFlow is imported by any test.
@@ -15,16 +19,45 @@ if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
         os.environ.setdefault(_name, str(_THREADS))
 
 
+def pytest_collection_finish():
+    # What the tests import stays: later collections need not look at it.
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def memory_is_returned():
+    """Networks of a module would otherwise pile up to gigabytes: they are reference cycles."""
+    yield
+    gc.collect()
+    if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
+        libc.malloc_trim(0)
+
+
+@functools.lru_cache(maxsize=3)
+def _weights_from_a_fork(seed):
+    """As `random_weights._calibrated_weights`, without keeping the memory that it takes."""
+    from helpers.script_runs import ROOT, fork_script
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = f"{folder}/weights.npz"
+        script = ROOT / "tests" / "helpers" / "random_weights_file.py"
+        made = fork_script(script, seed, file)
+        assert made.returncode == 0, made.stderr
+        layers = {}
+        with np.load(file) as arrays:
+            for name in arrays.files:
+                layers.setdefault(name.split("_")[0], []).append(arrays[name])
+    return list(layers.values())
+
+
 @pytest.fixture(scope="session")
 def small_extractor():
     """InceptionV3 at 75 pixels with seeded random weights: real topology, little work."""
     from fid_med.extractors import random_weights
     from fid_med.extractors.registry import load_extractor
 
-    # The weights of other seeds do not displace these, which take seconds to make.
-    random_weights._calibrated_weights = functools.lru_cache(maxsize=3)(
-        random_weights._calibrated_weights.__wrapped__
-    )
+    random_weights._calibrated_weights = _weights_from_a_fork
     return load_extractor("random", image_size=75)
 
 

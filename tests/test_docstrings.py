@@ -61,7 +61,7 @@ def folder(small_extractor, extractor_file, phantoms, tmp_path_factory):
     return root
 
 
-@pytest.mark.parametrize("code", examples())
+@pytest.mark.parametrize("code", list(examples()))
 def test_an_example_runs_as_it_is_printed(code, folder, monkeypatch):
     monkeypatch.chdir(folder)
     exec(compile(code, "example", "exec"), {"__name__": "__main__"})

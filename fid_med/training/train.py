@@ -89,7 +89,7 @@ def train(
     from fid_med.training.train import train
 
     images = load_dataset("phantom", None, phantoms=24, image_size=75)
-    config = TrainingConfig(weights="random", image_size=75, epochs=1)
+    config = TrainingConfig(weights="chest/extractor.keras", epochs=1)
     result = train(images, config, pathlib.Path("phantom_run"))
     print(result.reports["test"]["accuracy"])
     write_training(pathlib.Path("phantom_run"), result, images, config, {"dataset": "phantom"})
