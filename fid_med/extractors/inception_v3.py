@@ -98,6 +98,19 @@ def copy_weights(source: keras.Model, network: keras.Model, name: str) -> None:
         our.set_weights(their.get_weights())
 
 
+def resize_network(network: keras.Model, preprocessing: Preprocessing, name: str) -> keras.Model:
+    """Builds a network again for another input size; returns the same one if the size is equal.
+
+    A network is built at its own size first and then resized: each one draws seeds from Keras's
+    global random state, and the next draws are those of a training's head.
+    """
+    if network.input_shape[1:3] == (preprocessing.height, preprocessing.width):
+        return network
+    rebuilt = build_network(preprocessing)
+    copy_weights(network, rebuilt, name)
+    return rebuilt
+
+
 def load_imagenet_extractor(changes: dict) -> FeatureExtractor:
     """Makes an extractor of Keras's ImageNet weights, downloaded once and cached by Keras.
 
@@ -107,10 +120,11 @@ def load_imagenet_extractor(changes: dict) -> FeatureExtractor:
     Raises:
       ExtractorError: the weights are not cached and cannot be downloaded.
     """
-    preprocessing = dataclasses.replace(Preprocessing(), **changes)
-    network = build_network(preprocessing)
+    wanted = dataclasses.replace(Preprocessing(), **changes)
+    network = build_network(Preprocessing())
     load_imagenet_weights(network)
-    return FeatureExtractor("imagenet", network, preprocessing, fingerprint(network, preprocessing))
+    network = resize_network(network, wanted, "imagenet")
+    return FeatureExtractor("imagenet", network, wanted, fingerprint(network, wanted))
 
 
 def load_imagenet_weights(network: keras.Model) -> None:

@@ -19,6 +19,7 @@ from fid_med.extractors.inception_v3 import (
     build_network,
     copy_weights,
     fingerprint,
+    resize_network,
 )
 from fid_med.utils.files import atomic_path
 
@@ -103,17 +104,17 @@ def load_keras_file(path: str, changes: dict) -> FeatureExtractor:
     model = None if path.endswith(".weights.h5") else _read_model(path)
     if model is not None:
         return _load_foreign_model(path, model, changes)
-    preprocessing = dataclasses.replace(Preprocessing(), **changes)
-    network = _rebuilt(path, _read_weights(path), preprocessing)
-    return _make_extractor(path, network, preprocessing)
+    network = _rebuilt(path, _read_weights(path), Preprocessing())
+    return _make_extractor(path, network, Preprocessing(), changes)
 
 
-def _make_extractor(path, network, preprocessing, **attributes):
+def _make_extractor(path, network, preprocessing, changes, **attributes):
+    wanted = dataclasses.replace(preprocessing, **changes)
     return FeatureExtractor(
         os.path.basename(path),
-        network,
-        preprocessing,
-        fingerprint(network, preprocessing),
+        resize_network(network, wanted, path),
+        wanted,
+        fingerprint(network, wanted),
         **attributes,
     )
 
@@ -157,13 +158,12 @@ def _load_with_metadata(path, metadata, changes):
         ) from None
     model = _read_model(path)
     logits = _softmax_logits(model, _cut_at_pool(model, path))
-    wanted = dataclasses.replace(preprocessing, **changes)
-    network = _rebuilt(path, model, wanted)
+    network = _rebuilt(path, model, preprocessing)
     if fingerprint(network, preprocessing) != identity:
         raise ExtractorError(
             f"{path}: its weights or its preprocessing are not those it was saved with"
         )
-    return _make_extractor(path, network, wanted, logits=logits, **attributes)
+    return _make_extractor(path, network, preprocessing, changes, logits=logits, **attributes)
 
 
 def _attributes(metadata):
@@ -217,10 +217,8 @@ def _load_foreign_model(path, model, changes):
         )
     network = _rebuilt(path, model, preprocessing)
     _check_same_features(network, cut, bool(scalings), preprocessing, path)
-    wanted = dataclasses.replace(preprocessing, **changes)
-    if (wanted.height, wanted.width) != (height, width):
-        network = _rebuilt(path, network, wanted)
-    return _make_extractor(path, network, wanted, logits=_softmax_logits(model, cut))
+    logits = _softmax_logits(model, cut)
+    return _make_extractor(path, network, preprocessing, changes, logits=logits)
 
 
 def _softmax_logits(model, cut):
