@@ -5,7 +5,7 @@ from absl import flags
 
 from fid_med import cli
 from fid_med.evaluation.metric_registry import metrics_help
-from fid_med.extractors.registry import PRECISIONS, extractors_help
+from fid_med.extractors.registry import DEPTHS, PRECISIONS, extractors_help
 
 USAGE = """usage: compute_fid.py REAL GENERATED [flags]
        compute_fid.py REAL --plan=COUNTS [flags]
@@ -44,6 +44,14 @@ _PRECISION = flags.DEFINE_enum(
     PRECISIONS,
     "Compute precision of the network; by default float32; any other is added to the extractor's "
     "name in the result.",
+)
+_DIMS = flags.DEFINE_enum(
+    "dims",
+    "2048",
+    [str(dims) for dims in DEPTHS],
+    "Depth of the features, by their number: "
+    + ", ".join(f"{dims} ({layer})" for dims, layer in DEPTHS.items())
+    + ". Only 2048, the default, is the depth of published FIDs.",
 )
 _SEED = flags.DEFINE_integer(
     "seed",
@@ -187,7 +195,7 @@ def _shared_options():
         _CONFIDENCE, _PATIENT_REGEX, _BATCH_SIZE, _IMAGE_SIZE, _RESIZE, _ASPECT,
         _PRECISION, _SEED, _SKIP_UNREADABLE, _EXCLUDE_TRAINING_IMAGES, _MULTI_FRAME, _CACHE_DIR,
     )  # fmt: skip
-    return {flag.name: flag.value for flag in shared}
+    return {flag.name: flag.value for flag in shared} | {"dims": int(_DIMS.value)}
 
 
 def _plan(real):

@@ -49,6 +49,7 @@ def compute_fid(
     resize: str | None = None,
     aspect: str | None = None,
     precision: str | None = None,
+    dims: int = 2048,
     seed: int = 0,
     num_generated: int | None = None,
     skip_unreadable: bool = False,
@@ -87,7 +88,7 @@ def compute_fid(
         training) image, as for `patients_of`; intervals then resample whole patients.
       generated_patient_regex: the same for `generated`, where those are images of real patients.
       batch_size: number of images per pass through the network.
-      image_size, resize, aspect, precision: as for `load_extractor`.
+      image_size, resize, aspect, precision, dims: as for `load_extractor`.
       seed: seed of the extractor `random` and for all metric sampling except KID subsets, whose
         seed is torch-fidelity's.
       num_generated: number of images to ask a callable for; by default as many as the other side
@@ -118,7 +119,7 @@ def compute_fid(
     options = ExtractionOptions(
         batch_size, skip_unreadable, exclude_training_images, multi_frame, cache_dir
     )
-    spec = _extractor_spec(extractor, image_size, resize, aspect, precision, seed)
+    spec = _extractor_spec(extractor, image_size, resize, aspect, precision, dims, seed)
     return _compare([x for x in sides if x.source is not None], spec, options, request)
 
 
@@ -218,6 +219,7 @@ def _result(sets, found, unavailable, by_class, seconds, warnings) -> FIDResult:
         extractor=origin.extractor,
         fingerprint=origin.fingerprint,
         preprocessing=origin.preprocessing,
+        dims=origin.dim,
         metrics=fields,
         unavailable=unavailable,
         by_class=by_class and [finding.fields for finding in by_class],
@@ -246,6 +248,7 @@ def plan(
     resize: str | None = None,
     aspect: str | None = None,
     precision: str | None = None,
+    dims: int = 2048,
     seed: int = 0,
     skip_unreadable: bool = False,
     exclude_training_images: bool = False,
@@ -257,7 +260,7 @@ def plan(
     Args:
       real: images, or statistics saved with features, as for `compute_fid`.
       counts: numbers of images per side to plan for, 8 or more each.
-      confidence, patient_regex, batch_size, image_size, resize, aspect, precision, seed,
+      confidence, patient_regex, batch_size, image_size, resize, aspect, precision, dims, seed,
       skip_unreadable, exclude_training_images, multi_frame, cache_dir: as for `compute_fid`.
 
     Returns:
@@ -275,7 +278,7 @@ def plan(
     options = ExtractionOptions(
         batch_size, skip_unreadable, exclude_training_images, multi_frame, cache_dir
     )
-    spec = _extractor_spec(extractor, image_size, resize, aspect, precision, seed)
+    spec = _extractor_spec(extractor, image_size, resize, aspect, precision, dims, seed)
     inputs = ComparisonInputs([Side(Role.REAL, real, patient_regex)], multi_frame)
     inputs.check_features(["plan"])
     warnings = []
@@ -300,6 +303,7 @@ def plan(
         found.statistics.preprocessing,
         versions(),
         warnings,
+        found.statistics.dim,
     )
 
 
@@ -347,14 +351,15 @@ def compute_statistics(
     return found.statistics, found.account, found.warnings
 
 
-def _extractor_spec(extractor, image_size, resize, aspect, precision, seed):
+def _extractor_spec(extractor, image_size, resize, aspect, precision, dims, seed):
     """Returns an `ExtractorSpec`, or the extractor if it is already loaded."""
     if isinstance(extractor, (str, os.PathLike)):
-        return ExtractorSpec(extractor, image_size, resize, aspect, precision, seed)
-    if any(value is not None for value in (image_size, resize, aspect, precision)):
+        return ExtractorSpec(extractor, image_size, resize, aspect, precision, seed, dims)
+    changes = (image_size, resize, aspect, precision, None if dims == 2048 else dims)
+    if any(value is not None for value in changes):
         raise DataError(
-            "the extractor is already loaded; pass image_size, resize, aspect and precision to "
-            "load_extractor instead"
+            "the extractor is already loaded; pass image_size, resize, aspect, precision and dims "
+            "to load_extractor instead"
         )
     return extractor
 

@@ -23,6 +23,7 @@ class FIDResult:
       extractor: name of the extractor, None where both sides are statistics of unknown origin.
       fingerprint: sha256 of its weights and preprocessing, None where `extractor` is.
       preprocessing: its fields, None where `extractor` is.
+      dims: number of features, which is the depth of the extractor.
       metrics: what was computed, by the metric's name, as JSON types; `fid` with its mean and
         covariance parts is always there. None where a metric is unavailable.
       unavailable: the reason, by the metric's name.
@@ -48,6 +49,7 @@ class FIDResult:
     versions: dict
     seconds: dict
     warnings: list[str]
+    dims: int
     training: ImageAccount | None = None
     other_generated: ImageAccount | None = None
     statistics: tuple[FeatureStatistics, ...] = dataclasses.field(default=(), repr=False)
@@ -112,7 +114,7 @@ class PlanResult:
     Attributes:
       differences: the smallest detectable FID at each count of images.
       real: account of the images that it was estimated from.
-      extractor, fingerprint, preprocessing, versions, warnings: as for `FIDResult`.
+      extractor, fingerprint, preprocessing, versions, warnings, dims: as for `FIDResult`.
     """
 
     differences: list[DetectableDifference]
@@ -122,6 +124,7 @@ class PlanResult:
     preprocessing: dict | None
     versions: dict
     warnings: list[str]
+    dims: int
 
     def to_dict(self) -> dict:
         """The fields as JSON types."""

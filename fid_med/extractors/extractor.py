@@ -101,7 +101,7 @@ class FeatureExtractor:
 
     @property
     def num_features(self) -> int:
-        """Number of features d: 2,048 for InceptionV3."""
+        """Number of features d: 2,048 at InceptionV3's global average pool."""
         return self.network.output_shape[-1]
 
     def extract_batch(self, pixels: np.ndarray, pad_to: int = 0) -> np.ndarray:

@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from fid_med.extractors.extractor import FeatureExtractor
 
 PRECISIONS = ("float32", "bfloat16", "float16")
+# Number of features: the layer whose output, averaged over positions, they are.
+DEPTHS = {
+    64: "first max pool",
+    192: "second max pool",
+    768: "before the auxiliary head",
+    2048: "global average pool",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,9 +37,10 @@ class ExtractorSpec:
       aspect: `stretch` or `pad`; None for the extractor's own.
       precision: compute precision of the network, of `PRECISIONS`; None for float32.
       seed: seed of the weights of `random`.
+      dims: depth of the features, a key of `DEPTHS`.
 
     Raises:
-      ExtractorError: unknown precision.
+      ExtractorError: unknown precision or depth.
     """
 
     name_or_path: str | os.PathLike
@@ -41,8 +49,11 @@ class ExtractorSpec:
     aspect: str | None = None
     precision: str | None = None
     seed: int = 0
+    dims: int = 2048
 
     def __post_init__(self):
+        if self.dims not in DEPTHS:
+            raise ExtractorError(f"dims {self.dims!r}: expected {_either(list(map(str, DEPTHS)))}")
         if self.precision not in (None, *PRECISIONS):
             raise ExtractorError(f"precision {self.precision!r}: expected {', '.join(PRECISIONS)}")
 
@@ -65,6 +76,8 @@ class ExtractorSpec:
             extractor = _find_entry(os.fspath(self.name_or_path)).load(self)
         if self.precision not in (None, "float32"):
             _set_precision(extractor, self.precision)
+        if self.dims != extractor.num_features:
+            _set_depth(extractor, self.dims)
         return extractor
 
 
@@ -150,6 +163,7 @@ def load_extractor(
     aspect: str | None = None,
     seed: int = 0,
     precision: str | None = None,
+    dims: int = 2048,
 ) -> "FeatureExtractor":
     """Loads a network as a feature extractor.
 
@@ -175,14 +189,18 @@ def load_extractor(
       seed: seed of the weights of `random`.
       precision: compute precision of the network: `float32` (default), or `bfloat16` or `float16`,
         which are faster on processors that support them. With bfloat16, features differ by 2 %.
+      dims: depth of the features by their number, as in pytorch-fid: 64 (first max pool), 192
+        (second max pool), 768 (before the auxiliary head) or 2048 (global average pool, the
+        default, and the depth of published FIDs). Layers behind the depth do not run.
 
     Returns:
-      The extractor. A changed preprocessing or precision makes another extractor, with another
-      fingerprint. Its name states a precision other than float32.
+      The extractor. A changed preprocessing, precision or depth makes another extractor, with
+      another fingerprint. Its name states a precision other than float32 and a depth other than
+      2048.
 
     Raises:
-      ExtractorError: the name or the precision is unknown, the file is missing or damaged, or
-        weights cannot be downloaded.
+      ExtractorError: the name, the precision or the depth is unknown, the file is missing or
+        damaged, or weights cannot be downloaded.
       DataError: unknown `resize` or `aspect`.
 
     Example:
@@ -195,7 +213,7 @@ def load_extractor(
     assert extractor.num_features == 2048
     ```
     """
-    return ExtractorSpec(spec, image_size, resize, aspect, precision, seed).load()
+    return ExtractorSpec(spec, image_size, resize, aspect, precision, seed, dims).load()
 
 
 def _find_entry(name_or_path):
@@ -231,4 +249,18 @@ def _set_precision(extractor, precision):
         warning = f"{extractor.name}: published FIDs are computed in float32"
         extractor.warnings += (warning,)
     identity = f"{extractor.fingerprint} {precision}"
+    extractor.fingerprint = hashlib.sha256(identity.encode()).hexdigest()
+
+
+def _set_depth(extractor, dims):
+    from fid_med.extractors.depths import cut_at_depth
+    from fid_med.extractors.inception_2015.network import NETWORK
+
+    extractor.network = cut_at_depth(extractor.network, dims)
+    extractor.logits = None
+    extractor.name += f" at {dims}"
+    if extractor.architecture == NETWORK:
+        warning = f"{extractor.name}: published FIDs are those of 2048 features"
+        extractor.warnings += (warning,)
+    identity = f"{extractor.fingerprint} dims={dims}"
     extractor.fingerprint = hashlib.sha256(identity.encode()).hexdigest()
