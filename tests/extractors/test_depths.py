@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from helpers import rounding
 
-from fid_med.errors import DataError, ExtractorError
+from fid_med.errors import DataError, ExtractorError, StatisticsError
 from fid_med.evaluation.compute import compute_fid
 from fid_med.extractors.inception_2015 import stand_in
 from fid_med.extractors.registry import DEPTHS, ExtractorSpec, load_extractor
@@ -68,7 +68,7 @@ def test_the_result_states_its_depth(phantoms):
 def test_statistics_of_another_depth_are_refused(phantoms, tmp_path):
     sides = phantoms[0][:9], phantoms[0][9:18]
     compute_fid(*sides, "random", image_size=75, dims=64).save_statistics(tmp_path)
-    with pytest.raises(Exception, match="64"):
+    with pytest.raises(StatisticsError, match="random at 64"):
         compute_fid(tmp_path / "real.npz", sides[1], "random", image_size=75, dims=192)
 
 
