@@ -68,7 +68,7 @@ def test_the_result_states_its_depth(phantoms):
 def test_statistics_of_another_depth_are_refused(phantoms, tmp_path):
     sides = phantoms[0][:9], phantoms[0][9:18]
     compute_fid(*sides, "random", image_size=75, dims=64).save_statistics(tmp_path)
-    with pytest.raises(StatisticsError, match="random at 64"):
+    with pytest.raises(StatisticsError, match="dimension 64 and of dimension 192"):
         compute_fid(tmp_path / "real.npz", sides[1], "random", image_size=75, dims=192)
 
 
