@@ -23,6 +23,8 @@ def pytest_collection_finish():
     # What the tests import stays: later collections need not look at it.
     gc.collect()
     gc.freeze()
+    # Keras makes and keeps many small objects: by default a seventh of the time is collection.
+    gc.set_threshold(20_000, 20, 20)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -69,6 +71,14 @@ def extractor_file(small_extractor, tmp_path_factory):
     path = tmp_path_factory.mktemp("small") / "extractor.keras"
     save_extractor(path, small_extractor.network, small_extractor.preprocessing)
     return path
+
+
+@pytest.fixture(scope="session")
+def graph_def():
+    """A graph of the 2015 network's form with random weights, 96 MB."""
+    from fid_med.extractors.inception_2015.stand_in import stand_in_graph
+
+    return stand_in_graph()
 
 
 @pytest.fixture(scope="session")

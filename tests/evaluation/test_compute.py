@@ -1,5 +1,6 @@
 """compute_fid: every kind of source, the account of images, and what it refuses."""
 
+import copy
 import dataclasses
 import json
 import os
@@ -13,7 +14,7 @@ from fid_med.data import sources
 from fid_med.errors import DataError, FidMedError, StatisticsError, UnreadableImageError
 from fid_med.evaluation.compute import compute_fid, compute_statistics
 from fid_med.evaluation.figures import draw_figures
-from fid_med.extractors.extractor import FeatureExtractor, TrainingImages
+from fid_med.extractors.extractor import TrainingImages
 from fid_med.metrics.statistics import FeatureStatistics
 
 
@@ -38,13 +39,10 @@ def expected(halves, small_extractor):
 
 
 def carrying(extractor, images):
-    return FeatureExtractor(
-        extractor.name,
-        extractor.network,
-        extractor.preprocessing,
-        extractor.fingerprint,
-        training_images=images,
-    )
+    """The extractor, compiled as it is, with other training images."""
+    carrying = copy.copy(extractor)
+    carrying.training_images = images
+    return carrying
 
 
 def test_agrees_with_the_textbook(halves, small_extractor, expected):

@@ -95,9 +95,9 @@ def test_inception_is_folded_and_left_unchanged(small_extractor, phantoms):
     assert [layer.output for layer in network.layers] == layers
 
 
-def test_the_2015_network_runs_as_it_is(tmp_path):
+def test_the_2015_network_runs_as_it_is(graph_def, tmp_path):
     path = tmp_path / "classify_image_graph_def.pb"
-    path.write_bytes(stand_in.stand_in_graph().SerializeToString())
+    path.write_bytes(graph_def.SerializeToString())
     network = load_network(path).model
     extractor = FeatureExtractor("ttur", network, PREPROCESSING, "0" * 64)
     pixels = stand_in.smooth_images(2, 299, 299).astype(np.float32)

@@ -90,10 +90,11 @@ def _write_legacy_layers(group, model):
         (_weights, "x.weights.h5"),
         (_legacy_weights, "x.h5"),
         (_legacy_model_weights, "x.h5"),
-        (_whole, "x.keras"),
+        # A whole model and a head are both read from either format, one of each quickly.
+        pytest.param(_whole, "x.keras", marks=pytest.mark.slow),
         (_whole, "x.h5"),
         (_with_head, "x.keras"),
-        (_with_head, "x.h5"),
+        pytest.param(_with_head, "x.h5", marks=pytest.mark.slow),
         (_nested, "x.keras"),
     ],
 )

@@ -49,13 +49,6 @@ def alone(monkeypatch, tmp_path):
 
 
 @pytest.fixture(scope="session")
-def graph_def():
-    from fid_med.extractors.inception_2015.stand_in import stand_in_graph
-
-    return stand_in_graph()
-
-
-@pytest.fixture(scope="session")
 def graph(graph_def, tmp_path_factory):
     path = tmp_path_factory.mktemp("graph") / "classify_image_graph_def.pb"
     path.write_bytes(graph_def.SerializeToString())

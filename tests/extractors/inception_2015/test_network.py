@@ -23,11 +23,6 @@ SIZES = [(32, 32), (75, 75), (299, 299), (512, 384)]
 
 
 @pytest.fixture(scope="session")
-def graph_def():
-    return stand_in.stand_in_graph()
-
-
-@pytest.fixture(scope="session")
 def save(tmp_path_factory):
     """Writes a graph, always to the same file, because each has 96 MB."""
     path = tmp_path_factory.mktemp("graph") / "classify_image_graph_def.pb"
