@@ -110,7 +110,10 @@ def test_bare_statistics_leave_it_out_with_the_reason(files, features, tmp_path)
             {"train_images": "t"},
             "--train_images is used only by the metric memorisation; add memorisation to",
         ),
-        ({"metrics": ["kid"], "other_generated": "t"}, "other_generated: for the metric paired"),
+        (
+            {"metrics": ["kid"], "other_generated": "t"},
+            "other_generated is used only by the metric paired",
+        ),
     ],
 )
 def test_a_metric_without_its_images_is_a_slip_as_are_images_without_it(options, message):
