@@ -76,7 +76,7 @@ class ExtractorSpec:
             extractor = _find_entry(os.fspath(self.name_or_path)).load(self)
         if self.precision not in (None, "float32"):
             _set_precision(extractor, self.precision)
-        if self.dims != extractor.num_features:
+        if self.dims != max(DEPTHS):
             _set_depth(extractor, self.dims)
         return extractor
 
