@@ -19,6 +19,15 @@ if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
         os.environ.setdefault(_name, str(_THREADS))
 
 
+# Files that take longest go first, so that processes side by side end at about the same time.
+LONG = ["test_train.py", "test_extractor.py", "test_scripts.py", "test_inception_v3.py"]
+
+
+def pytest_collection_modifyitems(items):
+    order = {name: i for i, name in enumerate(LONG)}
+    items.sort(key=lambda item: order.get(item.path.name, len(LONG)))
+
+
 def pytest_collection_finish():
     # What the tests import stays: later collections need not look at it.
     gc.collect()

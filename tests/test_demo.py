@@ -57,8 +57,7 @@ def test_the_last_lines_say_what_is_good_and_what_is_bad():
 
 
 def test_the_study_judges_both_networks_and_writes_its_page(phantoms, small_extractor, tmp_path):
-    images = phantoms[0][:16]
-    foreign = phantoms[0][16:32]
+    images, foreign = phantoms[0][:8], phantoms[0][8:16]
     verdicts = demo._study(tmp_path / "study", images, foreign, small_extractor, "random")
     assert list(verdicts) == ["before training", "trained on phantoms"]
     page = (tmp_path / "study" / "report.html").read_text(encoding="utf-8")

@@ -2,8 +2,10 @@
 
 import ast
 import inspect
+import pathlib
 import re
 import textwrap
+from unittest import mock
 
 import pytest
 from helpers.script_runs import ROOT
@@ -38,7 +40,8 @@ def examples():
                 found = blocks(ast.get_docstring(node))
                 for i, code in enumerate(found):
                     name = f"{path.stem}.{node.name}" + (f".{i}" if i else "")
-                    yield pytest.param(code, id=name)
+                    marks = [pytest.mark.slow] if name == "train.train" else []
+                    yield pytest.param(code, id=name, marks=marks)
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +68,23 @@ def folder(small_extractor, extractor_file, phantoms, tmp_path_factory):
 def test_an_example_runs_as_it_is_printed(code, folder, monkeypatch):
     monkeypatch.chdir(folder)
     exec(compile(code, "example", "exec"), {"__name__": "__main__"})
+
+
+def test_the_example_of_training_calls_functions_as_they_are(folder, monkeypatch):
+    """Its imports, files and arguments, without the training, which test_train.py runs."""
+    from fid_med.training import output, train
+
+    (code,) = blocks(inspect.getdoc(train.train))
+    called = {}
+    for module, name in ((train, "train"), (output, "write_training")):
+        called[name] = mock.create_autospec(getattr(module, name), return_value=mock.MagicMock())
+        monkeypatch.setattr(module, name, called[name])
+    monkeypatch.chdir(folder)
+    exec(compile(code, "example", "exec"), {"__name__": "__main__"})
+    images, config, _ = called["train"].call_args.args
+    assert len(images.loaders) == len(images.labels)
+    assert pathlib.Path(config.resolved().weights).exists()
+    assert called["write_training"].call_count == 1
 
 
 @pytest.mark.parametrize("name", WITH_EXAMPLE)

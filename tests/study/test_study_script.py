@@ -47,11 +47,9 @@ def test_mistakes_end_in_one_line(arguments, status, words):
     assert "Traceback" not in process.stderr
 
 
-def test_study_through_the_script(phantoms, small_extractor, write_images, tmp_path):
-    from fid_med.extractors.keras_file import save_extractor
-
+def test_study_through_the_script(phantoms, extractor_file, write_images, tmp_path):
     network = tmp_path / "Doe_.keras"
-    save_extractor(network, small_extractor.network, small_extractor.preprocessing)
+    network.symlink_to(extractor_file)
     names = [f"Doe_{i // 2}_{i % 2}.png" for i in range(10)]
     real = write_images("Jane_Doe", phantoms[0][:10], names)
     process = run(
