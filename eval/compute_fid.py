@@ -160,7 +160,8 @@ def main(real, generated=None):
         if target:
             files.check_writable(target)
     if _FIGURES.value:
-        from fid_med.evaluation.figures import check_figures, draw_figures
+        from fid_med.evaluation.inputs import check_figures
+        from fid_med.evaluation.result import draw_figures
 
         check_figures(_METRICS.value, real, generated)
     sides = (real, generated, _TRAIN_IMAGES.value, _OTHER_GENERATED.value)

@@ -24,6 +24,8 @@ PIXEL_HASHER = ImageHasher("00" * 16)
 # Statistics take their rows in blocks of this size whatever the batch size: the last bit is then
 # the same.
 _BLOCK = 512
+# The error for figures of images that are gone once they are read.
+NOT_REPEATABLE = "--figures reads the images a second time; give a folder or an array"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,59 +2,12 @@
 
 import os
 
-from fid_med.errors import DataError, SettingError
-from fid_med.evaluation.extraction import FeatureSet
+from fid_med.errors import DataError
+from fid_med.evaluation.extraction import NOT_REPEATABLE, FeatureSet
 from fid_med.evaluation.image_plots import draw_closest_pairs, draw_directions
-from fid_med.evaluation.inputs import is_statistics
-from fid_med.evaluation.metric_registry import METRICS
-from fid_med.evaluation.result import FIDResult
-
-_UNREAD = "--figures reads the images a second time; give a folder or an array"
 
 
-def check_figures(metrics, real, generated) -> None:
-    """Checks before any work that figures can be drawn.
-
-    Args:
-      metrics: names of the metrics that were asked for, or None.
-      real, generated: the sets that are compared.
-
-    Raises:
-      SettingError: no metric that was asked for has a figure.
-      DataError: a side holds no images.
-    """
-    with_figure = [name for name, entry in METRICS.items() if entry.draw]
-    wanted = [name for name in with_figure if name in (metrics or ())]
-    if not wanted:
-        raise SettingError(
-            f"--figures draws the metrics {' and '.join(with_figure)}: name one of them in "
-            "--metrics"
-        )
-    for name, side in (("real", real), ("generated", generated)):
-        if is_statistics(side) and any(name in METRICS[x].drawn_sides for x in wanted):
-            raise DataError(f"{name}: {_UNREAD}")
-
-
-def draw_figures(result: FIDResult, folder) -> list[str]:
-    """Draws the figures of the metrics that were computed.
-
-    Args:
-      result: of `compute_fid` with the metrics `difference` or `memorisation`.
-      folder: where the PNG files go; made where it is missing.
-
-    Returns:
-      The files written: `directions.png`, `directions_CLASS.png` where FIDs by class were asked
-      for, `closest_pairs.png`.
-
-    Raises:
-      DataError: images that can't be read again, such as those of a generator.
-    """
-    os.makedirs(folder, exist_ok=True)
-    drawn = sorted(name for name in result.drawn if name in METRICS)
-    return [path for name in drawn for path in METRICS[name].draw(result, folder)]
-
-
-def draw_difference(result: FIDResult, folder) -> list[str]:
+def draw_difference(result, folder) -> list[str]:
     """Draws the directions in which the sets differ most, over all images and by class."""
     real, generated = result.features["real"], result.features["generated"]
     parts = [("directions.png", "", result.fid, result.drawn["difference"])]
@@ -81,7 +34,7 @@ def draw_difference(result: FIDResult, folder) -> list[str]:
     return written
 
 
-def draw_memorisation(result: FIDResult, folder) -> list[str]:
+def draw_memorisation(result, folder) -> list[str]:
     """Draws the generated images that are closest to training images, next to these."""
     pairs = result.drawn["memorisation"]
     if not pairs:
@@ -101,5 +54,5 @@ def draw_memorisation(result: FIDResult, folder) -> list[str]:
 
 def _images(side: FeatureSet, name: str, indices) -> dict:
     if side.source is None:
-        raise DataError(f"{name}: {_UNREAD}")
+        raise DataError(f"{name}: {NOT_REPEATABLE}")
     return {i: side.image(i) for i in sorted(set(map(int, indices)))}

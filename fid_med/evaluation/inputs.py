@@ -9,9 +9,10 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fid_med.data.sources import ImageSource, is_generator, open_source
-from fid_med.errors import DataError, StatisticsError
+from fid_med.errors import DataError, SettingError, StatisticsError
 from fid_med.evaluation.account import ImageAccount
 from fid_med.evaluation.extraction import (
+    NOT_REPEATABLE,
     ExtractionOptions,
     FeatureSet,
     empty_statistics,
@@ -61,6 +62,29 @@ def needs_extractor(sources: Sequence, metrics: Sequence[str] | None) -> bool:
     if any(METRICS[name].needs_classifier for name in check_metrics(metrics or ())):
         return True
     return any(source is not None and not is_statistics(source) for source in sources)
+
+
+def check_figures(metrics, real, generated) -> None:
+    """Checks before any work that figures can be drawn.
+
+    Args:
+      metrics: names of the metrics that were asked for, or None.
+      real, generated: the sets that are compared.
+
+    Raises:
+      SettingError: no metric that was asked for has a figure.
+      DataError: a side holds no images.
+    """
+    with_figure = [name for name, entry in METRICS.items() if entry.draw]
+    wanted = [name for name in with_figure if name in (metrics or ())]
+    if not wanted:
+        raise SettingError(
+            f"--figures draws the metrics {' and '.join(with_figure)}: name one of them in "
+            "--metrics"
+        )
+    for name, side in (("real", real), ("generated", generated)):
+        if is_statistics(side) and any(name in METRICS[x].drawn_sides for x in wanted):
+            raise DataError(f"{name}: {NOT_REPEATABLE}")
 
 
 class ComparisonInputs:

@@ -131,6 +131,25 @@ class PlanResult:
         return dataclasses.asdict(self)
 
 
+def draw_figures(result: FIDResult, folder) -> list[str]:
+    """Draws the figures of the metrics that were computed.
+
+    Args:
+      result: of `compute_fid` with the metrics `difference` or `memorisation`.
+      folder: where the PNG files go; made where it is missing.
+
+    Returns:
+      The files written: `directions.png`, `directions_CLASS.png` where FIDs by class were asked
+      for, `closest_pairs.png`.
+
+    Raises:
+      DataError: images that can't be read again, such as those of a generator.
+    """
+    os.makedirs(folder, exist_ok=True)
+    drawn = sorted(name for name in result.drawn if name in METRICS)
+    return [path for name in drawn for path in METRICS[name].draw(result, folder)]
+
+
 def _table(rows) -> list[str]:
     """Rows in columns, empty columns left out."""
     rows = list(rows)

@@ -13,7 +13,7 @@ from PIL import Image
 from fid_med.data import sources
 from fid_med.errors import DataError, FidMedError, StatisticsError, UnreadableImageError
 from fid_med.evaluation.compute import compute_fid, compute_statistics
-from fid_med.evaluation.figures import draw_figures
+from fid_med.evaluation.result import draw_figures
 from fid_med.extractors.extractor import TrainingImages
 from fid_med.metrics.statistics import FeatureStatistics
 

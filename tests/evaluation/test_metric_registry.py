@@ -11,8 +11,9 @@ from fid_med.data.preprocessing import Preprocessing
 from fid_med.errors import DataError, SettingError, StatisticsError
 from fid_med.evaluation import inputs
 from fid_med.evaluation.compute import compute_fid, plan
-from fid_med.evaluation.figures import check_figures, draw_figures
+from fid_med.evaluation.inputs import check_figures
 from fid_med.evaluation.metric_registry import METRICS, check_metrics
+from fid_med.evaluation.result import draw_figures
 from fid_med.extractors.extractor import TrainingImages
 from fid_med.metrics.debiased_fid import debiased_fid
 from fid_med.metrics.feature_files import load_features, save_features
