@@ -59,6 +59,9 @@ class FeatureExtractor:
     Attributes:
       precision: compute precision of the network: `float32`, `bfloat16` or `float16`. Weights and
         features are always float32.
+      whole: the extractor that this one is a depth of; itself at the global average pool.
+      depths: extractors of each depth, by number of features, whose features are joined in this
+        one's (`depths.join_depths`); empty for other extractors.
 
     Example:
 
@@ -86,7 +89,6 @@ class FeatureExtractor:
         warnings: tuple[str, ...] = (),
     ):
         self.name = name
-        self.network = network
         self.preprocessing = preprocessing
         self.fingerprint = fingerprint
         self.labels = tuple(labels)
@@ -96,13 +98,20 @@ class FeatureExtractor:
         self.logits = logits
         self.warnings = tuple(warnings)
         self.precision = "float32"
+        self.whole = self
+        self.depths: dict[int, FeatureExtractor] = {}
+        self.set_network(network)
+
+    def set_network(self, network: keras.Model) -> None:
+        """Replaces the network; several outputs are joined in their order."""
+        self.network = network
         self._folded = None
         self._compiled = {}
 
     @property
     def num_features(self) -> int:
         """Number of features d: 2,048 at InceptionV3's global average pool."""
-        return self.network.output_shape[-1]
+        return sum(output.shape[-1] for output in self.network.outputs)
 
     def extract_batch(self, pixels: np.ndarray, pad_to: int = 0) -> np.ndarray:
         """Computes the features of one batch of preprocessed images.
@@ -148,10 +157,14 @@ class FeatureExtractor:
             if self._folded is None:
                 self._folded = folding.folded(self.network, self.precision)
             # uint8 pixels are cast on the device: the transfer is a quarter of float32's.
-            self._compiled[dtype] = tf.function(
-                lambda pixels: self._folded(tf.cast(pixels, tf.float32), training=False)
-            ).get_concrete_function(tf.TensorSpec((None, *self.network.input_shape[1:]), dtype))
+            self._compiled[dtype] = tf.function(self._run).get_concrete_function(
+                tf.TensorSpec((None, *self.network.input_shape[1:]), dtype)
+            )
         return self._compiled[dtype]
+
+    def _run(self, pixels):
+        features = self._folded(tf.cast(pixels, tf.float32), training=False)
+        return tf.concat(features, axis=-1) if isinstance(features, (list, tuple)) else features
 
     def extract(self, images, batch_size: int = 32) -> np.ndarray:
         """Computes the features of images of any size.

@@ -77,7 +77,9 @@ class ExtractorSpec:
         if self.precision not in (None, "float32"):
             _set_precision(extractor, self.precision)
         if self.dims != max(DEPTHS):
-            _set_depth(extractor, self.dims)
+            from fid_med.extractors.depths import cut_at_depth
+
+            extractor = cut_at_depth(extractor, self.dims)
         return extractor
 
 
@@ -249,18 +251,4 @@ def _set_precision(extractor, precision):
         warning = f"{extractor.name}: published FIDs are computed in float32"
         extractor.warnings += (warning,)
     identity = f"{extractor.fingerprint} {precision}"
-    extractor.fingerprint = hashlib.sha256(identity.encode()).hexdigest()
-
-
-def _set_depth(extractor, dims):
-    from fid_med.extractors.depths import cut_at_depth
-    from fid_med.extractors.inception_2015.network import NETWORK
-
-    extractor.network = cut_at_depth(extractor.network, dims)
-    extractor.logits = None
-    extractor.name += f" at {dims}"
-    if extractor.architecture == NETWORK:
-        warning = f"{extractor.name}: published FIDs are those of 2048 features"
-        extractor.warnings += (warning,)
-    identity = f"{extractor.fingerprint} dims={dims}"
     extractor.fingerprint = hashlib.sha256(identity.encode()).hexdigest()
