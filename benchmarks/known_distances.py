@@ -88,14 +88,14 @@ class Mixtures:
             extractors.
         """
         found = [load_features(path) for path in (real, other)]
-        for path, (_, features, _) in zip((real, other), found, strict=True):
-            if features is None:
+        for path, saved in zip((real, other), found, strict=True):
+            if saved.features is None:
                 raise StatisticsError(
                     f"{path}: holds no features of individual images; save them with "
                     "--save_features"
                 )
-        check_comparable(found[0][0], found[1][0])
-        return cls(found[0][1], found[1][1])
+        check_comparable(found[0].statistics, found[1].statistics)
+        return cls(found[0].features, found[1].features)
 
     def describe(self) -> dict:
         """Returns the settings of this population as JSON types."""

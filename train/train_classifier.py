@@ -118,7 +118,7 @@ flags.DEFINE_enum(
 flags.DEFINE_string(
     "train_from",
     "mixed8",
-    "transfer trains all layers after this block (mixed0 to mixed10).",
+    "transfer trains all layers after this block (mixed0 to mixed10), or all layers (all).",
 )
 flags.DEFINE_integer(
     "batch_size", 32, "Images per training step, over all GPUs together.", lower_bound=1

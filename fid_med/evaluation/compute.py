@@ -150,6 +150,8 @@ def _compare(sides, spec, options: ExtractionOptions, request: _Request) -> FIDR
     wanted = request.wanted
     needing = [name for name in wanted if METRICS[name].needs_features]
     inputs.check_features([*needing, *(["per_class"] if request.per_class else [])])
+    deep = [name for name in wanted if METRICS[name].needs_depths]
+    inputs.check_depths(deep)
     both = (Role.REAL, Role.GENERATED)
     if request.per_class:
         for role in both:
@@ -169,7 +171,7 @@ def _compare(sides, spec, options: ExtractionOptions, request: _Request) -> FIDR
     keep = request.keep_features or request.per_class or len(wanted) > 1
     for role in inputs.sources:
         with _clock(seconds, role.value):
-            inputs.extract(role, extractor, options, keep)
+            inputs.extract(role, extractor, options, keep, all_depths=bool(deep))
     sets = {side.role: inputs.sets[side.role] for side in sides}
     comparison = Comparison(
         sets[Role.REAL],

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -71,6 +71,8 @@ class FeatureSet:
         pixel for pixel, in other sets too; None where `names` is.
       patients: the patient of each image, [N], or None where patients are unknown.
       source: the images, where they can be read again, else None.
+      depths: this set at every depth of the extractor, by number of features; empty unless all
+        depths were computed.
     """
 
     statistics: FeatureStatistics
@@ -81,6 +83,14 @@ class FeatureSet:
     digests: list[str] | None = dataclasses.field(default=None, repr=False)
     patients: np.ndarray | None = dataclasses.field(default=None, repr=False)
     source: ImageSource | None = dataclasses.field(default=None, repr=False)
+    depths: dict[int, "FeatureSet"] = dataclasses.field(default_factory=dict, repr=False)
+
+    def at_depths(self, found: Mapping[int, tuple]) -> dict[int, "FeatureSet"]:
+        """Makes `depths` from the statistics and features (or None) of each depth."""
+        return {
+            dims: dataclasses.replace(self, statistics=statistics, features=features, depths={})
+            for dims, (statistics, features) in found.items()
+        }
 
     @functools.cached_property
     def _loaders(self):
@@ -115,6 +125,7 @@ def extract(
     options: ExtractionOptions = ExtractionOptions(),
     *,
     keep_features: bool = False,
+    all_depths: bool = False,
     patient_regex: str | None = None,
     is_training_set: bool = False,
     memory_limit: int = MEMORY_LIMIT,
@@ -129,6 +140,7 @@ def extract(
       extractor: a loaded `FeatureExtractor`.
       options: see `ExtractionOptions`.
       keep_features: keep the features of every image, with names, digests and patients.
+      all_depths: compute every depth of the extractor in the same pass; see `FeatureSet.depths`.
       patient_regex: finds the patient in a file's name, as for `patients_of`.
       is_training_set: these are the training images of a generator: images that the extractor was
         trained on are expected among them, and neither excluded nor warned about.
@@ -137,6 +149,7 @@ def extract(
     Raises:
       DataError: fewer than two images, or a `patient_regex` that does not fit the file names.
       UnreadableImageError: an unreadable image, unless `options.skip_unreadable`.
+      ExtractorError: `all_depths`, and the extractor lacks one.
     """
     if patient_regex:
         if source.names is None:
@@ -153,41 +166,67 @@ def extract(
     cache_dir = options.cache_dir if source.kind == "folder" else None
     keyed = keep_features or cache_dir is not None
     hashers = [*selection.hashers, *([PIXEL_HASHER] if keyed else [])]
-    statistics, blocks = empty_statistics(extractor), _Blocks()
-    store = FeatureStore(extractor.num_features, memory_limit) if keep_features else None
+    network = extractor
+    if all_depths:
+        from fid_med.extractors.depths import join_depths  # loads TensorFlow
+
+        network = join_depths(extractor)
+    statistics = {x.num_features: empty_statistics(x) for x in _parts(network)}
+    blocks = {dims: _Blocks() for dims in statistics}
+    store = FeatureStore(network.num_features, memory_limit) if keep_features else None
     names, digests = [], []
-    with _opened_cache(cache_dir, extractor, hashers) as cache:
+    with _opened_cache(cache_dir, network, hashers) as cache:
         images = prepared_images(
             source,
-            extractor.preprocessing,
+            network.preprocessing,
             hashers,
             look_up=None if cache is None else cache.get,
         )
         with contextlib.closing(images):
-            kept = _compiling(selection.kept(images), extractor)
+            kept = _compiling(selection.kept(images), network)
             for batch in _batches(kept, options.batch_size):
-                rows = _features(batch, extractor, options.batch_size, cache)
-                blocks.add(rows, statistics)
+                rows = _features(batch, network, options.batch_size, cache)
+                for dims, columns in _columns(rows, statistics):
+                    blocks[dims].add(columns, statistics[dims])
                 if store is not None:
                     store.append(rows)
                     names += [image.name for image in batch]
                     digests += [image.digests[-1] for image in batch]
-    blocks.finish(statistics)
+    for dims, of_depth in blocks.items():
+        of_depth.finish(statistics[dims])
+    main = statistics[extractor.num_features]
     account = selection.account
-    account.count = statistics.count
+    account.count = main.count
     account.check_enough(source.name)
-    found = FeatureSet(statistics, account, selection.skipped_warnings())
+    found = FeatureSet(main, account, selection.skipped_warnings())
     if cache is not None:
         found.warnings += [f"{source.name}: {line}" for line in cache.warnings]
     if not is_training_set:
         found.warnings += account.training_warnings(source.name)
     found.warnings += source.warnings()
+    features = {}
     if store is not None:
-        found.features, found.names, found.digests = store.array(), names, digests
+        features = dict(_columns(store.array(), statistics))
+        found.features, found.names, found.digests = features[main.dim], names, digests
         found.source = source if source.repeatable else None
         if patient_regex:
             found.patients = np.array(patients_of(names, patient_regex))
+    if all_depths:
+        found.depths = found.at_depths({k: (x, features.get(k)) for k, x in statistics.items()})
     return found
+
+
+def _parts(network) -> Iterable:
+    """The extractors whose features a network computes: its depths, or itself alone."""
+    return network.depths.values() or (network,)
+
+
+def _columns(rows: np.ndarray, widths: Iterable[int]) -> Iterator[tuple[int, np.ndarray]]:
+    """Yields each width and its columns of rows [N, sum of the widths]."""
+    start = 0
+    for width in widths:
+        yield width, rows[:, start : start + width]
+        start += width
 
 
 class _Blocks:

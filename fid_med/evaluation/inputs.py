@@ -18,7 +18,13 @@ from fid_med.evaluation.extraction import (
     empty_statistics,
     extract,
 )
-from fid_med.evaluation.metric_registry import METRICS, check_metrics, describe_missing_features
+from fid_med.evaluation.metric_registry import (
+    METRICS,
+    check_metrics,
+    describe_missing_depths,
+    describe_missing_features,
+)
+from fid_med.extractors.registry import DEPTHS
 from fid_med.metrics.feature_files import load_features
 from fid_med.metrics.statistics import check_comparable
 
@@ -134,6 +140,12 @@ class ComparisonInputs:
         if bare and (names := ", ".join(wanted)):
             raise StatisticsError(f"{names}: {describe_missing_features(bare[0])}")
 
+    def check_depths(self, wanted: Iterable[str]) -> None:
+        """Raises StatisticsError where `wanted` metrics need all depths and a side has one."""
+        flat = [role.value for role, found in self.sets.items() if not found.depths]
+        if flat and (names := ", ".join(wanted)):
+            raise StatisticsError(f"{names}: {describe_missing_depths(flat[0])}")
+
     def check_extractor(self, extractor: FeatureExtractor) -> None:
         """Raises StatisticsError where statistics are of another extractor."""
         for found in self.sets.values():
@@ -145,6 +157,7 @@ class ComparisonInputs:
         extractor: FeatureExtractor,
         options: ExtractionOptions,
         keep_features: bool,
+        all_depths: bool = False,
     ) -> None:
         """Extracts the features of one side's images; raises as the function `extract` does."""
         self.sets[role] = extract(
@@ -152,6 +165,7 @@ class ComparisonInputs:
             extractor,
             options,
             keep_features=keep_features,
+            all_depths=all_depths,
             patient_regex=self._sides[role].patient_regex,
             # A generator's training images are often the extractor's too.
             is_training_set=role is Role.TRAINING,
@@ -163,6 +177,11 @@ def _read_statistics(side: Side) -> FeatureSet:
         raise DataError(
             f"{side.source}: expected a folder of training images; statistics cannot replace them"
         )
-    statistics, features, patients = load_features(side.source)
-    account = ImageAccount("statistics", statistics.count)
-    return FeatureSet(statistics, account, features=features, patients=patients)
+    saved = load_features(side.source, DEPTHS)
+    account = ImageAccount("statistics", saved.statistics.count)
+    found = FeatureSet(
+        saved.statistics, account, features=saved.features, patients=saved.patients
+    )
+    if len(saved.depths) == len(DEPTHS):
+        found.depths = found.at_depths(saved.depths)
+    return found

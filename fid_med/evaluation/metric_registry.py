@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fid_med.errors import SettingError, StatisticsError
+from fid_med.extractors.registry import DEPTHS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,6 +72,14 @@ def describe_missing_features(name: str) -> str:
     )
 
 
+def describe_missing_depths(name: str) -> str:
+    """Words the error for statistics of one depth; `name` is the set's role."""
+    return (
+        f"the {name} statistics hold features of one depth; give the folder of images, or "
+        "statistics saved with --metrics=depths --save_features"
+    )
+
+
 class Finding(NamedTuple):
     """What a metric found.
 
@@ -103,6 +112,7 @@ class Metric:
       rows: from a finding's fields to rows of the table.
       needs_features: whether it needs the features of single images.
       needs_classifier: whether it needs a classifier's logits.
+      needs_depths: whether it needs every depth of the extractor.
       extra_set: the keyword of `compute_fid` for a third set that it alone needs, or None.
       warnings: from a finding's fields to warnings.
       draw: draws its figures: from a `FIDResult` and a folder to the files written; or None.
@@ -115,6 +125,7 @@ class Metric:
     rows: Callable[[dict], Iterator[TableRow]]
     needs_features: bool = True
     needs_classifier: bool = False
+    needs_depths: bool = False
     extra_set: str | None = None
     warnings: Callable[[dict], list[str]] = lambda fields: []
     draw: Callable[[Any, Any], list[str]] | None = None
@@ -422,6 +433,48 @@ def _draw_difference(result, folder):
     return draw_difference(result, folder)
 
 
+def _depths(comparison):
+    from fid_med.evaluation.account import SMALL_SAMPLE
+    from fid_med.metrics.depth_profile import add_debiased, depth_profile
+
+    sides = [x.depths for x in (comparison.real, comparison.generated)]
+    profile = depth_profile(*({k: x.statistics for k, x in side.items()} for side in sides))
+    # As by default for the FID: for large sets the bias is negligible, and the splits take long.
+    if min(len(x) for x in comparison.features) < SMALL_SAMPLE:
+        profile = add_debiased(
+            profile,
+            *({k: x.features for k, x in side.items()} for side in sides),
+            **comparison.patients,
+            confidence=comparison.confidence,
+            seed=comparison.seed,
+        )
+    fields = profile.to_dict()
+    for depth in fields["depths"]:
+        depth["layer"] = DEPTHS[depth["dims"]]
+    return Finding(fields)
+
+
+def _depths_rows(fields):
+    for depth in fields["depths"]:
+        yield TableRow(
+            f"FID at {depth['dims']}, {depth['layer']}",
+            f"{depth['fid']:.6g}",
+            _debiased_and_interval(depth),
+            f"{depth['normalised']:.3g} of the real variance",
+        )
+    yield TableRow(
+        "multi-depth FID",
+        f"{fields['value']:.6g}",
+        _debiased_and_interval(fields),
+        f"mean of the {len(fields['depths'])} depths, each divided by its real variance",
+    )
+
+
+def _debiased_and_interval(fields) -> str:
+    debiased = fields["debiased"]
+    return f"debiased {debiased['value']:.4g}, {_interval(debiased)}" if debiased else ""
+
+
 def _interval(fields) -> str:
     return f"{fields['confidence']:.0%}: {fields['low']:.4g} to {fields['high']:.4g}"
 
@@ -439,6 +492,13 @@ _ENTRIES = (
         _debiased,
         _debiased_rows,
         warnings=_debiased_warnings,
+    ),
+    Metric(
+        "depths",
+        "FID at every depth of the extractor, and the multi-depth FID",
+        _depths,
+        _depths_rows,
+        needs_depths=True,
     ),
     Metric(
         "infinity",

@@ -96,13 +96,14 @@ class FIDResult:
 
         Args:
           folder: path of the folder.
-          features: also save the features, as float32, and the patient number of each image,
-            where they were kept.
+          features: also save the features, as float32, of every depth that was computed, and
+            the patient number of each image, where they were kept.
         """
         for name, statistics in zip(("real", "generated"), self.statistics, strict=True):
             path, side = os.path.join(folder, f"{name}.npz"), self.features.get(name)
             if features and side is not None:
-                save_features(path, statistics, side.features, side.patients)
+                depths = {dims: (x.statistics, x.features) for dims, x in side.depths.items()}
+                save_features(path, statistics, side.features, side.patients, depths)
             else:
                 statistics.save(path)
 

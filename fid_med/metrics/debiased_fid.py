@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from scipy import special
 
 from fid_med.metrics.input_checks import checked_count, checked_fraction
@@ -181,6 +182,52 @@ def debiased_fid(
     ).fid()
 
 
+def debiased_sum(
+    real: Sequence,
+    generated: Sequence,
+    weights: Sequence[float],
+    *,
+    real_patients=None,
+    generated_patients=None,
+    confidence: float = 0.95,
+    replicates: int = REPLICATES,
+    seed: int = 0,
+    largest_half: int = LARGEST_HALF,
+) -> tuple[list[DebiasedFID], DebiasedFID]:
+    """Computes debiased FIDs of two sets in several feature spaces, and of their weighted sum.
+
+    All come from the same random splits. A weighted sum of FIDs has the properties that
+    `debiased_fid` needs: it is a squared distance, and its bias and variance decompose likewise.
+
+    Args:
+      real, generated: features [N, d_k] and [M, d_k] of the same images in each space k, as for
+        `debiased_fid`. The splits are those of `debiased_fid` in the first space.
+      weights: of each space in the sum. They are treated as known.
+      real_patients, generated_patients, confidence, replicates, seed, largest_half: as for
+        `debiased_fid`.
+
+    Returns:
+      The `DebiasedFID` of each space, and that of the sum. Their counts of different and of shared
+      feature vectors are those of all spaces together.
+
+    Raises:
+      StatisticsError: as `debiased_fid`.
+    """
+    joined = [np.concatenate([np.asarray(x) for x in side], axis=1) for side in (real, generated)]
+    options = _checked_options(confidence, replicates, seed, largest_half)
+    sets = image_sets(
+        {"real": (joined[0], real_patients), "generated": (joined[1], generated_patients)}, LEAST
+    )
+    ends = np.cumsum([np.shape(x)[1] for x in real])
+    splits = []
+    for first, last in zip([0, *ends], ends, strict=False):
+        spaces = [dataclasses.replace(s, features=s.features[:, first:last]) for s in sets]
+        splits.append(HalfSplits(spaces, [(0, 1)], replicates, seed, largest_half))
+    total = HalfSplits.weighted_sum(splits, weights)
+    *each, of_sum = (_debiased(*sets, x, 1, options) for x in [*splits, total])
+    return each, of_sum
+
+
 def paired_difference(
     real,
     first,
@@ -273,12 +320,7 @@ class SharedSplits:
         patients = generated_patients or [None] * len(generated)
         sets = zip(names, zip(generated, patients, strict=True), strict=True)
         self._sets = image_sets({"real": (real, real_patients), **dict(sets)}, LEAST)
-        checked_count(largest_half, "largest_half", LEAST)
-        self._options = {
-            "confidence": checked_fraction(confidence, "confidence"),
-            "replicates": checked_count(replicates, "replicates", 2),
-            "seed": checked_count(seed, "seed", 0),
-        }
+        self._options = _checked_options(confidence, replicates, seed, largest_half)
         crosses = [(0, i) for i in range(1, len(self._sets))]
         self._splits = HalfSplits(self._sets, crosses, replicates, seed, largest_half)
 
@@ -368,6 +410,15 @@ def difference_interval(value: float, error: float, slope: float, z: float) -> t
     if inward > 2 * size:  # past 0, where the variance grows again
         inward = bend + math.sqrt(max(0.0, bend**2 + noise**2 - 4 * bend * size))
     return (value - inward, value + away) if value > 0 else (value - away, value + inward)
+
+
+def _checked_options(confidence, replicates, seed, largest_half):
+    checked_count(largest_half, "largest_half", LEAST)
+    return {
+        "confidence": checked_fraction(confidence, "confidence"),
+        "replicates": checked_count(replicates, "replicates", 2),
+        "seed": checked_count(seed, "seed", 0),
+    }
 
 
 def _debiased(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,11 +14,35 @@ from fid_med.metrics.npz import read_npz
 from fid_med.metrics.statistics import FeatureStatistics
 
 _KEYS = ("features", "groups")
+# Of the features at another depth, by their number: float32 [N, number], and its extractor.
+_DEPTH_KEYS = ("features", "fingerprint", "extractor")
 # Share of the mean's largest entry: features are float32, the mean next to them is float64.
 _TOLERANCE = 1e-6
 
 
-def save_features(path, statistics: FeatureStatistics, features, patients=None) -> None:
+class SavedFeatures(NamedTuple):
+    """What a file of statistics holds.
+
+    Attributes:
+      statistics: the statistics.
+      features: of single images, float32 [N, d], or None.
+      patients: number of each image's patient, int64 [N], or None.
+      depths: statistics and features of every depth that the file holds, by number of features.
+    """
+
+    statistics: FeatureStatistics
+    features: np.ndarray | None = None
+    patients: np.ndarray | None = None
+    depths: dict[int, tuple[FeatureStatistics, np.ndarray]] = {}
+
+
+def save_features(
+    path,
+    statistics: FeatureStatistics,
+    features,
+    patients=None,
+    depths: Mapping[int, tuple[FeatureStatistics, np.ndarray]] | None = None,
+) -> None:
     """Writes statistics and the features of single images to one npz file.
 
     Args:
@@ -25,6 +51,8 @@ def save_features(path, statistics: FeatureStatistics, features, patients=None) 
       features: [N, d], written as float32 under the key `features`.
       patients: a label per image, [N], or None. Written under the key `groups` as numbers from
         0 in order of appearance, so that the file holds no patient's name.
+      depths: statistics and features [N, k] of every depth, by k. Each but d is written under the
+        keys `features_k`, `fingerprint_k` and `extractor_k`.
 
     Raises:
       StatisticsError: another number of patients than images, or a failed write.
@@ -36,14 +64,22 @@ def save_features(path, statistics: FeatureStatistics, features, patients=None) 
         numbers = np.empty(len(first), np.int64)
         numbers[np.argsort(first)] = np.arange(len(first))
         more["groups"] = numbers[inverse.reshape(-1)]
+    for dims, (of_depth, rows) in (depths or {}).items():
+        if dims != statistics.dim:
+            values = (np.asarray(rows, np.float32), of_depth.fingerprint, of_depth.extractor)
+            named = zip(_DEPTH_KEYS, values, strict=True)
+            more |= {f"{key}_{dims}": np.asarray(x) for key, x in named if x is not None}
     statistics.save(path, more)
 
 
-def load_features(path) -> tuple[FeatureStatistics, np.ndarray | None, np.ndarray | None]:
+def load_features(path, depths: Sequence[int] = ()) -> SavedFeatures:
     """Reads statistics, and the features and patients of single images where the file has them.
 
+    Args:
+      path: the file.
+      depths: numbers of features of the depths to look for.
+
     Returns:
-      The statistics; the features, float32 [N, d] or None; the patients, int64 [N] or None.
       Where the file holds features, the statistics are computed from them, so that the exact
       form of the Fréchet distance for few images can be used.
 
@@ -53,14 +89,12 @@ def load_features(path) -> tuple[FeatureStatistics, np.ndarray | None, np.ndarra
     """
     path = Path(path)
     statistics = FeatureStatistics.load(path)
-    arrays = read_npz(path, _KEYS, "expected an npz of statistics")
+    keys = [f"{key}_{dims}" for dims in depths for key in _DEPTH_KEYS]
+    arrays = read_npz(path, (*_KEYS, *keys), "expected an npz of statistics")
     features, patients = (arrays.get(key) for key in _KEYS)
     if features is None:
-        return statistics, None, None
-    try:
-        computed = FeatureStatistics.from_features(features)
-    except StatisticsError as error:
-        raise StatisticsError(f"{path}: {error}") from error
+        return SavedFeatures(statistics)
+    computed = _computed(path, features)
     mean = statistics.mean
     same = computed.dim == statistics.dim and statistics.count in (None, computed.count)
     if not same or np.abs(computed.mean - mean).max() > _TOLERANCE * np.abs(mean).max():
@@ -76,4 +110,29 @@ def load_features(path) -> tuple[FeatureStatistics, np.ndarray | None, np.ndarra
         )
     for key in ("fingerprint", "extractor", "preprocessing", "versions"):
         setattr(computed, key, getattr(statistics, key))
-    return computed, features, patients
+    found = {}
+    for dims in depths:
+        rows = features if dims == computed.dim else arrays.get(f"features_{dims}")
+        if rows is None:
+            continue
+        if rows.shape != (len(features), dims):
+            raise StatisticsError(
+                f"{path}: features_{dims} of shape {rows.shape}: expected "
+                f"{(len(features), dims)}: compute the file again"
+            )
+        found[dims] = (computed, rows)
+        if dims != computed.dim:
+            of_depth = _computed(path, rows)
+            of_depth.preprocessing, of_depth.versions = computed.preprocessing, computed.versions
+            for key in ("fingerprint", "extractor"):
+                value = arrays.get(f"{key}_{dims}")
+                setattr(of_depth, key, None if value is None else str(value))
+            found[dims] = (of_depth, rows)
+    return SavedFeatures(computed, features, patients, found)
+
+
+def _computed(path, features):
+    try:
+        return FeatureStatistics.from_features(features)
+    except StatisticsError as error:
+        raise StatisticsError(f"{path}: {error}") from error

@@ -221,6 +221,14 @@ class FeatureStatistics:
         return np.divide(moments.scatter, moments.count - 1, out=moments.scatter)
 
     @property
+    def trace(self) -> float:
+        """Total variance: the covariance's trace. Raises StatisticsError below 2 features."""
+        rows = self.rows
+        if rows is None:
+            return float(np.trace(self.covariance))
+        return float(np.einsum("ij,ij", rows, rows))
+
+    @property
     def rows(self) -> np.ndarray | None:
         """A = (features - mean) / sqrt(N - 1), float64 [N, d]; A.T @ A is the covariance.
 

@@ -27,6 +27,7 @@ part it is an approximation, which `benchmarks/coverage_study.py` checks.
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -121,6 +122,24 @@ class HalfSplits:
                 into.append(values.reshape(now, -1))
         self.half = float(np.mean(images))
         self._halves, self._fourths = (np.concatenate(f) for f in found)
+
+    @classmethod
+    def weighted_sum(cls, splits: Sequence[HalfSplits], weights: Sequence[float]) -> HalfSplits:
+        """Sums the distances of one set of splits in several feature spaces.
+
+        Args:
+          splits: of the same sets, images in the same order, with the same other arguments.
+          weights: of each.
+
+        Returns:
+          The weighted sums. They have no `exchange_variance`.
+        """
+        total = copy.copy(splits[0])
+        total._distances = None
+        for name in ("_halves", "_fourths"):
+            arrays = (w * getattr(s, name) for w, s in zip(weights, splits, strict=True))
+            setattr(total, name, sum(arrays))
+        return total
 
     def decompose(
         self, crosses: Mapping[tuple[int, int], float], owns: Mapping[int, float]

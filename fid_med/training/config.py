@@ -16,6 +16,7 @@ from fid_med.training.devices import MIXED_PRECISION_POLICIES
 
 RECIPES = ("transfer", "scratch")
 OPTIMIZERS = ("sgd", "rmsprop", "adam")
+ALL_LAYERS = "all"
 AUXILIARY_WEIGHT = 0.3
 
 # Szegedy et al. 2015, section 8: "a learning rate of 0.045".
@@ -54,7 +55,8 @@ class TrainingConfig:
         multiplied by 0.94 every two epochs. `transfer` has no default for other optimizers.
       patience: epochs without a better validation AUC before training stops; by default 3, and
         for `scratch` no early stopping.
-      train_from: `transfer` trains all layers after this block (`mixed0` to `mixed10`).
+      train_from: `transfer` trains all layers after this block (`mixed0` to `mixed10`), or `all`
+        layers. Batch normalisations are not trained.
       dropout: dropout rate before the last layer, in [0, 1).
       label_smoothing: share of each label's weight that is spread over all labels, in [0, 1).
       clip_norm: maximum norm of the gradient over all layers; 0 turns clipping off. By default 0,
@@ -101,7 +103,7 @@ class TrainingConfig:
 
     def __post_init__(self):
         _check_choice("recipe", self.recipe, RECIPES)
-        _check_choice("train_from", self.train_from, BLOCKS)
+        _check_choice("train_from", self.train_from, (ALL_LAYERS, *BLOCKS))
         _check_choice("mixed_precision", self.mixed_precision, MIXED_PRECISION_POLICIES)
         if self.optimizer is not None:
             _check_choice("optimizer", self.optimizer, OPTIMIZERS)

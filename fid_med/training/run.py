@@ -14,7 +14,7 @@ from fid_med.extractors.extractor import FeatureExtractor
 from fid_med.extractors.inception_v3 import build_network
 from fid_med.training.checkpoints import Checkpoint, CheckpointStore
 from fid_med.training.classification_report import classification_report, study_report
-from fid_med.training.config import AUXILIARY_WEIGHT, TrainingConfig
+from fid_med.training.config import ALL_LAYERS, AUXILIARY_WEIGHT, TrainingConfig
 from fid_med.training.devices import device_scope
 from fid_med.training.epochs import EarlyStopping, EpochLog, TimeEstimate, describe_epoch
 from fid_med.training.heads import (
@@ -267,8 +267,10 @@ class TrainingRun:
         return trainer, trained
 
     def _set_trainable(self, network, phase, momentum):
-        names = [layer.name for layer in network.layers]
-        first = names.index(self._config.train_from) + 1 if phase == "top" else 0
+        first = 0
+        if phase == "top" and self._config.train_from != ALL_LAYERS:
+            names = [layer.name for layer in network.layers]
+            first = names.index(self._config.train_from) + 1
         for i, layer in enumerate(network.layers):
             is_norm = isinstance(layer, keras.layers.BatchNormalization)
             layer.trainable = i >= first and not (is_norm and phase == "top")

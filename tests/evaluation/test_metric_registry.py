@@ -45,7 +45,7 @@ def files(features, tmp_path):
 
 
 def test_features_come_back_and_name_nobody(files, features):
-    statistics, rows, groups = load_features(files[0])
+    statistics, rows, groups, _ = load_features(files[0])
     np.testing.assert_array_equal(rows, features[0])
     np.testing.assert_array_equal(groups, np.repeat(np.arange(20), 2))
     assert statistics.count == 40
