@@ -179,9 +179,7 @@ def _read_statistics(side: Side) -> FeatureSet:
         )
     saved = load_features(side.source, DEPTHS)
     account = ImageAccount("statistics", saved.statistics.count)
-    found = FeatureSet(
-        saved.statistics, account, features=saved.features, patients=saved.patients
-    )
+    found = FeatureSet(saved.statistics, account, features=saved.features, patients=saved.patients)
     if len(saved.depths) == len(DEPTHS):
         found.depths = found.at_depths(saved.depths)
     return found

@@ -31,9 +31,9 @@ class SavedFeatures(NamedTuple):
     """
 
     statistics: FeatureStatistics
-    features: np.ndarray | None = None
-    patients: np.ndarray | None = None
-    depths: dict[int, tuple[FeatureStatistics, np.ndarray]] = {}
+    features: np.ndarray | None
+    patients: np.ndarray | None
+    depths: dict[int, tuple[FeatureStatistics, np.ndarray]]
 
 
 def save_features(
@@ -93,7 +93,7 @@ def load_features(path, depths: Sequence[int] = ()) -> SavedFeatures:
     arrays = read_npz(path, (*_KEYS, *keys), "expected an npz of statistics")
     features, patients = (arrays.get(key) for key in _KEYS)
     if features is None:
-        return SavedFeatures(statistics)
+        return SavedFeatures(statistics, None, None, {})
     computed = _computed(path, features)
     mean = statistics.mean
     same = computed.dim == statistics.dim and statistics.count in (None, computed.count)

@@ -210,19 +210,21 @@ def _order(difference):
 
 
 def judge_extractors(
-    fids: Mapping[str, Mapping[str, np.ndarray]], more: Mapping[str, Mapping[str, dict]]
+    fids: Mapping[str, Mapping[str, np.ndarray]],
+    more: Mapping[str, Mapping[str, dict]],
+    references: Mapping[str, str],
 ) -> dict[str, dict]:
-    """Judges every extractor under every disturbance, and compares each with the first.
+    """Judges every extractor (at every depth) under every disturbance, and compares them.
 
     Args:
-      fids: [R, L] by extractor, then by disturbance.
-      more: further fields of each judgement, by extractor, then by disturbance.
+      fids: [R, L] by name of extractor and depth, then by disturbance.
+      more: further fields of each judgement, by the same names, then by disturbance.
+      references: the name that a name is compared with, where it is compared.
 
     Returns:
-      For each extractor its judgements, its verdict and, except for the first, its comparison with
-      the first.
+      For each name its judgements, its verdict and, where it has a reference, its comparison with
+      that.
     """
-    first = next(iter(fids))
     found = {}
     for name, of_name in fids.items():
         judged = {
@@ -231,8 +233,9 @@ def judge_extractors(
         }
         verdicts = [x["verdict"] for x in judged.values()]
         found[name] = {"disturbances": judged, "verdict": combine_verdicts(verdicts)}
-        if name != first:
-            each = {one: compare(x, fids[first][one]) for one, x in of_name.items()}
+        if name in references:
+            reference = fids[references[name]]
+            each = {one: compare(x, reference[one]) for one, x in of_name.items()}
             weakest = [one.detects_weakest for one in each.values()]
             found[name]["against_first"] = {
                 "disturbances": {one: x.to_dict() for one, x in each.items()},

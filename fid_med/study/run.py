@@ -15,7 +15,9 @@ from fid_med.disturbances.registry import (
     select_disturbances,
 )
 from fid_med.errors import DataError, SettingError
+from fid_med.extractors.depths import join_depths
 from fid_med.extractors.registry import load_extractor
+from fid_med.metrics.depth_profile import multi_depth_fid
 from fid_med.study import agreement, judgement, repeats
 from fid_med.study.features import StudyCache, compute_cell
 from fid_med.study.images import (
@@ -60,6 +62,28 @@ class StudyConfig:
     note: str = ""
 
 
+@dataclasses.dataclass(frozen=True)
+class Measure:
+    """One number that a study judges.
+
+    Attributes:
+      extractor: display name of the extractor.
+      dims: number of features of the depth; None for the multi-depth FID.
+    """
+
+    extractor: str
+    dims: int | None
+
+    @property
+    def name(self) -> str:
+        """Display name, such as `chest at 768`."""
+        return (
+            f"{self.extractor}, multi-depth"
+            if self.dims is None
+            else (f"{self.extractor} at {self.dims}")
+        )
+
+
 @dataclasses.dataclass
 class StudyResult:
     """Result of a study.
@@ -94,7 +118,8 @@ def run_study(
 
     Args:
       real: real images, a folder or an array as for `open_source`.
-      extractors: `FeatureExtractor`s by display name; each is compared with the first.
+      extractors: `FeatureExtractor`s by display name. Each is judged at every depth and by its
+        multi-depth FID, and compared with the first at the same depth.
       output_dir: folder whose subfolder `cache` keeps features; a killed study resumes from it.
       config: settings.
       contamination: images of another domain, at least as many as real ones.
@@ -158,6 +183,11 @@ class _Study:
                 f"the extractors' inputs are {', '.join(map(str, sorted(heights)))} pixels high: "
                 "the scale pixel needs one height; give --image_size, or use the scale paper"
             )
+        self.joined = [join_depths(extractor) for extractor in extractors.values()]
+        self.depths = list(self.joined[0].depths)
+        self.measures = [
+            Measure(name, dims) for name in extractors for dims in (*self.depths, None)
+        ]
         self.disturber = Disturber(config.scale, max(heights), config.seed)
         self.cache = StudyCache(output_dir / _CACHE)
 
@@ -196,15 +226,21 @@ class _Study:
         return open_images(source)
 
     def compute(self, images, cell):
-        """Returns the rows of one cell for all extractors."""
-        return compute_cell(
+        """Returns features [N, d] of one cell, by extractor and depth, and the images' quality."""
+        rows = compute_cell(
             images,
             cell,
-            list(self.extractors.values()),
+            self.joined,
             self.disturber,
             self.cache,
             batch_size=self.config.batch_size,
         )
+        ends = np.cumsum(self.depths)[:-1]
+        features = {
+            name: dict(zip(self.depths, np.split(of_extractor, ends, axis=1), strict=True))
+            for name, of_extractor in zip(self.extractors, rows.features, strict=True)
+        }
+        return features, rows.quality
 
     def describe(self, sets, halves) -> dict:
         """Returns the record's settings, extractors, disturbances and sets, without results."""
@@ -214,6 +250,7 @@ class _Study:
             | {"disturbances": list(self.names), "confidence": judgement.CONFIDENCE},
             "versions": versions(),
             "extractors": {name: _describe_extractor(e) for name, e in self.extractors.items()},
+            "measures": {x.name: dataclasses.asdict(x) for x in self.measures},
             "disturbances": {
                 name: self._describe_disturbance(name, height_width) for name in self.names
             },
@@ -244,80 +281,99 @@ class _Study:
         }
 
     def judge_set(self, images, halves, count, foreign) -> tuple[dict, dict]:
-        """Judges every extractor under every disturbance on one set of real images.
+        """Judges every measure under every disturbance on one set of real images.
 
         Returns:
-          The set's part of the record, and the FIDs [R, L] by extractor and disturbance.
+          The set's part of the record, and the FIDs [R, L] by measure and disturbance.
         """
-        untouched = self.compute(images, UNTOUCHED).features
-        fids = {name: {} for name in self.extractors}
-        more = {name: {} for name in self.extractors}
+        untouched, _ = self.compute(images, UNTOUCHED)
+        traces = _total_variances(untouched)
+        fids = {x.name: {} for x in self.measures}
+        more = {x.name: {} for x in self.measures}
         quality = {}
         counts = repeats.list_counts(count)
         for disturbance in self.names:
-            levels_of = self._stack_levels(images, disturbance, untouched, foreign, quality)
-            for name, (levels, correlations) in zip(self.extractors, levels_of, strict=True):
-                fids[name][disturbance] = repeats.compute_fids(levels, halves, count)
-                by_count = [
-                    repeats.compute_fids(levels, halves[:_REPEATS_OF_COUNTS], number)
-                    for number in counts
-                ]
-                more[name][disturbance] = {
-                    **judgement.judge_counts(counts, by_count),
-                    "carry_over": correlations,
+            levels, correlations = self._stack_levels(
+                images, disturbance, untouched, foreign, quality
+            )
+            found = self._compute_fids(levels, traces, halves, count)
+            by_count = [
+                self._compute_fids(levels, traces, halves[:_REPEATS_OF_COUNTS], number)
+                for number in counts
+            ]
+            for measure in self.measures:
+                fids[measure.name][disturbance] = found[measure]
+                more[measure.name][disturbance] = {
+                    **judgement.judge_counts(counts, [x[measure] for x in by_count]),
+                    "carry_over": correlations.get(measure),
                 }
             say(f"{images.name}: {disturbance} done")
-        found = judgement.judge_extractors(fids, more)
+        found = judgement.judge_extractors(fids, more, self._references())
         for name, of_name in found.items():
             of_name["quality"] = agreement.compare_with_quality(fids[name], quality, halves, count)
         means = {f"{c[0]}:{c[1]:g}": agreement.average_quality(x) for c, x in quality.items()}
         return {"extractors": found, "quality": means}, fids
 
+    def _references(self):
+        """The measure that each is compared with: the first extractor's at the same depth."""
+        first = next(iter(self.extractors))
+        return {x.name: Measure(first, x.dims).name for x in self.measures if x.extractor != first}
+
+    def _compute_fids(self, levels, traces, halves, count):
+        """Returns the FIDs [R, L] of every measure at `count` images per side."""
+        found = {}
+        for name, of_extractor in levels.items():
+            fids = {
+                dims: repeats.compute_fids(x, halves, count) for dims, x in of_extractor.items()
+            }
+            found |= {Measure(name, dims): x for dims, x in fids.items()}
+            found[Measure(name, None)] = multi_depth_fid(list(fids.values()), traces[name])
+        return found
+
     def _stack_levels(self, images, disturbance, untouched, foreign, quality):
-        """Yields the levels of each extractor and its feature correlations; adds to `quality`."""
+        """Returns levels by extractor and depth, and feature correlations; adds to `quality`."""
         cells = _cells(disturbance)
+        levels, correlations = {name: {} for name in untouched}, {}
         if DISTURBANCES[disturbance].set_level:
             shares = [level for _, level in cells]
-            others = self.compute(foreign, UNTOUCHED).features
-            for real, other in zip(untouched, others, strict=True):
-                yield (
-                    repeats.stack_contamination_levels(
-                        real, other, shares, images.digests, self.config.seed
-                    ),
-                    None,
+            others, _ = self.compute(foreign, UNTOUCHED)
+            for name, dims, real in _each(untouched):
+                levels[name][dims] = repeats.stack_contamination_levels(
+                    real, others[name][dims], shares, images.digests, self.config.seed
                 )
-            return
+            return levels, correlations
         rows = [self.compute(images, cell) for cell in cells]
-        quality |= {cell: row.quality for cell, row in zip(cells, rows, strict=True)}
-        for k, real in enumerate(untouched):
-            disturbed = [row.features[k] for row in rows]
-            correlations = [judgement.feature_correlation(real, x) for x in disturbed]
-            yield repeats.stack_image_levels(real, disturbed), correlations
+        quality |= {cell: of_cell for cell, (_, of_cell) in zip(cells, rows, strict=True)}
+        for name, dims, real in _each(untouched):
+            disturbed = [features[name][dims] for features, _ in rows]
+            correlations[Measure(name, dims)] = [
+                judgement.feature_correlation(real, x) for x in disturbed
+            ]
+            levels[name][dims] = repeats.stack_image_levels(real, disturbed)
+        return levels, correlations
 
     def rank_generated(self, generated, images, halves, count, rated) -> dict | None:
-        """Computes FIDs of generated sets by each extractor, and their rank agreement."""
+        """Computes FIDs of generated sets by each measure, and their rank agreement."""
         if not generated:
             return None
         # Half of the smallest set, so that the generated images differ between repeats as well.
         count = min(count, *(len(x) // 2 for x in generated.values()))
-        untouched = self.compute(images, UNTOUCHED).features
-        features = {name: self.compute(x, UNTOUCHED).features for name, x in generated.items()}
-        fids = {
-            extractor: np.stack(
-                [
-                    repeats.compute_generated_fids(
-                        untouched[k],
-                        of_set[k],
-                        halves,
-                        count,
-                        [self.config.seed, 3, *name.encode()],
-                    )
-                    for name, of_set in features.items()
-                ],
-                axis=1,
-            )
-            for k, extractor in enumerate(self.extractors)
-        }
+        untouched, _ = self.compute(images, UNTOUCHED)
+        features = {name: self.compute(x, UNTOUCHED)[0] for name, x in generated.items()}
+        traces = _total_variances(untouched)
+        fids = {}
+        for extractor in self.extractors:
+            of_depths = [
+                self._rank_at(dims, untouched, features, extractor, halves, count)
+                for dims in self.depths
+            ]
+            over = multi_depth_fid(of_depths, traces[extractor])
+            for dims, found in zip((*self.depths, None), (*of_depths, over), strict=True):
+                fids[Measure(extractor, dims).name] = found
+        alike = [
+            {x.name: fids[x.name] for x in self.measures if x.dims == dims}
+            for dims in (*self.depths, None)
+        ]
         return {
             "sets": {name: len(x) for name, x in generated.items()},
             "images_a_side": count,
@@ -325,16 +381,53 @@ class _Study:
                 name: [judgement.estimate(x).to_dict() for x in values.T]
                 for name, values in fids.items()
             },
-            "between_extractors": agreement.compare_rankings(fids, self.config.seed),
+            "between_extractors": [
+                row
+                for group in alike
+                for row in agreement.compare_rankings(group, self.config.seed)
+            ],
             "with_ratings": agreement.compare_with_ratings(
                 fids, list(generated), rated, self.config.seed
             ),
         }
 
+    def _rank_at(self, dims, untouched, features, extractor, halves, count):
+        """Returns the FIDs [R, K] of K generated sets at one depth of an extractor."""
+        return np.stack(
+            [
+                repeats.compute_generated_fids(
+                    untouched[extractor][dims],
+                    of_set[extractor][dims],
+                    halves,
+                    count,
+                    [self.config.seed, 3, *name.encode()],
+                )
+                for name, of_set in features.items()
+            ],
+            axis=1,
+        )
+
     def compare_cells_with_ratings(self, fids, rated) -> dict | None:
         """Computes the agreement with people who rated disturbed images."""
         values = {name: agreement.join_levels(of_name) for name, of_name in fids.items()}
         return agreement.compare_with_ratings(values, self.cell_names, rated, self.config.seed)
+
+
+def _each(features):
+    """Yields extractor, depth and features [N, d]."""
+    for name, of_extractor in features.items():
+        for dims, rows in of_extractor.items():
+            yield name, dims, rows
+
+
+def _total_variances(features) -> dict[str, list[float]]:
+    """The trace of the covariance at each depth, by extractor."""
+    return {
+        name: [
+            float(rows.var(axis=0, ddof=1, dtype=np.float64).sum()) for rows in of_depth.values()
+        ]
+        for name, of_depth in features.items()
+    }
 
 
 def load_extractors(

@@ -16,7 +16,9 @@ from fid_med.disturbances.registry import (
 )
 from fid_med.errors import DataError, SettingError
 from fid_med.evaluation.compute import compute_fid
+from fid_med.extractors.depths import cut_at_depth, join_depths
 from fid_med.extractors.extractor import FeatureExtractor, TrainingImages
+from fid_med.extractors.registry import DEPTHS
 from fid_med.metrics.frechet import frechet_distance
 from fid_med.metrics.statistics import FeatureStatistics
 from fid_med.study import repeats
@@ -38,7 +40,13 @@ def folder(images, write_images):
     return write_images("real", images[:24], names)
 
 
-def counting(extractor, stop_after=None, **changes):
+@pytest.fixture(scope="module")
+def joined(small_extractor):
+    """The small extractor with all its depths, compiled once."""
+    return join_depths(small_extractor)
+
+
+def counting(extractor, joined, stop_after=None, **changes):
     """The extractor, its batches counted in `.calls`, interrupted after some of them."""
     copy = FeatureExtractor(
         changes.get("name", extractor.name),
@@ -49,11 +57,12 @@ def counting(extractor, stop_after=None, **changes):
     )
     copy.calls = 0
 
+    # The study joins the depths of a copy, which keeps this method.
     def extract_batch(pixels, pad_to=0):
         if copy.calls == stop_after:
             raise KeyboardInterrupt
         copy.calls += 1
-        return changes.get("scale", 1) * extractor.extract_batch(pixels)
+        return changes.get("scale", 1) * joined.extract_batch(pixels)
 
     copy.extract_batch = extract_batch
     return copy
@@ -228,7 +237,7 @@ CONFIG = StudyConfig(
 
 
 def test_study_from_end_to_end_interrupted_and_resumed(
-    folder, images, small_extractor, write_images, tmp_path
+    folder, images, small_extractor, joined, write_images, tmp_path
 ):
     contamination = write_images("foreign", 255 - images[:24])
     sets = {name: write_images(name, disturbed) for name, disturbed in (
@@ -245,20 +254,20 @@ def test_study_from_end_to_end_interrupted_and_resumed(
 
     def run(extractor, output):
         # A second extractor, the first one's features doubled.
-        other = counting(small_extractor, fingerprint="0" * 64, scale=2)
+        other = counting(small_extractor, joined, fingerprint="0" * 64, scale=2)
         pair = {"one": extractor, "twice": other}
         return run_study(folder, pair, tmp_path / output, CONFIG, **more), other
 
-    whole, _ = run(counting(small_extractor), "whole")
+    whole, _ = run(counting(small_extractor, joined), "whole")
     with pytest.raises(KeyboardInterrupt):
-        run(counting(small_extractor, stop_after=9), "broken")
-    rest = counting(small_extractor)
+        run(counting(small_extractor, joined, stop_after=9), "broken")
+    rest = counting(small_extractor, joined)
     resumed, _ = run(rest, "broken")
     assert resumed.record == whole.record
     # 24 images untouched, at 3 levels, 24 foreign, 3 x 16 generated, in batches of 5.
     batches = 5 + 3 * 5 + 5 + 3 * 4
     assert rest.calls == batches - 9
-    idle = counting(small_extractor)
+    idle = counting(small_extractor, joined)
     again, other = run(idle, "whole")
     assert again.record == whole.record
     assert idle.calls == other.calls == 0
@@ -266,14 +275,26 @@ def test_study_from_end_to_end_interrupted_and_resumed(
 
     found = whole.record["sets"]["in-domain"]
     assert (found["images"], found["patients"], found["images_a_side"]) == (24, 12, 12)
-    one, twice = found["extractors"].values()
+    depths = ["at 64", "at 192", "at 768", "at 2048"]
+    assert list(found["extractors"]) == [
+        *(f"one {depth}" for depth in depths), "one, multi-depth",
+        *(f"twice {depth}" for depth in depths), "twice, multi-depth",
+    ]  # fmt: skip
+    one, twice = (found["extractors"][f"{name} at 2048"] for name in ("one", "twice"))
     for name in CONFIG.disturbances:
         fids = [np.array(x["disturbances"][name]["fids"]) for x in (one, twice)]
         assert fids[0].shape == (20, 4)
         np.testing.assert_allclose(fids[1], 4 * fids[0], rtol=1e-9)
         # Another unit of features changes no verdict.
         assert one["disturbances"][name]["tau"] == twice["disturbances"][name]["tau"]
+        # Nor does it change the multi-depth FID, which has none.
+        np.testing.assert_allclose(
+            *(found["extractors"][f"{x}, multi-depth"]["disturbances"][name]["fids"]
+              for x in ("one", "twice")),
+            rtol=1e-9,
+        )  # fmt: skip
     assert twice["against_first"]["order"] == "no difference shown"
+    assert "against_first" not in one
     blur = one["disturbances"]["gaussian_blur"]
     assert blur["relative"][3]["value"] > 1
     np.testing.assert_allclose(
@@ -285,7 +306,8 @@ def test_study_from_end_to_end_interrupted_and_resumed(
     ranked = whole.record["generated"]
     assert ranked["images_a_side"] == 8
     assert ranked["between_extractors"][0]["kendall"]["value"] == 1
-    assert ranked["with_ratings"]["agreement"]["one"]["kendall"]["value"] == 1
+    assert len(ranked["between_extractors"]) == 5  # each pair at one depth
+    assert ranked["with_ratings"]["agreement"]["one at 2048"]["kendall"]["value"] == 1
     pictures = whole.pictures["in-domain"]
     assert [len(x) for x in pictures.values()] == [4, 4]
     assert (pictures["gaussian_blur"][0] != pictures["gaussian_blur"][3]).any()
@@ -296,15 +318,22 @@ def test_level_0_and_level_3_are_what_compute_fid_says(images, small_extractor, 
     study = run_study(images[:12], {"random": small_extractor}, tmp_path, config)
     opened = open_images(open_source(images[:12], "real"))
     halves, count = repeats.draw_halves(opened, 20, seed=5)
-    fids = study.record["sets"]["in-domain"]["extractors"]["random"]["disturbances"]
+    found = study.record["sets"]["in-domain"]["extractors"]
     pixels = np.stack([load() for load in opened.loaders])
     reference, members = halves[3].reference[:count], halves[3].disturbed[:count]
     worst = [disturb(image, "black_rectangles", 0.75, seed=5) for image in pixels[members]]
     for level, side in ((0, pixels[members]), (3, np.stack(worst))):
-        expected = compute_fid(pixels[reference], side, small_extractor).fid
-        assert fids["black_rectangles"]["fids"][3][level] == pytest.approx(
-            expected, rel=rounding.FID
-        )
+        over_depths = 0
+        for dims in DEPTHS:
+            extractor = cut_at_depth(small_extractor, dims)
+            expected = compute_fid(pixels[reference], side, extractor).fid
+            fids = found[f"random at {dims}"]["disturbances"]["black_rectangles"]["fids"]
+            assert fids[3][level] == pytest.approx(expected, rel=rounding.FID)
+            # np.cov, not this package, for the variance of all untouched images.
+            every = extractor.extract(pixels).astype(np.float64)
+            over_depths += expected / np.trace(np.cov(every, rowvar=False)) / len(DEPTHS)
+        fids = found["random, multi-depth"]["disturbances"]["black_rectangles"]["fids"]
+        assert fids[3][level] == pytest.approx(over_depths, rel=rounding.FID)
 
 
 def test_transfer_runs_the_same_study_on_other_images(
@@ -320,7 +349,7 @@ def test_transfer_runs_the_same_study_on_other_images(
         assert (pictures["salt_and_pepper"][0] == images[7]).all()
     roles = study.record["sets"]
     assert [roles[role]["images"] for role in ("in-domain", "transfer")] == [10, 12]
-    fids = [x["extractors"]["random"]["disturbances"]["salt_and_pepper"]["fids"]
+    fids = [x["extractors"]["random at 2048"]["disturbances"]["salt_and_pepper"]["fids"]
             for x in roles.values()]  # fmt: skip
     assert np.shape(fids[0]) == np.shape(fids[1])
     assert fids[0] != fids[1]
@@ -349,6 +378,6 @@ def test_what_cannot_be_studied_is_reported_before_any_network_runs(
 
     more = {k: {n: some(x) for n, x in v.items()} if isinstance(v, dict) else some(v)
             for k, v in more.items()}  # fmt: skip
-    extractor = counting(small_extractor, stop_after=0)
+    extractor = counting(small_extractor, None, stop_after=0)
     with pytest.raises((DataError, SettingError), match=words):
         run_study(images[:10], {"random": extractor}, tmp_path, config, **more)

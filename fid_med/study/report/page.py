@@ -50,6 +50,7 @@ code { white-space: nowrap; }
 </head>
 <body>
 <h1>$question</h1>
+$grids
 $verdict
 $note
 <h2>Limits of these results</h2>
@@ -79,6 +80,11 @@ _GUIDE = (
     "Verdict over all disturbances: <b>yes</b> if the FID rises under all of them, <b>no</b> if it "
     "does not rise under half of them or more, <b>partly</b> if it does not rise under fewer than "
     "half, <b>undecided</b> otherwise.",
+    "<b>64, 192, 768, 2048</b> are depths of the network by their number of features: first max "
+    "pool, second max pool, before the auxiliary head, global average pool. Shallow depths show "
+    "grain and sharpness, deep ones structure and meaning. 2048 is the depth of published FIDs. "
+    "<b>multi-depth FID</b> is the mean over the depths of the FID divided by the total variance "
+    "of the real features.",
     "<b>tau</b> (Kendall) is the agreement between level and FID: 1 if they have the same order, "
     "-1 if the order is reversed. <b>relative FID</b> (Woodland et al. 2024) is the FID divided by "
     "that of two undisturbed halves. <b>sensitivity</b> is the rise over the undisturbed FID in "
@@ -91,17 +97,18 @@ _GUIDE = (
 )
 
 
-def render_page(record: dict, plots: dict[tuple[str, str], bytes]) -> str:
+def render_page(record: dict, plots: dict[tuple[str, str | None], bytes]) -> str:
     """Renders the page as HTML text.
 
     Args:
       record: the study's record.
-      plots: PNG bytes by (set, disturbance).
+      plots: PNG bytes by (set, disturbance), and of the verdicts by (set, None).
     """
     confidence = f"{100 * record['settings']['confidence']:.0f} %"
     note = record["settings"]["note"]
     return _PAGE.substitute(
         question=words.QUESTION,
+        grids="".join(_render_grids(record, plots)),
         verdict=_render_verdicts(record),
         note=f'<p class="note">{_escape(note)}</p>' if note else "",
         caveats="".join(f"<p>{_escape(line)}</p>" for line in words.list_caveats(record)),
@@ -152,13 +159,34 @@ def _format_verdict(verdict, extra="") -> tuple[str, str]:
     ], f"{words.SIGNS.get(verdict, '')} {words.display_verdict(verdict)}{extra}".strip()
 
 
+def _render_grids(record, plots):
+    for role in record["sets"]:
+        measures = words.list_measures(record)
+        cells = "; ".join(
+            f"{name}: {words.display_verdict(record['sets'][role]['extractors'][name]['verdict'])}"
+            for name in measures
+        )
+        alt = f"Verdicts by disturbance and depth, {words.ROLES[role].lower()}. Over all: {cells}."
+        if len(record["sets"]) > 1:
+            yield f"<h4>{words.ROLES[role]}</h4>\n"
+        yield _render_image(plots[role, None], alt)
+
+
+def _render_image(png, alt):
+    data = base64.b64encode(png).decode()
+    return f'<img alt="{_escape(alt)}" src="data:image/png;base64,{data}">\n'
+
+
 def _render_verdicts(record):
-    extractors = record["sets"]["in-domain"]["extractors"]
-    parts = [
-        f'<div class="verdict {_CLASSES[extractors[name]["verdict"]]}"><p>'
-        f"<b>{_escape(name)}: {verdict}.</b> {_escape(text)}</p></div>\n"
-        for name, verdict, text in words.describe_verdicts(record)
-    ]
+    found, measures = record["sets"]["in-domain"]["extractors"], words.list_measures(record)
+    boxes, kinds = {}, {}
+    for name, verdict, text in words.describe_verdicts(record):
+        extractor = measures[name]["extractor"]
+        line = f"<p><b>{_escape(name)}: {verdict}.</b> {_escape(text)}</p>"
+        boxes[extractor] = boxes.get(extractor, "") + line
+        # The last is that of the multi-depth FID.
+        kinds[extractor] = _CLASSES[found[name]["verdict"]]
+    parts = [f'<div class="verdict {kinds[x]}">{lines}</div>\n' for x, lines in boxes.items()]
     lines = words.describe_comparisons(record) + words.describe_transfer(record)
     return "".join(parts) + "".join(f"<p>{_escape(line)}</p>\n" for line in lines)
 
@@ -191,11 +219,9 @@ def _render_disturbances(record, plots):
         yield f"<h3>{_escape(words.display_name(name))}</h3>\n"
         yield f"<p>{_escape(about['description'])}</p>\n"
         for role, of_set in record["sets"].items():
-            data = base64.b64encode(plots[role, name]).decode()
-            alt = _escape(_describe_plot(record, role, name))
             if len(record["sets"]) > 1:
                 yield f"<h4>{words.ROLES[role]}</h4>\n"
-            yield f'<img alt="{alt}" src="data:image/png;base64,{data}">\n'
+            yield _render_image(plots[role, name], _describe_plot(record, role, name))
             yield from _render_levels(record, role, name, about, of_set)
 
 
@@ -317,7 +343,7 @@ def _render_transfer(record):
         return ""
     rows = []
     for name in record["disturbances"]:
-        for extractor in record["extractors"]:
+        for extractor in words.list_measures(record):
             for role, of_set in record["sets"].items():
                 judged = of_set["extractors"][extractor]["disturbances"][name]
                 rows.append(

@@ -5,10 +5,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from PIL import Image
 
 from fid_med.disturbances.registry import format_settings
+from fid_med.study.judgement import FALLS, RISES, UNDECIDED
+from fid_med.study.report.wording import SIGNS
 from fid_med.utils.plots import BLUE, GREEN, ORANGE, save_figure
 
 # Okabe & Ito, as in `utils.plots`; the two that differ most come first.
@@ -16,6 +19,51 @@ _COLORS = (BLUE, ORANGE, GREEN, "#CC79A7", "#56B4E9", "#D55E00", "#000000")
 _MARKERS = "os^DvPX"
 _LINES = ("-", "--", "-.", ":")
 _THUMBNAIL = 224
+# As on the page.
+_VERDICT_COLORS = {RISES: "#0072B2", FALLS: "#B04A00", UNDECIDED: "#777777"}
+_VERDICTS = {verdict: (color, SIGNS[verdict]) for verdict, color in _VERDICT_COLORS.items()}
+
+
+def plot_verdicts(path, grids: Mapping[str, Mapping[str, Sequence[tuple[str, float]]]]) -> None:
+    """Draws the verdicts as one grid for each extractor: disturbances by depths.
+
+    Args:
+      path: PNG file to write.
+      grids: by extractor, then by depth, (verdict, share of the splits in which the FID rises at
+        every step) for each disturbance by its name.
+    """
+    some = next(iter(grids.values()))
+    depths, names = list(some), list(next(iter(some.values())))
+    columns = min(2, len(grids))
+    rows = -(-len(grids) // columns)
+    size = (2.3 + columns * (0.4 + 0.85 * len(depths)), 0.8 + rows * (0.8 + 0.36 * len(names)))
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, sharey=True).flat
+    for axis in list(axes)[len(grids) :]:
+        axis.set_axis_off()
+    for axis, (extractor, by_depth) in zip(axes, grids.items(), strict=False):
+        for x, cells in enumerate(by_depth.values()):
+            for y, (verdict, share) in enumerate(cells.values()):
+                color, sign = _VERDICTS[verdict]
+                axis.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=color, edgecolor="w"))
+                text = f"{sign} {100 * share:.0f}"
+                axis.text(x, y, text, ha="center", va="center", color="w", fontsize=9)
+        axis.set_xlim(-0.5, len(depths) - 0.5)
+        axis.set_ylim(len(names) - 0.5, -0.5)
+        axis.set_xticks(range(len(depths)), depths, fontsize=9)
+        axis.xaxis.tick_top()
+        axis.tick_params(length=0)
+        axis.set_yticks(range(len(names)), names, fontsize=10)
+        axis.set_title(_shorten(extractor), fontsize=11)
+        for side in axis.spines.values():
+            side.set_visible(False)
+    figure.supxlabel("number: % of the splits in which the FID rises at every step", fontsize=9)
+    handles = [
+        Rectangle((0, 0), 1, 1, facecolor=color, label=f"{sign} {verdict}")
+        for verdict, (color, sign) in _VERDICTS.items()
+    ]
+    figure.legend(handles=handles, loc="outside upper center", ncols=3, fontsize=9, frameon=False)
+    save_figure(figure, path)
 
 
 def plot_disturbance(
@@ -23,29 +71,39 @@ def plot_disturbance(
     levels: Sequence[float],
     unit: str,
     pictures: Sequence[np.ndarray],
-    curves: Mapping[str, Sequence[tuple[float, float, float]]],
+    curves: Mapping[str, Mapping[str, Sequence[tuple[float, float, float]]]],
 ) -> None:
-    """Draws a picture above each level and a curve with its interval for each extractor.
+    """Draws a picture of each level, and below them one panel of curves for each depth.
 
-    After Heusel et al. 2017, figure 3.
+    After Heusel et al. 2017, figure 3. Each panel has a curve with its interval for each extractor.
 
     Args:
       path: PNG file to write.
-      levels, unit: labels of the horizontal axis.
+      levels, unit: labels of the horizontal axes.
       pictures: uint8 [h, w] or [h, w, 3], one per level.
-      curves: (value, low, high) of the relative FID at each level, by extractor.
+      curves: (value, low, high) of the relative FID at each level, by depth, then by extractor.
     """
-    figure = Figure(figsize=(5.9, 5.0))
-    grid = figure.add_gridspec(
-        2, len(levels), height_ratios=(1, 2.1), hspace=0.06, wspace=0.05,
-        left=0.18, right=0.985, top=0.985, bottom=0.135,
-    )  # fmt: skip
-    for k, picture in enumerate(pictures):
-        axis = figure.add_subplot(grid[0, k])
+    columns = len(curves)
+    figure = Figure(
+        figsize=(5.9 if columns == 1 else 1.0 + 2.9 * columns, 5.2), layout="constrained"
+    )
+    top, bottom = figure.subfigures(2, 1, height_ratios=(1, 2))
+    for axis, level, picture in zip(top.subplots(1, len(levels)), levels, pictures, strict=True):
         axis.imshow(_shrink(picture), cmap="gray", vmin=0, vmax=255)
         axis.set_axis_off()
-        axis.set_anchor("S")  # next to the curves, whatever the image's shape
-    axis = figure.add_subplot(grid[1, :])
+        axis.set_title(f"level {level:g}", fontsize=10)
+    axes = bottom.subplots(1, columns, squeeze=False)[0]
+    for axis, (depth, of_depth) in zip(axes, curves.items(), strict=True):
+        _draw_curves(axis, levels, of_depth)
+        if columns > 1:
+            axis.set_title(depth, fontsize=11)
+    axes[0].set_ylabel("relative FID\n(undisturbed = 1)", fontsize=12)
+    axes[0].legend(fontsize=10, loc="best")
+    bottom.supxlabel(f"level: {unit}", fontsize=12)
+    save_figure(figure, path)
+
+
+def _draw_curves(axis, levels, curves):
     places = np.arange(len(levels))
     for k, (name, points) in enumerate(curves.items()):
         value, low, high = np.array(points, np.float64).T
@@ -53,7 +111,7 @@ def plot_disturbance(
         axis.fill_between(places, low, high, color=color, alpha=0.22, linewidth=0)
         axis.plot(
             places, value, _LINES[k % len(_LINES)], color=color, linewidth=2,
-            marker=_MARKERS[k % len(_MARKERS)], markersize=8, label=_shorten(name),
+            marker=_MARKERS[k % len(_MARKERS)], markersize=7, label=_shorten(name),
         )  # fmt: skip
     axis.set_yscale("log")
     bottom, top = axis.get_ylim()
@@ -66,12 +124,8 @@ def plot_disturbance(
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_xlim(-0.5, len(levels) - 0.5)
     axis.set_xticks(places, [f"{level:g}" for level in levels])
-    axis.tick_params(labelsize=12)
-    axis.set_xlabel(f"level: {unit}", fontsize=12)
-    axis.set_ylabel("relative FID\n(undisturbed = 1)", fontsize=12)
+    axis.tick_params(labelsize=11)
     axis.grid(alpha=0.3)
-    axis.legend(fontsize=11, loc="best")
-    save_figure(figure, path)
 
 
 def plot_contact_sheet(

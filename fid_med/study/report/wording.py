@@ -3,6 +3,7 @@
 import math
 
 from fid_med.disturbances.registry import format_settings
+from fid_med.extractors.registry import DEPTHS
 from fid_med.study.judgement import BETTER, FALLS, IN_PART, RISES, UNDECIDED, WORSE, YES
 
 QUESTION = "Does the FID rise as the radiographs get worse?"
@@ -38,13 +39,29 @@ def join_settings(settings: dict) -> str:
     return ", ".join(format_settings(settings))
 
 
+def list_measures(record: dict) -> dict[str, dict]:
+    """Returns the extractor and the number of features of each measure of a record, by its name.
+
+    `dims` is None for the multi-depth FID. In a record of an earlier version each extractor is one
+    measure, at the global average pool.
+    """
+    old = {name: {"extractor": name, "dims": max(DEPTHS)} for name in record["extractors"]}
+    return record.get("measures", old)
+
+
+def display_depth(dims: int | None) -> str:
+    """Returns the name of a depth for a reader, with the number of its features."""
+    return "multi-depth FID" if dims is None else f"{dims}, {DEPTHS[dims]}"
+
+
 def describe_verdicts(record: dict) -> list[tuple[str, str, str]]:
-    """Returns (name, verdict for a reader, sentences that explain it) for each extractor."""
+    """Returns (name, verdict for a reader, sentences that explain it) for each measure."""
     extractors = record["sets"]["in-domain"]["extractors"]
+    measures = list_measures(record)
     lines = []
     for name, found in extractors.items():
         sentences = _explain_verdict(found["disturbances"], found["verdict"], record)
-        if record["extractors"][name]["random"]:
+        if record["extractors"][measures[name]["extractor"]]["random"]:
             sentences.append("Its weights are random, so this says nothing about trained networks.")
         lines.append((name, display_verdict(found["verdict"]), " ".join(sentences)))
     return lines
@@ -82,13 +99,14 @@ def _explain_fall(name, judged, levels):
 
 
 def describe_comparisons(record: dict) -> list[str]:
-    """Compares each further extractor with the first, one line each."""
-    extractors = record["sets"]["in-domain"]["extractors"]
-    first = next(iter(extractors))
+    """Compares each further extractor with the first at the same depth, one line each."""
+    extractors, measures = record["sets"]["in-domain"]["extractors"], list_measures(record)
     lines = []
     for name, found in extractors.items():
         if "against_first" not in found:
             continue
+        dims = measures[name]["dims"]
+        first = next(other for other, x in measures.items() if x["dims"] == dims)
         against = found["against_first"]
         lines.append(
             f"{name} compared with {first}. Order of the levels: "
@@ -152,8 +170,8 @@ def list_caveats(record: dict) -> list[str]:
     return [
         *_describe_sets(record),
         "FIDs between undisturbed halves are above 0 because the sets are small; they are the "
-        "reference for all others. FIDs of different extractors have different units. Compare the "
-        "shapes of their curves, their relative FIDs and the verdicts, not the FIDs.",
+        "reference for all others. FIDs of different extractors and depths have different units. "
+        "Compare the shapes of their curves, their relative FIDs and the verdicts, not the FIDs.",
         *_warn_of_narrow_intervals(record),
         *_warn_of_unknown_training_images(record),
     ]

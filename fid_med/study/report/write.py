@@ -10,8 +10,13 @@ import pathlib
 
 from fid_med.errors import DataError
 from fid_med.study.report.page import render_page
-from fid_med.study.report.plots import plot_contact_sheet, plot_disturbance
-from fid_med.study.report.wording import join_settings
+from fid_med.study.report.plots import plot_contact_sheet, plot_disturbance, plot_verdicts
+from fid_med.study.report.wording import (
+    display_depth,
+    display_name,
+    join_settings,
+    list_measures,
+)
 from fid_med.study.run import StudyResult
 from fid_med.utils.files import atomic_path, check_writable, write_json
 
@@ -49,6 +54,8 @@ def write_report(result: StudyResult, output_dir) -> pathlib.Path:
         _write_csv(output_dir / f"{name}.csv", rows)
     plots = {}
     for role in record["sets"]:
+        plots[role, None] = output_dir / f"verdicts-{role}.png"
+        _plot_verdicts(plots[role, None], record, role)
         for name in record["disturbances"]:
             plots[role, name] = output_dir / f"{role}-{name}.png"
             _plot(plots[role, name], record, role, name, result.pictures[role][name])
@@ -64,14 +71,26 @@ def write_report(result: StudyResult, output_dir) -> pathlib.Path:
     return output_dir / _PAGE
 
 
+def _plot_verdicts(path, record, role):
+    grids = {}
+    for name, measure in list_measures(record).items():
+        found = record["sets"][role]["extractors"][name]["disturbances"]
+        depth = "multi-\ndepth" if measure["dims"] is None else str(measure["dims"])
+        grids.setdefault(measure["extractor"], {})[depth] = {
+            display_name(one): (x["verdict"], x["share_rising"]) for one, x in found.items()
+        }
+    plot_verdicts(path, grids)
+
+
 def _plot(path, record, role, name, pictures):
     def points(relative):
         return [[math.nan if x is None else x for x in point.values()] for point in relative]
 
-    curves = {
-        extractor: points(found["disturbances"][name]["relative"])
-        for extractor, found in record["sets"][role]["extractors"].items()
-    }
+    curves = {}
+    for measure, about in list_measures(record).items():
+        found = record["sets"][role]["extractors"][measure]
+        relative = points(found["disturbances"][name]["relative"])
+        curves.setdefault(display_depth(about["dims"]), {})[about["extractor"]] = relative
     about = record["disturbances"][name]
     plot_disturbance(path, about["levels"], about["unit"], pictures, curves)
 

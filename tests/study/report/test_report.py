@@ -45,7 +45,8 @@ def made(means, transfer=None, **settings):
             extractor: {name: {**more, "fewest_in_order": needed[extractor]} for name in NAMES}
             for extractor in means
         }
-        found = judge_extractors(values, more)
+        first, *others = means
+        found = judge_extractors(values, more, dict.fromkeys(others, first))
         agreed = measure_agreement(fids(UP), np.arange(4.0), test=False).to_dict()
         for extractor in found.values():
             extractor["quality"] = {"ssim": agreed}
@@ -142,7 +143,7 @@ class Page(html.parser.HTMLParser):
 
 
 def page_of(result):
-    keys = [(role, name) for role in result.record["sets"] for name in NAMES]
+    keys = [(role, name) for role in result.record["sets"] for name in (None, *NAMES)]
     text = render_page(result.record, dict.fromkeys(keys, b"a plot"))
     return Page(text), text
 
@@ -189,7 +190,7 @@ def test_transfer_is_compared_with_the_first_set():
         "first set: yes (3 of 3, mean tau 1)." in text
     )
     assert "On the images of the --transfer folder" in text
-    assert len(found.images) == 6
+    assert len(found.images) == 8
 
 
 def test_the_page_is_self_contained_and_well_formed(tmp_path):
@@ -201,8 +202,9 @@ def test_the_page_is_self_contained_and_well_formed(tmp_path):
     assert "@import" not in text
     assert "url(" not in text
     assert all(link.startswith("data:image/png;base64,") for link in found.links)
-    assert len(found.images) == 3
-    for image, name in zip(found.images, NAMES, strict=True):
+    grid, *plots = found.images
+    assert "natural: partly" in grid["alt"]
+    for image, name in zip(plots, NAMES, strict=True):
         assert name.replace("_", " ") in image["alt"]
         assert "natural: 1" in image["alt"]
     assert "random" in found.text
@@ -297,6 +299,23 @@ def test_fids_of_zero_at_level_0_still_make_a_report(tmp_path):
         for key in ("relative", "sensitivity"):
             judged[key] = [{"value": None, "low": None, "high": None}] * 4
     write_report(result, tmp_path)
+
+
+def test_a_record_of_several_depths_is_shown_by_extractor_and_depth(tmp_path):
+    names = ["a at 64", "a at 2048", "a, multi-depth"]
+    result = made(dict(zip(names, [[UP] * 3, [DOWN, UP, UP], [UP] * 3], strict=True)))
+    record = result.record
+    about = record["extractors"].pop("a at 64")
+    record["extractors"] = {"a": about | {"random": True}}
+    record["measures"] = {
+        name: {"extractor": "a", "dims": dims}
+        for name, dims in zip(names, (64, 2048, None), strict=True)
+    }
+    found = Page(write_report(result, tmp_path).read_text(encoding="utf-8"))
+    assert found.images[0]["alt"].endswith("a at 64: yes; a at 2048: partly; a, multi-depth: yes.")
+    assert "a at 2048: partly." in found.text
+    assert found.text.count("weights are random") == 3
+    assert (tmp_path / "verdicts-in-domain.png").exists()
 
 
 def test_a_file_is_no_output_folder(tmp_path):
