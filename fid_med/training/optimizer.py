@@ -6,6 +6,12 @@ from fid_med.training.config import TrainingConfig
 
 # Szegedy et al. 2015, section 8: "decayed every two epoch using an exponential rate of 0.94".
 _DECAY, _DECAY_EPOCHS = 0.94, 2
+HEAD_LEARNING_RATE = 1e-3
+
+
+def make_head_optimizer() -> keras.optimizers.Optimizer:
+    """Makes the optimizer of the head, which `transfer` trains alone before the last blocks."""
+    return keras.optimizers.Adam(HEAD_LEARNING_RATE)
 
 
 def make_optimizer(config: TrainingConfig, replicas: int = 1) -> keras.optimizers.Optimizer:

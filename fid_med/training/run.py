@@ -30,12 +30,17 @@ from fid_med.training.input_pipeline import (
     training_batches,
 )
 from fid_med.training.loss import Objective
-from fid_med.training.optimizer import batch_norm_momentum, learning_rate, make_optimizer
+from fid_med.training.optimizer import (
+    HEAD_LEARNING_RATE,
+    batch_norm_momentum,
+    learning_rate,
+    make_head_optimizer,
+    make_optimizer,
+)
 from fid_med.training.step import Trainer
 from fid_med.utils.plots import contact_sheet
 from fid_med.utils.progress import Progress, say, warn
 
-_HEAD_LEARNING_RATE = 1e-3
 _HEAD_EPOCHS = 100
 _SHEET_IMAGES, _SHEET_EPOCHS = 6, 7
 
@@ -173,8 +178,9 @@ class TrainingRun:
             "head",
             patience=max(10, self._config.patience),
         )
-        optimizer = keras.optimizers.Adam(_HEAD_LEARNING_RATE)
-        trainer = Trainer(self._head, objective, optimizer, tf.distribute.get_strategy())
+        trainer = Trainer(
+            self._head, objective, make_head_optimizer(), tf.distribute.get_strategy()
+        )
         data = (
             features["train"],
             objective.targets[train],
@@ -188,7 +194,7 @@ class TrainingRun:
             logs = trainer.train_epoch(
                 (tuple(x[rows] for x in data) for rows in batches), len(batches)
             )
-            logs["learning_rate"] = _HEAD_LEARNING_RATE
+            logs["learning_rate"] = HEAD_LEARNING_RATE
             self.log.add(stopping.validate(epoch, logs, time.perf_counter() - start))
             if stopping.should_stop(epoch):
                 break
