@@ -134,9 +134,9 @@ def disturbed(images: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _study(output_dir, images, foreign, extractor, weights):
-    """Studies both extractors on phantoms; maps each name to its verdict and the reasons."""
+    """Studies both extractors on phantoms; maps each name to the verdict on its multi-depth FID."""
     from fid_med.extractors.registry import load_extractor
-    from fid_med.study.report.wording import describe_verdicts
+    from fid_med.study.report.wording import describe_verdicts, list_measures
     from fid_med.study.report.write import write_report
     from fid_med.study.run import StudyConfig, run_study
 
@@ -153,7 +153,12 @@ def _study(output_dir, images, foreign, extractor, weights):
         contamination=foreign,
     )
     write_report(result, output_dir)
-    return {name: f"{verdict}. {text}" for name, verdict, text in describe_verdicts(result.record)}
+    measures = list_measures(result.record)
+    return {
+        measures[name]["extractor"]: f"{verdict}. {text}"
+        for name, verdict, text in describe_verdicts(result.record)
+        if measures[name]["dims"] is None
+    }
 
 
 def _available_weights():
@@ -189,7 +194,7 @@ def summary_lines(report: dict) -> list[str]:
     count = report["images_per_set"]
     (clean, level), *worse = report["fid"].items()
     lines = [
-        f"does the FID rise as images get worse? {name}: {verdict}"
+        f"does the multi-depth FID rise as images get worse? {name}: {verdict}"
         for name, verdict in report["study"].items()
     ]
     lines += [
