@@ -38,8 +38,8 @@ def plot_verdicts(path, grids: Mapping[str, Mapping[str, Sequence[tuple[str, flo
     rows = -(-len(grids) // columns)
     size = (2.3 + columns * (0.4 + 0.85 * len(depths)), 0.8 + rows * (0.8 + 0.36 * len(names)))
     figure = Figure(figsize=size, layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False, sharey=True).flat
-    for axis in list(axes)[len(grids) :]:
+    axes = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
+    for axis in axes[len(grids) :]:
         axis.set_axis_off()
     for axis, (extractor, by_depth) in zip(axes, grids.items(), strict=False):
         for x, cells in enumerate(by_depth.values()):

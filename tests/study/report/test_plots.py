@@ -1,4 +1,4 @@
-"""The contact sheet: each example at its level, with the settings of the level."""
+"""The grid of verdicts, and the contact sheet: each example with the settings of its level."""
 
 import matplotlib.axes
 import numpy as np
@@ -6,7 +6,8 @@ import pytest
 from PIL import Image
 
 from fid_med.disturbances.registry import DISTURBANCES, absolute_settings, disturb
-from fid_med.study.report.plots import plot_contact_sheet
+from fid_med.study.judgement import FALLS, RISES, UNDECIDED
+from fid_med.study.report.plots import plot_contact_sheet, plot_verdicts
 
 
 @pytest.fixture
@@ -52,3 +53,12 @@ def test_a_row_shows_the_definition_the_levels_and_absolute_values(tmp_path, pha
         assert f"{name}\na: {DISTURBANCES[name].unit}" in text
     with Image.open(tmp_path / "s.png") as sheet:
         assert sheet.size[0] > 1000
+
+
+@pytest.mark.parametrize("extractors", [1, 2, 3])
+def test_the_grid_shows_the_verdict_of_each_disturbance_at_each_depth(tmp_path, drawn, extractors):
+    cells = {"swirl": (UNDECIDED, 0.8), "noise": (RISES, 1.0)}
+    depths = {"64": cells, "2048": cells | {"noise": (FALLS, 0.0)}}
+    plot_verdicts(tmp_path / "v.png", {f"extractor {k}": depths for k in range(extractors)})
+    for text, number in (("? 80", 2), ("▲ 100", 1), ("▼ 0", 1)):
+        assert drawn["texts"].count(text) == number * extractors
