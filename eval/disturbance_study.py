@@ -8,11 +8,11 @@ from fid_med.disturbances.registry import GROUPS, SCALES
 
 USAGE = """usage: disturbance_study.py REAL --extractors=NAME,... --output_dir=DIR [flags]
 
-Degrades real radiographs step by step and judges whether each extractor's FID rises at every step.
-REAL is a folder of images; its subfolders are searched too. Writes DIR/report.html, a page without
-links, DIR/study.json, CSV tables and plots. DIR/cache keeps features: a stopped study resumes when
-started again; delete the folder when the study is done. The last lines on stdout are the
-verdicts."""
+Degrades real radiographs step by step and judges whether each extractor's FID rises at every step,
+at four depths of its network and for its multi-depth FID. REAL is a folder of images; its
+subfolders are searched too. Writes DIR/report.html, a page without links, DIR/study.json, CSV
+tables and plots. DIR/cache keeps features: a stopped study resumes when started again; delete the
+folder when the study is done. The last lines on stdout are the verdicts."""
 
 _EXTRACTORS = flags.DEFINE_list(
     "extractors",
