@@ -108,7 +108,7 @@ def test_gradients_are_those_of_automatic_differentiation(shape):
     real, generated = features(*shape)
     # A factor of C1 of full row rank: the root's derivative at the 0 of the centring is infinite.
     factor = np.linalg.qr((real - real.mean(axis=0)) / np.sqrt(len(real) - 1), mode="r")
-    u, s, vt = np.linalg.svd(factor, full_matrices=False)
+    _, s, vt = np.linalg.svd(factor, full_matrices=False)
     factor = (s[:, None] * vt)[s > 1e-9 * s[0]]
     rows = tf.Variable(generated)
     with tf.GradientTape() as tape:
