@@ -71,6 +71,7 @@ class FeatureSet:
         pixel for pixel, in other sets too; None where `names` is.
       patients: the patient of each image, [N], or None where patients are unknown.
       source: the images, where they can be read again, else None.
+      extractor: the `FeatureExtractor` of the features, where `source` is, for `heatmaps.png`.
     """
 
     statistics: FeatureStatistics
@@ -81,6 +82,7 @@ class FeatureSet:
     digests: list[str] | None = dataclasses.field(default=None, repr=False)
     patients: np.ndarray | None = dataclasses.field(default=None, repr=False)
     source: ImageSource | None = dataclasses.field(default=None, repr=False)
+    extractor: object = dataclasses.field(default=None, repr=False)
 
     @functools.cached_property
     def _loaders(self):
@@ -184,7 +186,8 @@ def extract(
     found.warnings += source.warnings()
     if store is not None:
         found.features, found.names, found.digests = store.array(), names, digests
-        found.source = source if source.repeatable else None
+        if source.repeatable:
+            found.source, found.extractor = source, extractor
         if patient_regex:
             found.patients = np.array(patients_of(names, patient_regex))
     return found
