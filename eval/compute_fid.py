@@ -137,7 +137,8 @@ _SAVE_FEATURES = flags.DEFINE_bool(
 _FIGURES = flags.DEFINE_string(
     "figures",
     None,
-    "Folder for figures of the metrics difference and memorisation; by default none are drawn.",
+    "Folder for figures of the metrics difference (directions.png and, where in the images the FID "
+    "comes from, heatmaps.png) and memorisation (closest_pairs.png); by default none are drawn.",
 )
 
 

@@ -192,6 +192,23 @@ def test_folders_through_the_script(phantoms, write_images, tmp_path):
     assert float(again.stdout.splitlines()[-1].removeprefix("FID: ")) == pytest.approx(fid)
 
 
+def test_figures_through_the_script(phantoms, write_images, extractor_file, tmp_path):
+    folders = write_images("real", phantoms[0][:8]), write_images("generated", phantoms[0][8:16])
+    process = fork_script(
+        COMPUTE_FID, *folders, f"--extractor={extractor_file}", "--dims=192",
+        "--metrics=difference", f"--figures={tmp_path}/figures",
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr
+    lines = process.stdout.splitlines()
+    names = ["directions.png", "heatmaps.png"]
+    assert lines[-3:-1] == [f"look at {tmp_path}/figures/{name}" for name in names]
+    with Image.open(tmp_path / "figures" / "heatmaps.png") as picture:
+        pixels = np.asarray(picture.convert("RGB")).astype(int)
+    # Radiographs are grey: what is coloured is the heat maps and their scale.
+    coloured = (np.ptp(pixels, axis=-1) > 40).mean()
+    assert 0.02 < coloured < 0.6
+
+
 @pytest.mark.parametrize(
     ("make", "word"),
     [

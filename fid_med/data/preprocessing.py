@@ -152,17 +152,27 @@ class Preprocessing:
           [height, width, 3] as the image. For `tf1` float32 [height, width, 3], not rounded, as in
           published numbers.
         """
+        top, left, height, width = self.box(*image.shape[:2])
+        inner = self._resized(image, height, width)
+        if (height, width) == (self.height, self.width):
+            return inner
+        padded = np.zeros((self.height, self.width, *inner.shape[2:]), inner.dtype)
+        padded[top : top + height, left : left + width] = inner
+        return padded
+
+    def box(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """Finds where `apply` puts an image of this height and width in the network's input.
+
+        Returns:
+          Top, left, height and width of the image in the input, in pixels. The rest is padding.
+        """
         if self.aspect == "stretch":
-            return self._resized(image, self.height, self.width)
-        height, width = image.shape[:2]
+            return 0, 0, self.height, self.width
         shrink = min(self.height / height, self.width / width)
         inner_height = max(1, round(height * shrink))
         inner_width = max(1, round(width * shrink))
-        inner = self._resized(image, inner_height, inner_width)
-        padded = np.zeros((self.height, self.width, *inner.shape[2:]), inner.dtype)
         top, left = (self.height - inner_height) // 2, (self.width - inner_width) // 2
-        padded[top : top + inner_height, left : left + inner_width] = inner
-        return padded
+        return top, left, inner_height, inner_width
 
     def _resized(self, image, height, width):
         if self.resize == "tf1":

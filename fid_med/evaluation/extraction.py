@@ -71,6 +71,7 @@ class FeatureSet:
         pixel for pixel, in other sets too; None where `names` is.
       patients: the patient of each image, [N], or None where patients are unknown.
       source: the images, where they can be read again, else None.
+      extractor: the `FeatureExtractor` of the features, where `source` is, for `heatmaps.png`.
       depths: this set at every depth of the extractor, by number of features; empty unless all
         depths were computed.
     """
@@ -83,6 +84,7 @@ class FeatureSet:
     digests: list[str] | None = dataclasses.field(default=None, repr=False)
     patients: np.ndarray | None = dataclasses.field(default=None, repr=False)
     source: ImageSource | None = dataclasses.field(default=None, repr=False)
+    extractor: object = dataclasses.field(default=None, repr=False)
     depths: dict[int, "FeatureSet"] = dataclasses.field(default_factory=dict, repr=False)
 
     def at_depths(self, found: Mapping[int, tuple]) -> dict[int, "FeatureSet"]:
@@ -208,7 +210,8 @@ def extract(
     if store is not None:
         features = dict(_columns(store.array(), statistics))
         found.features, found.names, found.digests = features[main.dim], names, digests
-        found.source = source if source.repeatable else None
+        if source.repeatable:
+            found.source, found.extractor = source, extractor
         if patient_regex:
             found.patients = np.array(patients_of(names, patient_regex))
     if all_depths:

@@ -2,13 +2,31 @@
 
 import os
 
+import numpy as np
+
 from fid_med.errors import DataError
 from fid_med.evaluation.extraction import NOT_REPEATABLE, FeatureSet
-from fid_med.evaluation.image_plots import draw_closest_pairs, draw_directions
+from fid_med.evaluation.image_plots import (
+    HeatedImage,
+    draw_closest_pairs,
+    draw_directions,
+    draw_heat_maps,
+)
+from fid_med.metrics.difference import gradients, heat_map
+
+_HEATED = 4  # images of each set with a heat map
+_HEAT_PIXELS = 256  # longer side of a heat map: large radiographs need no more in a figure
 
 
 def draw_difference(result, folder) -> list[str]:
-    """Draws the directions in which the sets differ most, over all images and by class."""
+    """Draws in which directions and where in the images the sets differ most.
+
+    Directions are drawn over all images and by class.
+    """
+    return [*_draw_directions(result, folder), *_draw_heat_maps(result, folder)]
+
+
+def _draw_directions(result, folder):
     real, generated = result.features["real"], result.features["generated"]
     parts = [("directions.png", "", result.fid, result.drawn["difference"])]
     for row, rows in zip(result.by_class or (), result.drawn.get("by_class", ()), strict=False):
@@ -32,6 +50,39 @@ def draw_difference(result, folder) -> list[str]:
         )
         written.append(path)
     return written
+
+
+def _draw_heat_maps(result, folder):
+    # Loaded here, because it loads TensorFlow, which the other figures do without.
+    from fid_med.extractors.feature_maps import FeatureMaps, has_feature_maps
+
+    sides = {name: result.features[name] for name in ("generated", "real")}
+    extractor = sides["real"].extractor
+    # Sets that do not differ have no direction, and no place where they do.
+    if not result.drawn["difference"] or not has_feature_maps(extractor):
+        return []
+    found = gradients(sides["real"].features, sides["generated"].features)
+    maps = FeatureMaps(extractor, found.real.shape[1])
+    rows = {}
+    for name, side in sides.items():
+        contributions = np.array(result.metrics["difference"][f"{name}_contributions"])
+        shares = contributions / result.fid
+        rows[name] = []
+        for i in np.argsort(-contributions, kind="stable")[:_HEATED].tolist():
+            image = side.image(i)
+            slope = getattr(found, name)[i] / result.fid
+            heat = heat_map(maps.compute(image), slope, shares[i])
+            shrink = min(1, _HEAT_PIXELS / max(image.shape[:2]))
+            shape = [max(1, round(size * shrink)) for size in image.shape[:2]]
+            heat = maps.enlarge(heat, shape)
+            rows[name].append(HeatedImage(side.name(i), image, heat, float(shares[i])))
+    path = os.path.join(folder, "heatmaps.png")
+    draw_heat_maps(
+        rows,
+        path,
+        title=f"Where in the images the FID comes from (FID {result.fid:.4g}, {result.extractor})",
+    )
+    return [path]
 
 
 def draw_memorisation(result, folder) -> list[str]:

@@ -1,12 +1,36 @@
-"""Plots of single images: closest pairs side by side, and both ends of directions."""
+"""Plots of single images: closest pairs, both ends of directions, and heat maps."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
 from fid_med.errors import DataError
 from fid_med.utils.plots import BLUE, ORANGE, save_figure
+
+# From black, which darkens the image, through red to yellow.
+_HEAT = "inferno"
+
+
+class HeatedImage(NamedTuple):
+    """An image and its heat map.
+
+    Attributes:
+      name: name of the image, or its index.
+      image: uint8 [H, W] or [H, W, 3].
+      heat: share of the FID at each position, [h, w], of the same field of view; the mean over the
+        positions of the network is `share`.
+      share: share of the FID, 0..1.
+    """
+
+    name: str | int
+    image: np.ndarray
+    heat: np.ndarray
+    share: float
 
 
 def draw_closest_pairs(
@@ -90,6 +114,54 @@ def draw_directions(
                 middle = shown[block * ends + (ends - 1) // 2]
                 middle.set_title(f"{name}, {end} end", fontsize=9)
         shown[0].set_ylabel(_direction_label(number, direction), fontsize=8)
+    if title:
+        figure.suptitle(title)
+    save_figure(figure, path)
+
+
+def draw_heat_maps(sides: Mapping[str, Sequence[HeatedImage]], path, *, title: str = "") -> None:
+    """Draws a row for each set: every image next to itself with its heat map on top.
+
+    All heat maps have one colour scale. It starts at 0, lower values have the same colour. It ends
+    at the 99th percentile of all values, so that one spot does not make everything else dark.
+
+    Args:
+      sides: images by the name of their set, one or more in all.
+      path: PNG to write.
+      title: title of the figure.
+
+    Raises:
+      DataError: no images.
+    """
+    shown = [row for rows in sides.values() for row in rows]
+    if not shown:
+        raise DataError("no heat maps to draw: give at least one image")
+    pairs = max(map(len, sides.values()))
+    values = np.concatenate([row.heat.ravel() for row in shown])
+    scale = Normalize(0, max(np.percentile(values, 99), np.finfo(np.float32).tiny))
+    figure = Figure(figsize=(3.5 * pairs + 1.2, 2.05 * len(sides) + 0.6), layout="constrained")
+    grid = figure.subplots(len(sides), 2 * pairs, squeeze=False)
+    for (name, rows), axes in zip(sides.items(), grid, strict=True):
+        for axis in axes[2 * len(rows) :]:
+            axis.set_visible(False)
+        for row, plain, heated in zip(rows, axes[::2], axes[1::2], strict=False):
+            _show(plain, row.image, f"{name} {_short(row.name)}")
+            _show(heated, row.image, f"{row.share:.2%} of the FID")
+            height, width = row.image.shape[:2]
+            whole = (-0.5, width - 0.5, height - 0.5, -0.5)
+            heated.imshow(row.heat, cmap=_HEAT, norm=scale, alpha=0.55, extent=whole)
+    bar = figure.colorbar(
+        ScalarMappable(scale, _HEAT),
+        ax=grid,
+        extend="both",
+        format=PercentFormatter(1, decimals=0 if scale.vmax > 0.05 else 2),
+        fraction=0.02,
+        pad=0.01,
+    )
+    bar.set_label(
+        "share of the FID at a place\n(mean over an image: share of the image)", fontsize=8
+    )
+    bar.ax.tick_params(labelsize=8)
     if title:
         figure.suptitle(title)
     save_figure(figure, path)

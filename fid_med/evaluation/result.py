@@ -141,7 +141,8 @@ def draw_figures(result: FIDResult, folder) -> list[str]:
 
     Returns:
       The files written: `directions.png`, `directions_CLASS.png` where FIDs by class were asked
-      for, `closest_pairs.png`.
+      for, `heatmaps.png`, `closest_pairs.png`. Heat maps show where in the images the FID comes
+      from; they need a network of plain layers that end in a global average pool.
 
     Raises:
       DataError: images that can't be read again, such as those of a generator.

@@ -1,11 +1,16 @@
-"""Pictures of pairs and of directions: whole, of the size their rows ask for, and refusals."""
+"""Pictures of pairs, directions and heat maps: whole, as large as their rows ask, refusals."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from fid_med.errors import DataError
-from fid_med.evaluation.image_plots import draw_closest_pairs, draw_directions
+from fid_med.evaluation.image_plots import (
+    HeatedImage,
+    draw_closest_pairs,
+    draw_directions,
+    draw_heat_maps,
+)
 from fid_med.metrics.difference import directions
 from fid_med.metrics.memorisation import memorisation
 
@@ -51,3 +56,33 @@ def test_directions(phantoms, features, tmp_path):
     without_images = directions(*features, ends=0)
     with pytest.raises(DataError, match="or no images at their ends"):
         draw_directions(without_images, images, images, tmp_path / "none.png")
+
+
+def heated(image, corner):
+    """An image of which one corner has all the heat: rows and columns of a map of 4 x 4."""
+    heat = np.zeros((4, 4))
+    heat[corner] = 0.64
+    return HeatedImage("image.png", image, heat, 0.04)
+
+
+def test_heat_maps(tmp_path):
+    wide = np.full((60, 120), 90, np.uint8)
+    square = np.full((80, 80, 3), 90, np.uint8)
+    sides = {"generated": [heated(wide, (0, 3)), heated(square, (3, 0))], "real": []}
+    draw_heat_maps(sides, tmp_path / "one.png", title="Where the sets differ")
+    sides["real"] = [heated(square, (0, 0))]
+    draw_heat_maps(sides, tmp_path / "two.png")
+    pictures = [
+        np.asarray(Image.open(tmp_path / f"{x}.png").convert("RGB")) for x in ("one", "two")
+    ]
+    assert pictures[0].shape == pictures[1].shape
+    # Yellow, as hot as it gets, is in the plot of the first image at its upper right.
+    hot = (pictures[0][..., 0] > 150) & (pictures[0][..., 2] < 140)
+    rows, columns = np.nonzero(hot[:, : hot.shape[1] // 2])
+    plot = hot.shape[1] / 4
+    assert len(rows) > 200
+    assert columns.min() > 1.5 * plot
+    nothing = [HeatedImage(0, square, np.full((4, 4), -1.0), 0.0)]
+    draw_heat_maps({"real": nothing}, tmp_path / "cold.png")
+    with pytest.raises(DataError, match="no heat maps to draw"):
+        draw_heat_maps({"real": []}, tmp_path / "none.png")

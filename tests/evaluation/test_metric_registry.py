@@ -213,7 +213,11 @@ def test_images_through_every_metric(small_extractor, phantoms, write_images, tm
     assert sum(parts["generated_contributions"]) + parts["unreached"] == pytest.approx(result.fid)
     assert max(parts["generated_contributions"]) == parts["generated_farthest"][0]["contribution"]
     written = draw_figures(result, tmp_path / "figures")
-    assert [path.rsplit("/", 1)[1] for path in written] == ["directions.png", "closest_pairs.png"]
+    assert [path.rsplit("/", 1)[1] for path in written] == [
+        "directions.png",
+        "heatmaps.png",
+        "closest_pairs.png",
+    ]
 
 
 @pytest.fixture
@@ -257,6 +261,7 @@ def test_what_differs_is_told_by_class_too(small_extractor, class_folders, tmp_p
         "directions.png",
         "directions_elbow.png",
         "directions_neck.png",
+        "heatmaps.png",
     ]
 
 
