@@ -168,12 +168,13 @@ def extract(
     cache_dir = options.cache_dir if source.kind == "folder" else None
     keyed = keep_features or cache_dir is not None
     hashers = [*selection.hashers, *([PIXEL_HASHER] if keyed else [])]
-    network = extractor
+    network, parts = extractor, [extractor]
     if all_depths:
         from fid_med.extractors.depths import join_depths  # loads TensorFlow
 
         network = join_depths(extractor)
-    statistics = {x.num_features: empty_statistics(x) for x in _parts(network)}
+        parts = network.depths.values()
+    statistics = {x.num_features: empty_statistics(x) for x in parts}
     blocks = {dims: _Blocks() for dims in statistics}
     store = FeatureStore(network.num_features, memory_limit) if keep_features else None
     names, digests = [], []
@@ -217,11 +218,6 @@ def extract(
     if all_depths:
         found.depths = found.at_depths({k: (x, features.get(k)) for k, x in statistics.items()})
     return found
-
-
-def _parts(network) -> Iterable:
-    """The extractors whose features a network computes: its depths, or itself alone."""
-    return network.depths.values() or (network,)
 
 
 def _columns(rows: np.ndarray, widths: Iterable[int]) -> Iterator[tuple[int, np.ndarray]]:
