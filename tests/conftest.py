@@ -1,10 +1,10 @@
 """What the whole suite shares."""
 
 import ctypes
+import fcntl
 import functools
 import gc
 import os
-import tempfile
 
 import numpy as np
 import pytest
@@ -46,29 +46,39 @@ def memory_is_returned():
 
 
 @functools.lru_cache(maxsize=3)
-def _weights_from_a_fork(seed):
-    """As `random_weights._calibrated_weights`, without keeping the memory that it takes."""
+def _weights_from_a_fork(folder, seed):
+    """As `random_weights._calibrated_weights`, without keeping the memory that it takes.
+
+    Args:
+      folder: of all processes side by side: the first one makes the weights, the others read them.
+      seed: of the weights.
+    """
     from helpers.script_runs import ROOT, fork_script
 
-    with tempfile.TemporaryDirectory() as folder:
-        file = f"{folder}/weights.npz"
-        script = ROOT / "tests" / "helpers" / "random_weights_file.py"
-        made = fork_script(script, seed, file)
-        assert made.returncode == 0, made.stderr
-        layers = {}
-        with np.load(file) as arrays:
-            for name in arrays.files:
-                layers.setdefault(name.split("_")[0], []).append(arrays[name])
+    file = folder / f"random_weights_{seed}.npz"
+    with open(folder / "random_weights.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not file.exists():
+            script = ROOT / "tests" / "helpers" / "random_weights_file.py"
+            made = fork_script(script, seed, file)
+            assert made.returncode == 0, made.stderr
+    layers = {}
+    with np.load(file) as arrays:
+        for name in arrays.files:
+            layers.setdefault(name.split("_")[0], []).append(arrays[name])
     return list(layers.values())
 
 
 @pytest.fixture(scope="session")
-def small_extractor():
+def small_extractor(tmp_path_factory):
     """InceptionV3 at 75 pixels with seeded random weights: real topology, little work."""
     from fid_med.extractors import random_weights
     from fid_med.extractors.registry import load_extractor
 
-    random_weights._calibrated_weights = _weights_from_a_fork
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # of this run, whichever process
+    random_weights._calibrated_weights = functools.partial(_weights_from_a_fork, folder)
     return load_extractor("random", image_size=75)
 
 
