@@ -4,7 +4,9 @@ import ctypes
 import fcntl
 import functools
 import gc
+import math
 import os
+import sys
 
 import numpy as np
 import pytest
@@ -20,7 +22,20 @@ if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
 
 
 # Files that take longest go first, so that processes side by side end at about the same time.
-LONG = ["test_train.py", "test_extractor.py", "test_scripts.py", "test_inception_v3.py"]
+LONG = [
+    "test_train.py",
+    "test_network.py",
+    "test_scripts.py",
+    "test_extractor.py",
+    "test_inception_v3.py",
+    "test_callbacks.py",
+    "test_validation.py",
+    "test_depths.py",
+    "test_compute.py",
+    "test_debiased_fid.py",
+    "test_study.py",
+    "test_docstrings.py",
+]
 
 
 def pytest_collection_modifyitems(items):
@@ -34,6 +49,32 @@ def pytest_collection_finish():
     gc.freeze()
     # Keras makes and keeps many small objects: by default a seventh of the time is collection.
     gc.set_threshold(20_000, 20, 20)
+    if "keras" in sys.modules:
+        _initialise_large_kernels_quickly()
+
+
+def _initialise_large_kernels_quickly():
+    """Takes the first numbers of large convolution kernels from a table instead of drawing them.
+
+    InceptionV3 has 22 million, which the package replaces by its own numbers or those of a file.
+    Drawing them is a third of the time of building a network, or loading one, which tests do some
+    hundred times. Range and dtype stay. The seed of each layer, drawn as before, says where in the
+    table it begins, so layers differ, and equal seeds give equal kernels.
+    """
+    from keras import initializers, ops
+
+    draw = initializers.GlorotUniform.__call__
+    table = np.random.default_rng(0).uniform(-1, 1, 2_000_000).astype(np.float32)
+
+    def look_up(self, shape, dtype=None):
+        count = math.prod(shape)
+        if len(shape) != 4 or not 4_000 < count < len(table) or not isinstance(self.seed, int):
+            return draw(self, shape, dtype)
+        start = self.seed % (len(table) - count)
+        limit = math.sqrt(6 / (shape[0] * shape[1] * (shape[2] + shape[3])))
+        return ops.convert_to_tensor(limit * table[start : start + count].reshape(shape), dtype)
+
+    initializers.GlorotUniform.__call__ = look_up
 
 
 @pytest.fixture(autouse=True, scope="module")
