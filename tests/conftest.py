@@ -1,10 +1,12 @@
 """What the whole suite shares."""
 
 import ctypes
+import fcntl
 import functools
 import gc
+import math
 import os
-import tempfile
+import sys
 
 import numpy as np
 import pytest
@@ -20,7 +22,20 @@ if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
 
 
 # Files that take longest go first, so that processes side by side end at about the same time.
-LONG = ["test_train.py", "test_extractor.py", "test_scripts.py", "test_inception_v3.py"]
+LONG = [
+    "test_train.py",
+    "test_network.py",
+    "test_scripts.py",
+    "test_extractor.py",
+    "test_inception_v3.py",
+    "test_callbacks.py",
+    "test_validation.py",
+    "test_depths.py",
+    "test_compute.py",
+    "test_debiased_fid.py",
+    "test_study.py",
+    "test_docstrings.py",
+]
 
 
 def pytest_collection_modifyitems(items):
@@ -34,6 +49,32 @@ def pytest_collection_finish():
     gc.freeze()
     # Keras makes and keeps many small objects: by default a seventh of the time is collection.
     gc.set_threshold(20_000, 20, 20)
+    if "keras" in sys.modules:
+        _initialise_large_kernels_quickly()
+
+
+def _initialise_large_kernels_quickly():
+    """Takes the first numbers of large convolution kernels from a table instead of drawing them.
+
+    InceptionV3 has 22 million, which the package replaces by its own numbers or those of a file.
+    Drawing them is a third of the time of building a network, or loading one, which tests do some
+    hundred times. Range and dtype stay. The seed of each layer, drawn as before, says where in the
+    table it begins, so layers differ, and equal seeds give equal kernels.
+    """
+    from keras import initializers, ops
+
+    draw = initializers.GlorotUniform.__call__
+    table = np.random.default_rng(0).uniform(-1, 1, 2_000_000).astype(np.float32)
+
+    def look_up(self, shape, dtype=None):
+        count = math.prod(shape)
+        if len(shape) != 4 or not 4_000 < count < len(table) or not isinstance(self.seed, int):
+            return draw(self, shape, dtype)
+        start = self.seed % (len(table) - count)
+        limit = math.sqrt(6 / (shape[0] * shape[1] * (shape[2] + shape[3])))
+        return ops.convert_to_tensor(limit * table[start : start + count].reshape(shape), dtype)
+
+    initializers.GlorotUniform.__call__ = look_up
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -46,29 +87,39 @@ def memory_is_returned():
 
 
 @functools.lru_cache(maxsize=3)
-def _weights_from_a_fork(seed):
-    """As `random_weights._calibrated_weights`, without keeping the memory that it takes."""
+def _weights_from_a_fork(folder, seed):
+    """As `random_weights._calibrated_weights`, without keeping the memory that it takes.
+
+    Args:
+      folder: of all processes side by side: the first one makes the weights, the others read them.
+      seed: of the weights.
+    """
     from helpers.script_runs import ROOT, fork_script
 
-    with tempfile.TemporaryDirectory() as folder:
-        file = f"{folder}/weights.npz"
-        script = ROOT / "tests" / "helpers" / "random_weights_file.py"
-        made = fork_script(script, seed, file)
-        assert made.returncode == 0, made.stderr
-        layers = {}
-        with np.load(file) as arrays:
-            for name in arrays.files:
-                layers.setdefault(name.split("_")[0], []).append(arrays[name])
+    file = folder / f"random_weights_{seed}.npz"
+    with open(folder / "random_weights.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not file.exists():
+            script = ROOT / "tests" / "helpers" / "random_weights_file.py"
+            made = fork_script(script, seed, file)
+            assert made.returncode == 0, made.stderr
+    layers = {}
+    with np.load(file) as arrays:
+        for name in arrays.files:
+            layers.setdefault(name.split("_")[0], []).append(arrays[name])
     return list(layers.values())
 
 
 @pytest.fixture(scope="session")
-def small_extractor():
+def small_extractor(tmp_path_factory):
     """InceptionV3 at 75 pixels with seeded random weights: real topology, little work."""
     from fid_med.extractors import random_weights
     from fid_med.extractors.registry import load_extractor
 
-    random_weights._calibrated_weights = _weights_from_a_fork
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # of this run, whichever process
+    random_weights._calibrated_weights = functools.partial(_weights_from_a_fork, folder)
     return load_extractor("random", image_size=75)
 
 

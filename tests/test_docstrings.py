@@ -1,6 +1,7 @@
 """The examples in docstrings run as they are printed."""
 
 import ast
+import functools
 import inspect
 import pathlib
 import re
@@ -11,6 +12,7 @@ import pytest
 from helpers.script_runs import ROOT
 
 import fid_med
+from fid_med.extractors.registry import ExtractorSpec
 
 # Names that a reader meets first; each has an example.
 WITH_EXAMPLE = [
@@ -64,9 +66,16 @@ def folder(small_extractor, extractor_file, phantoms, tmp_path_factory):
     return root
 
 
+@pytest.fixture(scope="module")
+def load_once():
+    """Loads an extractor that several examples name once, and compiles it once."""
+    return functools.cache(ExtractorSpec.load)
+
+
 @pytest.mark.parametrize("code", list(examples()))
-def test_an_example_runs_as_it_is_printed(code, folder, monkeypatch):
+def test_an_example_runs_as_it_is_printed(code, folder, load_once, monkeypatch):
     monkeypatch.chdir(folder)
+    monkeypatch.setattr(ExtractorSpec, "load", load_once)
     exec(compile(code, "example", "exec"), {"__name__": "__main__"})
 
 

@@ -246,7 +246,7 @@ def test_training_refuses_what_it_cannot_train_on(tmp_path):
 
 def test_finished_run_is_not_overwritten(tmp_path):
     (tmp_path / "extractor.keras").write_text("precious")
-    process = run(TRAIN, f"--output_dir={tmp_path}", "--dataset=phantom")
+    process = fork_script(TRAIN, f"--output_dir={tmp_path}", "--dataset=phantom")
     assert_one_line(process, 1, "--overwrite")
     assert (tmp_path / "extractor.keras").read_text() == "precious"
 

@@ -40,8 +40,9 @@ def test_random_features_are_of_ordinary_size_and_differ(small_extractor, phanto
 
 
 def test_the_seed_determines_the_random_extractor(small_extractor, monkeypatch):
+    network = inception_v3.build_network(Preprocessing(75, 75))
+
     def uncalibrated(seed):
-        network = inception_v3.build_network(Preprocessing(75, 75))
         random_weights.initialise_randomly(network, seed)
         return [layer.get_weights() for layer in inception_v3.weighted_layers(network)]
 

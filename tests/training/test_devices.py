@@ -1,11 +1,10 @@
 """Tests that several devices compute the steps of one, on logical CPUs in another process."""
 
 import json
-import subprocess
-import sys
 
 import keras
 import pytest
+from helpers.script_runs import fork_script
 
 from fid_med.errors import SettingError
 from fid_med.training import devices
@@ -71,20 +70,25 @@ print(json.dumps(found))
 """
 
 
-def run(number, *precisions):
-    process = subprocess.run(
-        [sys.executable, "-c", CODE, str(number), *precisions], capture_output=True, text=True
-    )
-    assert process.returncode == 0, process.stderr[-3000:]
-    return json.loads(process.stdout.splitlines()[-1])
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    script = tmp_path_factory.mktemp("devices") / "steps.py"
+    script.write_text(CODE)
+
+    def run(number, *precisions):
+        process = fork_script(script, number, *precisions)
+        assert process.returncode == 0, process.stderr[-3000:]
+        return json.loads(process.stdout.splitlines()[-1])
+
+    return run
 
 
 @pytest.fixture(scope="module")
-def one():
+def one(run):
     return run(1, "off", "bfloat16")
 
 
-def test_two_devices_compute_the_steps_of_one(one):
+def test_two_devices_compute_the_steps_of_one(one, run):
     two = run(2, "off")
     assert (one["replicas"], two["replicas"]) == (1, 2)
     # Clipped gradients, the remainder of one image, and the averages included.

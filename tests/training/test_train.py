@@ -52,7 +52,7 @@ def subset(images, choose):
 
 @pytest.fixture(scope="module")
 def start(small_extractor, tmp_path_factory):
-    """A file with start weights."""
+    """A file with weights only, which takes longer to load than an extractor's."""
     path = tmp_path_factory.mktemp("start") / "start.weights.h5"
     source = keras.applications.InceptionV3(include_top=False, weights=None)
     inception_v3.copy_weights(small_extractor.network, source, "start")
@@ -61,10 +61,10 @@ def start(small_extractor, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def run(images, start, tmp_path_factory):
+def run(images, extractor_file, tmp_path_factory):
     """A transfer run with its output files."""
     folder = tmp_path_factory.mktemp("run")
-    config = dataclasses.replace(CONFIG, weights=str(start))
+    config = dataclasses.replace(CONFIG, weights=str(extractor_file))
     result = train(images, config, folder)
     write_training(folder, result, images, config, {"dataset": "phantom"})
     return folder, result
@@ -128,7 +128,7 @@ def test_output_files_describe_the_run(run, images):
     assert {n: s["count"] for n, s in written["splits"].items()} == {
         "train": 36, "validation": 12, "test": 12
     }  # fmt: skip
-    assert written["config"]["weights"] == "start.weights.h5"
+    assert written["config"]["weights"] == "extractor.keras"
     assert written["config"]["seed"] == 1
     assert {"precision", "recall", "auc"} <= set(written["reports"]["test"]["by_class"]["elbow"])
     assert np.sum(written["reports"]["test"]["confusion_matrix"]) == 12
@@ -192,11 +192,13 @@ def test_a_file_name_that_is_not_utf8_is_written_escaped(run, images, tmp_path):
     assert second.startswith(names[1])
 
 
-def test_scratch_trains_every_layer_and_saves_no_auxiliary_head(images, tmp_path):
+def test_scratch_trains_every_layer_and_saves_no_auxiliary_head(
+    images, small_extractor, tmp_path, monkeypatch
+):
     config = dataclasses.replace(CONFIG, recipe="scratch", epochs=1, seed=0)
     result = train(images, config, tmp_path)
     write_training(tmp_path, result, images, config, {})
-    start = load_extractor("random", image_size=75, seed=0)
+    start = small_extractor  # "random" of seed 0
     assert len(changed_layers(result.extractor.network, start.network)) == 2 * 94
     assert {row["phase"] for row in result.history} == {"all"}
     assert len(summary(result)) == 2
@@ -205,11 +207,17 @@ def test_scratch_trains_every_layer_and_saves_no_auxiliary_head(images, tmp_path
     assert 0.5 < float(row["auxiliary_loss"]) < 10
     assert float(row["learning_rate"]) == 0.045
     assert json.loads((tmp_path / "training.json").read_text())["auxiliary_weight"] == 0.3
+    # Each file is loaded once: load_extractor's own model is looked at too.
+    load, models = keras.saving.load_model, []
+    monkeypatch.setattr(
+        keras.saving, "load_model", lambda *a, **k: models.append(load(*a, **k)) or models[-1]
+    )
     for name in ("extractor.keras", "classifier.keras"):
-        model = keras.models.load_model(tmp_path / name)
-        assert not [layer.name for layer in model.layers if layer.name.startswith("auxiliary")]
         # The fingerprint covers only InceptionV3's layers, not the auxiliary head.
         assert load_extractor(tmp_path / name).fingerprint == result.extractor.fingerprint
+        model = models.pop()
+        assert not models
+        assert not [layer.name for layer in model.layers if layer.name.startswith("auxiliary")]
         assert len(inception_v3.network_arrays(model)) == len(start.network.weights)
 
 
@@ -230,9 +238,11 @@ def call_after_step(monkeypatch, action, number):
     monkeypatch.setattr(epochs.TimeEstimate, "add_step", add_step)
 
 
-def test_an_interrupted_run_resumes_to_the_same_result(run, images, start, tmp_path, monkeypatch):
+def test_an_interrupted_run_resumes_to_the_same_result(
+    run, images, extractor_file, tmp_path, monkeypatch
+):
     folder, uninterrupted = run
-    config = dataclasses.replace(CONFIG, weights=str(start))
+    config = dataclasses.replace(CONFIG, weights=str(extractor_file))
     # In the middle of the second epoch of three steps each.
     call_after_step(monkeypatch, lambda: os.kill(os.getpid(), signal.SIGTERM), 5)
     with pytest.raises(Interrupted, match="to resume after epoch 1 of phase top"):
@@ -264,7 +274,7 @@ def test_an_interrupted_run_resumes_to_the_same_result(run, images, start, tmp_p
         check_output_dir(tmp_path, overwrite=False)
 
 
-def test_an_error_of_the_log_says_how_to_resume(images, start, tmp_path, monkeypatch):
+def test_an_error_of_the_log_says_how_to_resume(images, extractor_file, tmp_path, monkeypatch):
     add = epochs.EpochLog.add
 
     def full(self, row):
@@ -272,7 +282,7 @@ def test_an_error_of_the_log_says_how_to_resume(images, start, tmp_path, monkeyp
             raise OSError(28, "No space left on device")
         add(self, row)
 
-    config = dataclasses.replace(CONFIG, weights=str(start), epochs=1)
+    config = dataclasses.replace(CONFIG, weights=str(extractor_file), epochs=1)
     monkeypatch.setattr(epochs.EpochLog, "add", full)
     monkeypatch.setattr("fid_med.training.run._HEAD_EPOCHS", 2)
     with pytest.raises(

@@ -26,7 +26,7 @@ from fid_med.validation import inputs as inputs_module
 
 SCRIPT = ROOT / "eval" / "validate_reference.py"
 CHECKS = {check.name: check for check in all_checks()}
-TRAIN, TEST = 25, 12
+TRAIN, TEST = 25, 7
 PUBLISHED = [
     "published_graph_pool_3",
     "cifar10_train_ttur_statistics",

@@ -348,7 +348,7 @@ def test_other_files_and_preprocessing_than_the_published_give_warnings(network,
     assert "resized by tf1, pad, but published FIDs use tf1, stretch" in said
 
 
-def test_load_extractor_takes_the_graph(graph_def, save):
+def test_load_extractor_takes_the_graph(graph_def, save, network, monkeypatch):
     path = save(graph_def)
     extractor = load_extractor(path)
     assert extractor.name == path.name
@@ -358,6 +358,10 @@ def test_load_extractor_takes_the_graph(graph_def, save):
     obtained = extractor.extract([image])
     assert_close(obtained, pool[:, 0, 0])
     assert_close(extractor.logits(obtained), product)
+    # What follows are options; the graph has been read.
+    monkeypatch.setattr(
+        "fid_med.extractors.inception_2015.network.load_network", lambda *_: network
+    )
     antialiased = load_extractor(path, resize="antialias")
     assert antialiased.fingerprint != extractor.fingerprint
     assert len(antialiased.warnings) == len(extractor.warnings) + 1
