@@ -88,6 +88,31 @@ def command(inputs: BenchmarkInputs) -> Iterator[Measurement]:
         )
 
 
+def depths(inputs: BenchmarkInputs) -> Iterator[Measurement]:
+    """Times the FID at other depths, and the profile over all, against the plain FID."""
+    settings = inputs.settings
+    size = settings.sizes[-1]
+    folders = [inputs.image_folders(size)[side] for side in ("real", "generated")]
+    plain = [sys.executable, settings.script, *folders, f"--extractor={inputs.graph}"]
+    flags = {
+        "plain FID": ["--metrics=fid"],
+        "--dims=768": ["--metrics=fid", "--dims=768"],
+        "--metrics=debiased": ["--metrics=debiased"],
+        "--metrics=depths": ["--metrics=depths"],
+    }
+    contenders = [
+        Contender(name, lambda command=[*plain, *more]: _process(command), same="dims" not in name)
+        for name, more in flags.items()
+    ]
+    yield Measurement(
+        "depths",
+        f"whole command, {settings.num_images} + {settings.num_images} PNG files of {size} x "
+        f"{size}, 2015-12-05 graph",
+        compare(contenders, settings.rounds, warm_up=False),
+        note="depths includes five debiased FIDs with intervals",
+    )
+
+
 def _program(inputs, program, *folders):
     inputs.peers.require(program)
     return _process(inputs.peers.command(program, inputs.torch_weights, *folders), peer=True)

@@ -16,6 +16,7 @@ CASES = {
     "network": "case_network",
     "pipeline": "case_network",
     "command": "case_commands",
+    "depths": "case_commands",
     "frechet": "case_numbers",
     "bootstrap": "case_numbers",
     "growth": "case_numbers",
