@@ -67,8 +67,7 @@ def command(inputs: BenchmarkInputs) -> Iterator[Measurement]:
     """Times the FID of two folders of PNG files, including start-up."""
     settings = inputs.settings
     for size in settings.sizes[-1:]:
-        folders = [inputs.image_folders(size)[side] for side in ("real", "generated")]
-        ours = [sys.executable, settings.script, *folders, f"--extractor={inputs.graph}"]
+        folders, ours = _compute_fid(inputs, size)
         baseline = [sys.executable, "-m", "benchmarks.baseline", inputs.graph, *folders]
         contenders = [
             Contender("compute_fid.py", lambda command=ours: _process(command)),
@@ -80,8 +79,7 @@ def command(inputs: BenchmarkInputs) -> Iterator[Measurement]:
         ]
         yield Measurement(
             "command",
-            f"whole command, {settings.num_images} + {settings.num_images} PNG files of {size} x "
-            f"{size}, 2015-12-05 graph",
+            _title(settings, size),
             # The files were written just now and are in the disk cache: no warm-up is needed.
             compare(contenders, settings.rounds, warm_up=False),
             note="fid_med adds the debiased FID; pytorch-fid resizes differently: its FID differs",
@@ -92,8 +90,7 @@ def depths(inputs: BenchmarkInputs) -> Iterator[Measurement]:
     """Times the FID at other depths, and the profile over all, against the plain FID."""
     settings = inputs.settings
     size = settings.sizes[-1]
-    folders = [inputs.image_folders(size)[side] for side in ("real", "generated")]
-    plain = [sys.executable, settings.script, *folders, f"--extractor={inputs.graph}"]
+    _, plain = _compute_fid(inputs, size)
     flags = {
         "plain FID": ["--metrics=fid"],
         "--dims=768": ["--metrics=fid", "--dims=768"],
@@ -106,11 +103,26 @@ def depths(inputs: BenchmarkInputs) -> Iterator[Measurement]:
     ]
     yield Measurement(
         "depths",
-        f"whole command, {settings.num_images} + {settings.num_images} PNG files of {size} x "
-        f"{size}, 2015-12-05 graph",
+        _title(settings, size),
         compare(contenders, settings.rounds, warm_up=False),
         note="depths includes five debiased FIDs with intervals",
     )
+
+
+def _compute_fid(inputs, size):
+    """The folders of real and generated images of a size, and the command on them."""
+    folders = [inputs.image_folders(size)[side] for side in ("real", "generated")]
+    return folders, [
+        sys.executable,
+        inputs.settings.script,
+        *folders,
+        f"--extractor={inputs.graph}",
+    ]
+
+
+def _title(settings, size):
+    count = settings.num_images
+    return f"whole command, {count} + {count} PNG files of {size} x {size}, 2015-12-05 graph"
 
 
 def _program(inputs, program, *folders):

@@ -101,10 +101,8 @@ def _fids(first, second):
 
 
 def _traces(*sets):
-    return [
-        float(np.concatenate([x[d] for x in sets]).astype(np.float64).var(axis=0, ddof=1).sum())
-        for d in sets[0]
-    ]
+    of = FeatureStatistics.from_features
+    return [of(np.concatenate([x[d] for x in sets])).trace for d in sets[0]]
 
 
 def _loaded(path, offset):

@@ -52,17 +52,20 @@ def join_depths(extractor: FeatureExtractor) -> FeatureExtractor:
 
     Returns:
       An extractor of float32 [B, 3072]: the features of each of its `depths` next to each other.
-      They equal those of `cut_at_depth`.
+      They equal those of `cut_at_depth`. Later calls return the same one, already compiled.
 
     Raises:
       ExtractorError: the network lacks a depth.
     """
     whole = extractor.whole
+    if whole.joined is not None:
+        return whole.joined
     depths = {dims: cut_at_depth(whole, dims) for dims in DEPTHS}
     outputs = [depth.network.output for depth in depths.values()]
     network = keras.Model(whole.network.input, outputs, name=f"{whole.network.name}_depths")
     joined = _changed(whole, f"depths={','.join(map(str, DEPTHS))}", network)
     joined.depths = depths
+    whole.joined = joined
     return joined
 
 

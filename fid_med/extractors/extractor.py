@@ -61,7 +61,8 @@ class FeatureExtractor:
         features are always float32.
       whole: the extractor that this one is a depth of; itself at the global average pool.
       depths: extractors of each depth, by number of features, whose features are joined in this
-        one's (`depths.join_depths`); empty for other extractors.
+        one's; empty for other extractors.
+      joined: the extractor that `depths.join_depths` made of this one, or None.
 
     Example:
 
@@ -105,6 +106,7 @@ class FeatureExtractor:
     def set_network(self, network: keras.Model) -> None:
         """Replaces the network; several outputs are joined in their order."""
         self.network = network
+        self.joined: FeatureExtractor | None = None
         self._folded = None
         self._compiled = {}
 

@@ -218,10 +218,11 @@ def debiased_sum(
     sets = image_sets(
         {"real": (joined[0], real_patients), "generated": (joined[1], generated_patients)}, LEAST
     )
-    ends = np.cumsum([np.shape(x)[1] for x in real])
+    ends = np.cumsum([np.shape(x)[1] for x in real])[:-1]
     splits = []
-    for first, last in zip([0, *ends], ends, strict=False):
-        spaces = [dataclasses.replace(s, features=s.features[:, first:last]) for s in sets]
+    for columns in zip(*(np.split(s.features, ends, axis=1) for s in sets), strict=True):
+        pairs = zip(sets, columns, strict=True)
+        spaces = [dataclasses.replace(s, features=x) for s, x in pairs]
         splits.append(HalfSplits(spaces, [(0, 1)], replicates, seed, largest_half))
     total = HalfSplits.weighted_sum(splits, weights)
     *each, of_sum = (_debiased(*sets, x, 1, options) for x in [*splits, total])

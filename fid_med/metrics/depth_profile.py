@@ -48,7 +48,8 @@ class DepthProfile:
 
     def to_dict(self) -> dict:
         """Returns the fields as JSON types."""
-        return dataclasses.asdict(self) | {"depths": [dataclasses.asdict(x) for x in self.depths]}
+        fields = dataclasses.asdict(self)
+        return fields | {"depths": list(fields["depths"])}
 
 
 def multi_depth_fid(fids: Sequence, traces: Sequence[float]):

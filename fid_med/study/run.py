@@ -18,6 +18,7 @@ from fid_med.errors import DataError, SettingError
 from fid_med.extractors.depths import join_depths
 from fid_med.extractors.registry import load_extractor
 from fid_med.metrics.depth_profile import multi_depth_fid
+from fid_med.metrics.statistics import FeatureStatistics
 from fid_med.study import agreement, judgement, repeats
 from fid_med.study.features import StudyCache, compute_cell
 from fid_med.study.images import (
@@ -423,9 +424,7 @@ def _each(features):
 def _total_variances(features) -> dict[str, list[float]]:
     """The trace of the covariance at each depth, by extractor."""
     return {
-        name: [
-            float(rows.var(axis=0, ddof=1, dtype=np.float64).sum()) for rows in of_depth.values()
-        ]
+        name: [FeatureStatistics.from_features(rows).trace for rows in of_depth.values()]
         for name, of_depth in features.items()
     }
 

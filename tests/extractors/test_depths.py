@@ -72,6 +72,8 @@ def test_a_depth_knows_the_whole_and_can_be_cut_again(extractors):
     assert again.fingerprint == extractors[2048].fingerprint
     assert cut_at_depth(extractors[64], 768).fingerprint == extractors[768].fingerprint
     assert join_depths(extractors[64]).fingerprint == join_depths(extractors[2048]).fingerprint
+    # One network for both sides of a comparison: it is compiled once.
+    assert join_depths(extractors[64]) is join_depths(extractors[64].whole)
 
 
 def test_a_network_without_these_depths_is_refused():

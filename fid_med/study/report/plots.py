@@ -20,7 +20,7 @@ _MARKERS = "os^DvPX"
 _LINES = ("-", "--", "-.", ":")
 _THUMBNAIL = 224
 # As on the page.
-_VERDICT_COLORS = {RISES: "#0072B2", FALLS: "#B04A00", UNDECIDED: "#777777"}
+_VERDICT_COLORS = {RISES: BLUE, FALLS: "#B04A00", UNDECIDED: "#777777"}
 _VERDICTS = {verdict: (color, SIGNS[verdict]) for verdict, color in _VERDICT_COLORS.items()}
 
 
