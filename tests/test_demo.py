@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from fid_med import demo
+from fid_med.disturbances.registry import GROUPS
 from fid_med.errors import FidMedError
 from fid_med.utils import plots
 
@@ -56,8 +57,11 @@ def test_the_last_lines_say_what_is_good_and_what_is_bad():
     assert "vary with the processor" in lines[-1]
 
 
-def test_the_study_judges_both_networks_and_writes_its_page(phantoms, small_extractor, tmp_path):
+def test_the_study_judges_both_networks_and_writes_its_page(
+    phantoms, small_extractor, tmp_path, monkeypatch
+):
     images, foreign = phantoms[0][:8], phantoms[0][8:16]
+    monkeypatch.setitem(GROUPS, "six", ("gaussian_blur", "contamination"))
     verdicts = demo._study(tmp_path / "study", images, foreign, small_extractor, "random")
     assert list(verdicts) == ["before training", "trained on phantoms"]
     page = (tmp_path / "study" / "report.html").read_text(encoding="utf-8")

@@ -177,12 +177,12 @@ def test_unwritable_output_is_told_before_the_work(statistics_file, tmp_path):
     assert_one_line(run(COMPUTE_FID, one, one, f"--json={tmp_path}"), 1, "is a folder")
 
 
-def test_folders_through_the_script(phantoms, write_images, tmp_path):
+def test_folders_through_the_script(phantoms, write_images, extractor_file, tmp_path):
     real = write_images("real", phantoms[0][:6])
     generated = write_images("generated", phantoms[0][6:12])
     process = run(
-        COMPUTE_FID, real, generated, "--extractor=random", "--image_size=75",
-        f"--save_statistics={tmp_path}/saved", "--batch_size=4",
+        COMPUTE_FID, real, generated, f"--extractor={extractor_file}", "--batch_size=4",
+        f"--save_statistics={tmp_path}/saved",
     )  # fmt: skip
     assert process.returncode == 0, process.stderr
     fid = float(process.stdout.splitlines()[-1].removeprefix("FID: "))
@@ -252,7 +252,7 @@ def test_finished_run_is_not_overwritten(tmp_path):
 
 
 def test_a_training_without_a_label_says_so(extractor_file, tmp_path):
-    process = run(
+    process = fork_script(
         TRAIN, f"--output_dir={tmp_path}", "--dataset=phantom", "--phantoms=24",
         f"--weights={extractor_file}", "--train_from=mixed9", "--epochs=1",
         "--without_labels=chest,neck",

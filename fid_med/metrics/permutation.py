@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import linalg
 
-from fid_med.metrics.frechet import frechet_distance
+from fid_med.metrics.blas_threads import map_on_cores
 from fid_med.metrics.input_checks import checked_count
 from fid_med.metrics.resampling import GRAM_LIMIT, BlockDistances, ImageSet, image_sets
-from fid_med.metrics.statistics import FeatureStatistics
 
 # Up to this many images in the smaller set the Gram matrix is used; beyond, the leading directions.
 _GRAM_IMAGES = 300
@@ -148,8 +148,27 @@ def _by_directions(sets: list[ImageSet], sides) -> tuple[int, np.ndarray]:
     k = min(_DIRECTIONS, d)
     _, directions = linalg.eigh(rows.T @ rows, subset_by_index=(d - k, d - 1))
     rows = rows @ directions
-    values = [
-        frechet_distance(*(FeatureStatistics.from_features(rows[side]) for side in pair))
-        for pair in sides
-    ]
-    return k, np.array(values)
+    values = np.empty(len(sides))
+
+    def of_division(i):
+        values[i] = _distance(*(rows[side] for side in sides[i]))
+
+    map_on_cores(of_division, range(len(sides)))
+    return k, values
+
+
+def _distance(first: np.ndarray, second: np.ndarray) -> float:
+    """Plain FID of two sets of few features, [N, k] and [M, k].
+
+    It agrees with `frechet_distance` to 1e-8 of the traces, in much less time.
+    """
+    means = first.mean(axis=0), second.mean(axis=0)
+    # With S = A^T A, the eigenvalues of A S' A^T are those of S S'.
+    factor = (first - means[0]) / math.sqrt(len(first) - 1)
+    other = (second - means[1]) / math.sqrt(len(second) - 1)
+    traces = np.einsum("ij,ij->", factor, factor) + np.einsum("ij,ij->", other, other)
+    if len(factor) > factor.shape[1]:
+        factor = np.linalg.qr(factor, mode="r")
+    product = factor @ other.T  # [at most k, M]
+    roots = np.sqrt(np.maximum(linalg.eigvalsh(product @ product.T), 0))
+    return float(((means[0] - means[1]) ** 2).sum() + traces - 2 * roots.sum())

@@ -91,12 +91,12 @@ def profile(phantoms):
     return compute_fid(*sides, "random", image_size=75, dims=768, metrics=metrics)
 
 
-def test_the_metric_depths_is_the_fid_of_each_depth(profile, phantoms):
+def test_the_metric_depths_is_the_fid_of_each_depth(profile, phantoms, small_extractor):
     sides = phantoms[0][:9], phantoms[0][9:18]
     found = profile.metrics["depths"]
     assert [x["dims"] for x in found["depths"]] == list(DEPTHS)
     for depth in found["depths"]:
-        alone = compute_fid(*sides, "random", image_size=75, dims=depth["dims"])
+        alone = compute_fid(*sides, cut_at_depth(small_extractor, depth["dims"]))
         assert depth["fid"] == pytest.approx(alone.fid, rel=rounding.FID)
         assert depth["debiased"]["low"] < depth["debiased"]["value"] < depth["debiased"]["high"]
     assert profile.dims == 768

@@ -1,11 +1,14 @@
 """Tests training on a few phantoms at 75 pixels, and the files of a run."""
 
+import contextlib
 import csv
 import dataclasses
+import io
 import json
 import os
 import re
 import signal
+import unittest.mock
 
 import keras
 import numpy as np
@@ -23,9 +26,26 @@ from fid_med.training import epochs, output
 from fid_med.training.checkpoints import Checkpoint, CheckpointStore, Interrupted
 from fid_med.training.config import TrainingConfig
 from fid_med.training.output import check_output_dir, summary, write_training
+from fid_med.training.run import TrainingRun
 from fid_med.training.train import train
 
 CONFIG = TrainingConfig(image_size=75, batch_size=16, epochs=2, train_from="mixed9", seed=1)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def short_trainings():
+    """30 epochs of the head are enough here, and graphs run but few steps: optimising them, which
+    is half of the time of a first step, does not pay."""
+    optimizer = tf.config.optimizer
+    optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    with unittest.mock.patch("fid_med.training.run._HEAD_EPOCHS", 30):
+        yield
+    optimizer.set_experimental_options({"disable_meta_optimizer": False})
+
+
+def without_sheet():
+    """Leaves out the picture of augmented images, which the fixture `run` draws."""
+    return unittest.mock.patch.object(TrainingRun, "draw_augmentation")
 
 
 @pytest.fixture(scope="module")
@@ -48,16 +68,6 @@ def subset(images, choose):
         labels=images.labels[rows],
         patients=of(images.patients),
     )
-
-
-@pytest.fixture(scope="module")
-def start(small_extractor, tmp_path_factory):
-    """A file with weights only, which takes longer to load than an extractor's."""
-    path = tmp_path_factory.mktemp("start") / "start.weights.h5"
-    source = keras.applications.InceptionV3(include_top=False, weights=None)
-    inception_v3.copy_weights(small_extractor.network, source, "start")
-    source.save_weights(path)
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -160,26 +170,64 @@ def test_the_extractor_recognises_its_training_images(run, images):
     assert fid.generated.seen_in_training == 0
 
 
-def test_a_second_run_starts_from_the_extractor_of_the_first(run, images, tmp_path, capsys):
-    folder, first = run
-    weights = str(folder / "extractor.keras")
+@pytest.fixture(scope="module")
+def several(images):
+    """The same phantoms with two labels per image, and studies of up to three images."""
+    facts = phantom_set(60, size=80, seed=0)[1]
+    part = np.argsort(phantom.load(60, 80, seed=0).labels, kind="stable")
+    labels = np.array(
+        [[facts[i].abnormality == "abnormal", images.labels[k] < 3] for k, i in enumerate(part)]
+    )
+    kinds = [2 * a + b for a, b in labels.tolist()]
+    # Three images with equal labels per study.
+    studies = [f"{kind}-{kinds[:k].count(kind) // 3}" for k, kind in enumerate(kinds)]
+    classes = ("abnormal", "first_three")
+    return dataclasses.replace(images, labels=labels, classes=classes, studies=studies)
+
+
+@pytest.fixture(scope="module")
+def second_run(run, several, tmp_path_factory):
+    """A run that starts from the extractor of `run`: its folder, its result, and its stderr."""
+    folder, error = tmp_path_factory.mktemp("second"), io.StringIO()
+    weights = str(run[0] / "extractor.keras")
     config = dataclasses.replace(CONFIG, weights=weights, epochs=1, image_size=None)
-    result = train(phantom.load(60, 80, seed=0, label="abnormality"), config, tmp_path)
+    with contextlib.redirect_stderr(error), without_sheet():
+        result = train(several, config, folder)
+    write_training(folder, result, several, config, {})
+    return folder, result, error.getvalue()
+
+
+def test_a_second_run_starts_from_the_extractor_of_the_first(run, second_run, images):
+    (_, first), (_, result, error) = run, second_run
     assert result.extractor.preprocessing == first.extractor.preprocessing  # 75 pixels, not 299
     assert [step["fingerprint"] for step in result.extractor.lineage] == [
         first.extractor.lineage[0]["fingerprint"],
         first.extractor.fingerprint,
     ]
     assert result.extractor.lineage[1]["labels"] == list(images.classes)
-    assert result.extractor.labels == ("abnormal", "normal")
+    assert result.extractor.labels == ("abnormal", "first_three")
     # The same images, split differently: training images of the first run are held out here.
     held_out = int(np.isin(result.splits, ("validation", "test")).sum())
-    error = capsys.readouterr().err
     assert re.search(rf"extractor\.keras was trained on \d+ of the {held_out} images held", error)
     before, after = first.extractor.training_images, result.extractor.training_images
     assert after.key == before.key
     assert before.train < after.train
     assert before.validation < after.validation
+
+
+def test_several_labels_per_image_and_studies(second_run):
+    folder, result, _ = second_run
+    classifier = keras.models.load_model(folder / "classifier.keras")
+    assert classifier.layers[-1].activation is keras.activations.sigmoid
+    assert result.class_weights is None
+    report = result.reports["validation"]
+    assert report["auc"] > 0.6
+    written = json.loads((folder / "training.json").read_text())
+    assert written["study_reports"]["validation"]["count"] < report["count"]
+    assert len(summary(result)) == 4
+    assert "studies" in summary(result)[1]
+    rows = {row["label"] for row in csv.DictReader((folder / "splits.csv").open())}
+    assert "abnormal|first_three" in rows
 
 
 def test_a_file_name_that_is_not_utf8_is_written_escaped(run, images, tmp_path):
@@ -196,7 +244,8 @@ def test_scratch_trains_every_layer_and_saves_no_auxiliary_head(
     images, small_extractor, tmp_path, monkeypatch
 ):
     config = dataclasses.replace(CONFIG, recipe="scratch", epochs=1, seed=0)
-    result = train(images, config, tmp_path)
+    with without_sheet():
+        result = train(images, config, tmp_path)
     write_training(tmp_path, result, images, config, {})
     start = small_extractor  # "random" of seed 0
     assert len(changed_layers(result.extractor.network, start.network)) == 2 * 94
@@ -243,16 +292,28 @@ def test_an_interrupted_run_resumes_to_the_same_result(
 ):
     folder, uninterrupted = run
     config = dataclasses.replace(CONFIG, weights=str(extractor_file))
-    # In the middle of the second epoch of three steps each.
-    call_after_step(monkeypatch, lambda: os.kill(os.getpid(), signal.SIGTERM), 5)
-    with pytest.raises(Interrupted, match="to resume after epoch 1 of phase top"):
-        train(images, config, tmp_path)
+    with monkeypatch.context() as patch:
+        # In the middle of the second epoch of three steps each.
+        call_after_step(patch, lambda: os.kill(os.getpid(), signal.SIGTERM), 5)
+        told = "to resume after epoch 1 of phase top"
+        with pytest.raises(Interrupted, match=told), without_sheet():
+            train(images, config, tmp_path)
     check_output_dir(tmp_path, overwrite=False)
     with pytest.raises(DataError, match=r"crop was 0\.85, now 0\.9"):
         train(images, dataclasses.replace(config, crop=0.9), tmp_path)
     with pytest.raises(DataError, match=r"other images: it had 60, now there are 54"):
         train(subset(images, lambda x: np.flatnonzero(np.arange(60) % 10)), config, tmp_path)
-    result = train(images, config, tmp_path)
+    add, saved = epochs.EpochLog.add, []
+
+    def note_checkpoint(self, row):
+        saved.append((CheckpointStore(tmp_path).load().epoch, row["phase"], row["epoch"]))
+        add(self, row)
+
+    monkeypatch.setattr(epochs.EpochLog, "add", note_checkpoint)
+    with without_sheet():
+        result = train(images, config, tmp_path)
+    # An epoch is logged after it is saved, so that an error of the log costs no epoch.
+    assert saved[-2:] == [(1, "top", 1), (2, "top", 2)]
     write_training(tmp_path, result, images, config, {})
     # Separate processes agree to the bit (test_kill.py). Within one process, TensorFlow's graphs
     # have other names the second time, and sums are computed in another order.
@@ -274,23 +335,17 @@ def test_an_interrupted_run_resumes_to_the_same_result(
         check_output_dir(tmp_path, overwrite=False)
 
 
-def test_an_error_of_the_log_says_how_to_resume(images, extractor_file, tmp_path, monkeypatch):
-    add = epochs.EpochLog.add
+def test_an_error_of_the_log_says_how_to_resume(images, tmp_path, monkeypatch):
+    def full(images, config, output_dir, store, overwrite):
+        store.save(Checkpoint({}, "00" * 16, np.zeros(60, np.uint64), "top", 1, (0, (0, 0)), [], 1))
+        raise OSError(28, "No space left on device")
 
-    def full(self, row):
-        if row["phase"] == "top":
-            raise OSError(28, "No space left on device")
-        add(self, row)
-
-    config = dataclasses.replace(CONFIG, weights=str(extractor_file), epochs=1)
-    monkeypatch.setattr(epochs.EpochLog, "add", full)
-    monkeypatch.setattr("fid_med.training.run._HEAD_EPOCHS", 2)
+    monkeypatch.setattr("fid_med.training.train._train", full)
     with pytest.raises(
         DataError, match=r"No space left.*to resume after epoch 1 of phase top"
     ) as error:
-        train(images, config, tmp_path)
+        train(images, CONFIG, tmp_path)
     assert "\n" not in str(error.value)
-    assert CheckpointStore(tmp_path).load().epoch == 1
 
 
 def test_a_full_disk_under_tensorboard_is_a_one_line_error(tmp_path, monkeypatch):
@@ -360,37 +415,6 @@ def test_time_estimate(capsys, monkeypatch):
     assert capsys.readouterr().err == (
         "all: 16.0 images/s; 100 epochs of 36808 images take at most 2.7 days, plus validation\n"
     )
-
-
-def test_several_labels_per_image_and_studies(images, start, tmp_path):
-    facts = phantom_set(60, size=80, seed=0)[1]
-    part = np.argsort(phantom.load(60, 80, seed=0).labels, kind="stable")
-    labels = np.array(
-        [[facts[i].abnormality == "abnormal", images.labels[k] < 3] for k, i in enumerate(part)]
-    )
-    kinds = [2 * a + b for a, b in labels.tolist()]
-    # Three images with equal labels per study.
-    studies = [f"{kind}-{kinds[:k].count(kind) // 3}" for k, kind in enumerate(kinds)]
-    several = dataclasses.replace(
-        images,
-        labels=labels,
-        classes=("abnormal", "first_three"),
-        studies=studies,
-    )
-    config = dataclasses.replace(CONFIG, weights=str(start), epochs=1)
-    result = train(several, config, tmp_path)
-    write_training(tmp_path, result, several, config, {})
-    classifier = keras.models.load_model(tmp_path / "classifier.keras")
-    assert classifier.layers[-1].activation is keras.activations.sigmoid
-    assert result.class_weights is None
-    report = result.reports["validation"]
-    assert report["auc"] > 0.6
-    written = json.loads((tmp_path / "training.json").read_text())
-    assert written["study_reports"]["validation"]["count"] < report["count"]
-    assert len(summary(result)) == 4
-    assert "studies" in summary(result)[1]
-    rows = {row["label"] for row in csv.DictReader((tmp_path / "splits.csv").open())}
-    assert "abnormal|first_three" in rows
 
 
 def test_an_unreadable_training_image_is_named(images, tmp_path):
