@@ -4,7 +4,7 @@
 from absl import flags
 
 from fid_med import cli
-from fid_med.disturbances.registry import GROUPS, SCALES
+from fid_med.disturbances.registry import GROUPS, SCALES, select_disturbances
 
 USAGE = """usage: disturbance_study.py REAL --extractors=NAME,... --output_dir=DIR [flags]
 
@@ -12,7 +12,8 @@ Degrades real radiographs step by step and judges whether each extractor's FID r
 at four depths of its network and for its multi-depth FID. REAL is a folder of images; its
 subfolders are searched too. Writes DIR/report.html, a page without links, DIR/study.json, CSV
 tables and plots. DIR/cache keeps features: a stopped study resumes when started again; delete the
-folder when the study is done. The last lines on stdout are the verdicts."""
+folder when the study is done. The last lines on stdout are the verdicts, and which extractor and
+depth to use."""
 
 _EXTRACTORS = flags.DEFINE_list(
     "extractors",
@@ -24,15 +25,15 @@ _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder to write to.", req
 _CONTAMINATION = flags.DEFINE_string(
     "contamination",
     None,
-    "Folder of images of another domain, at least as many as real ones. Required by the "
-    "disturbance contamination.",
+    "Folder of images of another domain, at least as many as real ones. By default the disturbance "
+    "contamination is skipped.",
 )
 _DISTURBANCES = flags.DEFINE_list(
     "disturbances",
     ["six"],
-    "Disturbances to apply, separated by commas. Groups: "
-    + "; ".join(f"{group} ({', '.join(GROUPS[group])})" for group in GROUPS if group != "all")
-    + "; all. Single names are allowed too.",
+    "Disturbances to apply, separated by commas: names or groups. "
+    + "; ".join(f"{group} is {', '.join(GROUPS[group])}" for group in GROUPS if group != "all")
+    + "; all is both.",
 )
 _SCALE = flags.DEFINE_enum(
     "scale",
@@ -97,12 +98,15 @@ _NOTE = flags.DEFINE_string(
 
 
 def main(real):
+    # What a user may have got wrong is checked before networks are loaded.
+    select_disturbances(_DISTURBANCES.value, with_foreign=_CONTAMINATION.value is not None)
     from fid_med.data.images import list_images
 
     for folder in (real, _TRANSFER.value, _CONTAMINATION.value, *_GENERATED.value):
         if folder is not None:
-            list_images(folder)  # report a wrong path before networks are loaded
+            list_images(folder)
     cli.load_tensorflow()
+    from fid_med.study.report.recommendation_wording import describe_recommendation
     from fid_med.study.report.wording import describe_verdicts
     from fid_med.study.report.write import check_report_dir, write_report
     from fid_med.study.run import StudyConfig, load_extractors, name_folders, run_study
@@ -131,6 +135,7 @@ def main(real):
     print(f"report: {write_report(result, _OUTPUT_DIR.value)}")
     for name, verdict, text in describe_verdicts(result.record):
         print(f"{name}: {verdict}. {text}")
+    print(f"recommendation: {' '.join(describe_recommendation(result.record))}")
 
 
 if __name__ == "__main__":

@@ -173,7 +173,7 @@ def train(output_dir, extractor, *, phantoms, compared, epochs, every, seed) -> 
             say(f"epoch {epoch + 1}: FID {logs['fid']:.4g}, {fid.results[-1]['seconds']:.1f} s")
             drawn = gan.averaged(latents, training=False).numpy()[..., 0]
             pixels = np.clip(np.rint((drawn + 1) * 127.5), 0, 255).astype(np.uint8)
-            sheet.append((f"epoch {epoch + 1}", list(pixels)))
+            sheet.append((f"epoch {epoch + 1}\nFID {logs['fid']:.4g}", list(pixels)))
 
     start = fid.measure()
     say(f"before training: FID {start:.4g}")

@@ -18,6 +18,7 @@ from fid_med import callbacks
 from fid_med.errors import DataError, StatisticsError
 from fid_med.evaluation.compute import compute_fid, compute_statistics
 from fid_med.metrics.statistics import FeatureStatistics
+from fid_med.utils import plots
 
 COUNT = 12
 
@@ -224,17 +225,26 @@ def test_a_reference_of_another_extractor_is_refused(generator, small_extractor,
         fid_med.FIDCallback(generator, other, small_extractor, output_range=(-1, 1))
 
 
-def test_the_example_trains_and_measures(small_extractor, tmp_path):
+def test_the_example_trains_and_measures(small_extractor, tmp_path, monkeypatch):
     path = pathlib.Path(__file__).parent.parent / "examples" / "gan_phantoms.py"
     spec = importlib.util.spec_from_file_location("gan_phantoms", path)
     example = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(example)
+    draw, sheets = plots.contact_sheet, []
+
+    def contact_sheet(rows, *arguments):
+        sheets.append([label for label, _ in rows])
+        draw(rows, *arguments)
+
+    monkeypatch.setattr(plots, "contact_sheet", contact_sheet)
     results = example.train(
         tmp_path, small_extractor, phantoms=64, compared=12, epochs=2, every=1, seed=0
     )
     assert [x["epoch"] for x in results] == [-1, 0, 1]
     assert all(x["fid"] > 0 for x in results)
     assert json.loads((tmp_path / "fid.json").read_text())["fid"] == results[1:]
+    named = [f"epoch {x['epoch'] + 1}\nFID {x['fid']:.4g}" for x in results[1:]]
+    assert sheets == [["phantoms", *named]]
     assert (tmp_path / "samples.png").stat().st_size > 10_000
     assert (tmp_path / "history.csv").read_text().count("\n") == 3
 

@@ -74,7 +74,7 @@ def test_the_study_judges_both_networks_and_writes_its_page(
 def test_pictures_are_drawn(phantoms, tmp_path):
     row = {"loss": 1.0, "accuracy": 0.5, "val_loss": 1.2, "val_accuracy": 0.4, "val_auc": None}
     rows = [row | {"phase": phase, "epoch": i} for phase in ("head", "top") for i in (1, 2)]
-    plots.plot_history(rows, tmp_path / "history.png")
+    plots.plot_history(rows, tmp_path / "history.png", {"head": 1, "top": 2})
     plots.contact_sheet([("a", list(phantoms[0][:3])), ("b", [])], tmp_path / "sheet.png", "t")
     plots.log_dot_chart([("a", 1.0), ("b", 1e4)], tmp_path / "dots.png", "t", "FID")
     for name in ("history.png", "sheet.png", "dots.png"):

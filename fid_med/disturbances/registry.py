@@ -38,18 +38,22 @@ GROUPS: dict[str, tuple[str, ...]] = {
 _HASHER = ImageHasher(hashlib.sha256(b"fid_med disturbances").hexdigest())
 
 
-def select_disturbances(names: Iterable[str]) -> tuple[str, ...]:
+def select_disturbances(names: Iterable[str], *, with_foreign: bool = True) -> tuple[str, ...]:
     """Replaces each key of `GROUPS` by its disturbances and removes repeated names.
 
     Args:
       names: names of disturbances, or keys of `GROUPS`.
+      with_foreign: whether there are images of another domain. Otherwise contamination is left out
+        of the groups.
 
     Returns:
       Names of disturbances, in the given order.
 
     Raises:
-      SettingError: an unknown name, or no name at all.
+      SettingError: an unknown name, no name at all, or contamination by name without images of
+        another domain.
     """
+    names = tuple(names)
     selected = tuple(dict.fromkeys(x for name in names for x in GROUPS.get(name, (name,))))
     unknown = [name for name in selected if name not in DISTURBANCES]
     if unknown or not selected:
@@ -57,7 +61,15 @@ def select_disturbances(names: Iterable[str]) -> tuple[str, ...]:
             f"disturbance {', '.join(unknown) or 'missing'}: expected {', '.join(GROUPS)}, or "
             f"some of {', '.join(DISTURBANCES)}"
         )
-    return selected
+    if with_foreign:
+        return selected
+    impossible = [name for name in names if name in DISTURBANCES and DISTURBANCES[name].set_level]
+    if impossible:
+        raise SettingError(
+            f"disturbance {impossible[0]} needs images of another domain: give "
+            "--contamination=DIR, or remove it from --disturbances"
+        )
+    return tuple(name for name in selected if not DISTURBANCES[name].set_level)
 
 
 def disturb(

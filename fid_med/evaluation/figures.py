@@ -7,15 +7,14 @@ import numpy as np
 from fid_med.errors import DataError
 from fid_med.evaluation.extraction import NOT_REPEATABLE, FeatureSet
 from fid_med.evaluation.image_plots import (
-    HeatedImage,
     draw_closest_pairs,
     draw_directions,
     draw_heat_maps,
+    heat_image,
 )
-from fid_med.metrics.difference import gradients, heat_map
+from fid_med.metrics.difference import gradients
 
 _HEATED = 4  # images of each set with a heat map
-_HEAT_PIXELS = 256  # longer side of a heat map: large radiographs need no more in a figure
 
 
 def draw_difference(result, folder) -> list[str]:
@@ -66,16 +65,15 @@ def _draw_heat_maps(result, folder):
     rows = {}
     for name, side in sides.items():
         contributions = np.array(result.metrics["difference"][f"{name}_contributions"])
-        shares = contributions / result.fid
         rows[name] = []
         for i in np.argsort(-contributions, kind="stable")[:_HEATED].tolist():
             image = side.image(i)
-            slope = getattr(found, name)[i] / result.fid
-            heat = heat_map(maps.compute(image), slope, shares[i])
-            shrink = min(1, _HEAT_PIXELS / max(image.shape[:2]))
-            shape = [max(1, round(size * shrink)) for size in image.shape[:2]]
-            heat = maps.enlarge(heat, shape)
-            rows[name].append(HeatedImage(side.name(i), image, heat, float(shares[i])))
+            gradient, activations = getattr(found, name)[i], maps.compute(image)
+            rows[name].append(
+                heat_image(
+                    side.name(i), image, maps, activations, gradient, contributions[i], result.fid
+                )
+            )
     path = os.path.join(folder, "heatmaps.png")
     draw_heat_maps(
         rows,

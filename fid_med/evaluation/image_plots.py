@@ -10,10 +10,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from fid_med.errors import DataError
+from fid_med.metrics.difference import heat_map
 from fid_med.utils.plots import BLUE, ORANGE, save_figure
 
 # From black, which darkens the image, through red to yellow.
 _HEAT = "inferno"
+_HEAT_PIXELS = 256  # longer side of a heat map: large radiographs need no more in a figure
 
 
 class HeatedImage(NamedTuple):
@@ -31,6 +33,22 @@ class HeatedImage(NamedTuple):
     image: np.ndarray
     heat: np.ndarray
     share: float
+
+
+def heat_image(name, image, maps, activations, gradient, contribution, fid) -> HeatedImage:
+    """Makes the heat map of an image, in shares of the FID.
+
+    Args:
+      name, image: as in `HeatedImage`.
+      maps: `FeatureMaps`.
+      activations: of the image, from `maps.compute`.
+      gradient, contribution: of the image, as for `heat_map`.
+      fid: the FID, above 0.
+    """
+    heat = heat_map(activations, gradient / fid, contribution / fid)
+    shrink = min(1, _HEAT_PIXELS / max(image.shape[:2]))
+    heat = maps.enlarge(heat, [max(1, round(size * shrink)) for size in image.shape[:2]])
+    return HeatedImage(name, image, heat, float(contribution / fid))
 
 
 def draw_closest_pairs(

@@ -176,31 +176,51 @@ class Disturber:
         return disturb(image, *cell, scale=self.scale, input_size=self.input_size, seed=self.seed)
 
 
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """The image that a report shows.
+
+    Attributes:
+      pixels: uint8 [H, W] or [H, W, 3].
+      index: its index among the study's images; None for one from elsewhere.
+    """
+
+    pixels: np.ndarray
+    index: int | None = None
+
+
+def choose_example(images: StudyImages) -> Example:
+    """Returns the first image, in the order of the digests, of the most frequent size."""
+    size = images.shapes[0][0]
+    return next(
+        Example(pixels, i)
+        for i, pixels in enumerate(load() for load in images.loaders)
+        if pixels.shape[:2] == size
+    )
+
+
 def make_examples(
     images: StudyImages,
     foreign: StudyImages | None,
     names: Sequence[str],
     disturber: Disturber,
-    example: np.ndarray | None = None,
+    example: Example,
 ) -> dict[str, list[np.ndarray]]:
     """Makes an example picture of each disturbance at each level.
 
     Args:
-      images: real images. The example is the first one, in the order of the digests, of the most
-        frequent size; for a disturbance of sets, a mosaic of the first four images.
+      images: real images; a disturbance of sets is shown by a mosaic of the first four.
       foreign: images of another domain, for contamination.
       names: disturbances.
       disturber: makes disturbed images.
-      example: uint8 [H, W] or [H, W, 3], shown in place of all real images.
+      example: the image to show; one from elsewhere is shown in place of all real images.
 
     Returns:
       For each disturbance a picture per level, uint8 [h, w] or [h, w, 3], level 0 first.
     """
-    tiles = [example] if example is not None else [load() for load in images.loaders[:4]]
+    elsewhere = example.index is None
+    tiles = [example.pixels] if elsewhere else [load() for load in images.loaders[:4]]
     others = [load() for load in foreign.loaders[:4]] if foreign else []
-    if example is None:
-        size = images.shapes[0][0]
-        example = next(x for x in (load() for load in images.loaders) if x.shape[:2] == size)
     pictures = {}
     for name in names:
         levels = DISTURBANCES[name].levels
@@ -208,7 +228,7 @@ def make_examples(
             pictures[name] = [_make_mosaic(tiles, others, level) for level in levels]
         else:
             cells = [UNTOUCHED, *((name, level) for level in levels[1:])]
-            pictures[name] = [disturber.apply(example, cell) for cell in cells]
+            pictures[name] = [disturber.apply(example.pixels, cell) for cell in cells]
     return pictures
 
 

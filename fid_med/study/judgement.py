@@ -54,10 +54,12 @@ class Estimate:
         return {name: x if math.isfinite(x) else None for name, x in fields.items()}
 
 
-def estimate(repeats: np.ndarray, value: float | None = None) -> Estimate:
-    """Returns the mean (or `value`) and the 95 % interval of repeats [R]."""
+def estimate(
+    repeats: np.ndarray, value: float | None = None, confidence: float = CONFIDENCE
+) -> Estimate:
+    """Returns the mean (or `value`) and the interval, by default of 95 %, of repeats [R]."""
     repeats = np.asarray(repeats, np.float64)
-    tail = 100 * (1 - CONFIDENCE) / 2
+    tail = 100 * (1 - confidence) / 2
     with np.errstate(invalid="ignore"):
         low, high = np.percentile(repeats, [tail, 100 - tail])
         value = float(repeats.mean()) if value is None else float(value)
@@ -195,11 +197,14 @@ class ExtractorComparison:
         }
 
 
-def compare(fids: np.ndarray, other: np.ndarray) -> ExtractorComparison:
+def compare(
+    fids: np.ndarray, other: np.ndarray, confidence: float = CONFIDENCE
+) -> ExtractorComparison:
     """Compares two extractors on the FIDs [R, L] of the same repeats and levels."""
     fids, other = np.asarray(fids, np.float64), np.asarray(other, np.float64)
-    tau = estimate(_tau(fids) - _tau(other))
-    weakest = estimate(_sensitivity(fids)[:, 1] - _sensitivity(other)[:, 1])
+    tau = estimate(_tau(fids) - _tau(other), confidence=confidence)
+    sensitivity = _sensitivity(fids)[:, 1] - _sensitivity(other)[:, 1]
+    weakest = estimate(sensitivity, confidence=confidence)
     return ExtractorComparison(_order(tau), _order(weakest), tau, weakest)
 
 

@@ -114,7 +114,7 @@ def stack_contamination_levels(
       digests, seed: determine the replaced images, as for `contaminate`.
     """
     number = len(untouched)
-    order = np.random.default_rng([seed, 2]).permutation(len(foreign))[:number]
+    order = _pair_foreign(number, len(foreign), seed)
 
     def place(level, members):
         chosen = contaminate(len(members), [digests[i] for i in members], level, seed)
@@ -122,6 +122,28 @@ def stack_contamination_levels(
 
     points = np.concatenate(reduce_dimensions([untouched, foreign[order]]))
     return Levels(points, [functools.partial(place, level) for level in levels])
+
+
+def replace_members(
+    members: np.ndarray, level: float, digests: Sequence[str], foreign: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Chooses which images of a half contamination replaces, and by which others.
+
+    Args:
+      members: int [n], indices of the half's images.
+      level, digests, seed: as for `stack_contamination_levels`, digests of all N real images.
+      foreign: number of images of the other domain.
+
+    Returns:
+      bool [n], whether each is replaced, and the indices of the images that replace them.
+    """
+    chosen = contaminate(len(members), [digests[i] for i in members], level, seed)
+    return chosen, _pair_foreign(len(digests), foreign, seed)[members[chosen]]
+
+
+def _pair_foreign(number, foreign, seed):
+    """Returns the index of the image of the other domain for each of N real images."""
+    return np.random.default_rng([seed, 2]).permutation(foreign)[:number]
 
 
 def reduce_dimensions(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:

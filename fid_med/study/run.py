@@ -15,21 +15,26 @@ from fid_med.disturbances.registry import (
     select_disturbances,
 )
 from fid_med.errors import DataError, SettingError
+from fid_med.evaluation.image_plots import HeatedImage
 from fid_med.extractors.depths import join_depths
 from fid_med.extractors.registry import load_extractor
 from fid_med.metrics.depth_profile import multi_depth_fid
 from fid_med.metrics.statistics import FeatureStatistics
 from fid_med.study import agreement, judgement, repeats
 from fid_med.study.features import StudyCache, compute_cell
+from fid_med.study.heat_maps import DIMS, HeatMaps
 from fid_med.study.images import (
     UNTOUCHED,
     Disturber,
+    Example,
     StudyImages,
+    choose_example,
     make_examples,
     open_generated,
     open_images,
 )
 from fid_med.study.ratings import read_ratings
+from fid_med.study.recommendation import recommend
 from fid_med.utils.files import versions
 from fid_med.utils.progress import say
 
@@ -93,10 +98,15 @@ class StudyResult:
       record: every number and setting, as JSON types; the report is drawn from it.
       pictures: example pictures by set of real images (`in-domain`, `transfer`) and disturbance,
         one per level, uint8 [h, w] or [h, w, 3].
+      heat_maps: of an example picture, undisturbed and at the strongest level, by set, disturbance
+        and extractor.
     """
 
     record: dict
     pictures: dict[str, dict[str, list[np.ndarray]]]
+    heat_maps: dict[str, dict[str, dict[str, list[HeatedImage]]]] = dataclasses.field(
+        default_factory=dict
+    )
 
 
 def run_study(
@@ -123,7 +133,8 @@ def run_study(
         multi-depth FID, and compared with the first at the same depth.
       output_dir: folder whose subfolder `cache` keeps features; a killed study resumes from it.
       config: settings.
-      contamination: images of another domain, at least as many as real ones.
+      contamination: images of another domain, at least as many as real ones. Without them,
+        contamination is left out of the groups of disturbances.
       transfer: real images of a kind that the extractors were not trained on, for example a label
         or body part left out of training. The study is repeated on them.
       generated: sets of generated images by name, to be ranked by each extractor's FID.
@@ -131,15 +142,16 @@ def run_study(
       example: image file that the report shows instead of real images.
 
     Raises:
-      SettingError: an unknown disturbance, or too few repeats.
+      SettingError: an unknown disturbance, contamination by name without images for it, or too few
+        repeats.
       DataError: too few images, or sets that do not fit together; before any network runs.
     """
-    study = _Study(dict(extractors), pathlib.Path(output_dir), config)
+    study = _Study(dict(extractors), pathlib.Path(output_dir), config, contamination is not None)
     # All sources are opened before any image is read, so that a wrong path is reported at once.
     sources = {"real": real, "contamination": contamination, "transfer": transfer}
     sources = {name: open_source(x, name) for name, x in sources.items() if x is not None}
     generated = {name: open_source(x, name) for name, x in (generated or {}).items()}
-    example = None if example is None else read_image(example)
+    example = None if example is None else Example(read_image(example))
     rated = {} if ratings is None else read_ratings(ratings, [*study.cell_names, *generated])
 
     foreign = study.open_foreign(sources.get("contamination"))
@@ -157,27 +169,33 @@ def run_study(
     for role, images in sets.items():
         found, fids[role] = study.judge_set(images, *halves[role], foreign)
         record["sets"][role] |= found
+    record["recommendation"] = study.recommend(fids["in-domain"], halves["in-domain"][1])
     record["generated"] = study.rank_generated(
         generated, sets["in-domain"], *halves["in-domain"], rated
     )
     record["ratings"] = study.compare_cells_with_ratings(fids["in-domain"], rated)
-    pictures = {
-        role: make_examples(images, foreign, study.names, study.disturber, example)
-        for role, images in sets.items()
-    }
-    return StudyResult(record, pictures)
+    result = StudyResult(record, {})
+    for role, images in sets.items():
+        shown = example or choose_example(images)
+        result.pictures[role] = make_examples(images, foreign, study.names, study.disturber, shown)
+        heat_maps = study.make_heat_maps(images, foreign, *halves[role], shown)
+        result.heat_maps[role] = heat_maps.make(study.extractors, study.names)
+        about = {"dims": DIMS, "images_a_side": heat_maps.images_a_side}
+        record["sets"][role]["heat_maps"] = about
+    return result
 
 
 class _Study:
     """The settings, extractors and cache that all steps of a study share."""
 
-    def __init__(self, extractors, output_dir, config):
+    def __init__(self, extractors, output_dir, config, with_foreign):
         if not extractors:
             raise SettingError("a study needs at least one extractor")
         if config.repeats < 20:
             raise SettingError(f"repeats {config.repeats}: an interval needs at least 20")
         self.extractors, self.config = extractors, config
-        self.names = select_disturbances(config.disturbances)
+        self.names = select_disturbances(config.disturbances, with_foreign=with_foreign)
+        self.skipped = [x for x in select_disturbances(config.disturbances) if x not in self.names]
         heights = {e.preprocessing.height for e in extractors.values()}
         if config.scale == "pixel" and len(heights) > 1:
             raise DataError(
@@ -217,13 +235,10 @@ class _Study:
         return images
 
     def open_foreign(self, source) -> StudyImages | None:
+        for name in self.skipped:
+            say(f"{name} is skipped: it needs images of another domain (--contamination)")
         if not any(DISTURBANCES[name].set_level for name in self.names):
             return None
-        if source is None:
-            raise DataError(
-                "contamination needs images of another domain: give --contamination=DIR, or "
-                "remove it from --disturbances"
-            )
         return open_images(source)
 
     def compute(self, images, cell):
@@ -249,6 +264,7 @@ class _Study:
         return {
             "settings": dataclasses.asdict(self.config)
             | {"disturbances": list(self.names), "confidence": judgement.CONFIDENCE},
+            "skipped": self.skipped,
             "versions": versions(),
             "extractors": {name: _describe_extractor(e) for name, e in self.extractors.items()},
             "measures": {x.name: dataclasses.asdict(x) for x in self.measures},
@@ -314,6 +330,23 @@ class _Study:
             of_name["quality"] = agreement.compare_with_quality(fids[name], quality, halves, count)
         means = {f"{c[0]}:{c[1]:g}": agreement.average_quality(x) for c, x in quality.items()}
         return {"extractors": found, "quality": means}, fids
+
+    def recommend(self, fids, count) -> dict:
+        """Returns which measure to use, of those of trained weights."""
+        measures = [x for x in self.measures if self.extractors[x.extractor].name != "random"]
+        return recommend({x.name: fids[x.name] for x in measures}, count)
+
+    def make_heat_maps(self, images, foreign, halves, count, example) -> HeatMaps:
+        """Returns what makes the heat maps of one set of real images."""
+        return HeatMaps(
+            images=images,
+            foreign=foreign,
+            half=halves[0],
+            count=count,
+            compute=lambda *cell: self.compute(*cell)[0],
+            disturber=self.disturber,
+            example=example,
+        )
 
     def _references(self):
         """The measure that each is compared with: the first extractor's at the same depth."""

@@ -145,7 +145,7 @@ class EarlyStopping:
             "val_auc": report["auc"],
             "seconds": round(seconds + time.perf_counter() - start, 2),
         }
-        score = (row["val_auc"] or 0.0, -row["val_loss"])
+        score = _score(row)
         if score > self.best_score:
             self.best_score, self.best_epoch = score, epoch
             weights = self._model.weights
@@ -169,6 +169,20 @@ class EarlyStopping:
             f"{self._phase}: best epoch {self.best_epoch}, validation AUC {auc:.3f}, loss "
             f"{-loss:.4f}"
         )
+
+
+def best_epochs(rows: Sequence[dict]) -> dict[str, int]:
+    """Returns the epoch whose weights were kept, by phase, from the rows of an `EpochLog`."""
+    best: dict[str, dict] = {}
+    for row in rows:
+        kept = best.setdefault(row["phase"], row)
+        if _score(row) > _score(kept):
+            best[row["phase"]] = row
+    return {phase: row["epoch"] for phase, row in best.items()}
+
+
+def _score(row):
+    return row["val_auc"] or 0.0, -row["val_loss"]
 
 
 def describe_epoch(row: dict) -> str:

@@ -10,6 +10,7 @@ from fid_med.errors import DataError, reason_of
 from fid_med.extractors.keras_file import save_extractor
 from fid_med.training.checkpoints import CheckpointStore
 from fid_med.training.config import AUXILIARY_WEIGHT, TrainingConfig
+from fid_med.training.epochs import best_epochs
 from fid_med.training.train import TrainingResult
 from fid_med.utils.files import atomic_path, check_writable, versions, write_json
 from fid_med.utils.plots import plot_history
@@ -87,7 +88,7 @@ def _write_results(output_dir, result, images, config, flags):
         "training_images": extractor.training_images,
         "lineage": extractor.lineage,
     }
-    plot_history(result.history, output_dir / "history.png")
+    plot_history(result.history, output_dir / "history.png", best_epochs(result.history))
     _write_splits(output_dir / "splits.csv", result, images)
     # The classifier contains the extractor, so it is saved with the same fingerprint.
     for name, network in (

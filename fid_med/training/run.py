@@ -154,16 +154,17 @@ class TrainingRun:
         train = self._members["train"]
         shown = np.linspace(0, len(train) - 1, min(_SHEET_IMAGES, len(train))).astype(int)
         augmentation = self._config.augmentation()
+        epochs = min(_SHEET_EPOCHS, self._config.epochs)
         rows = augmented_examples(
-            self._pixels, train, shown, epochs=_SHEET_EPOCHS, seed=self._config.seed,
+            self._pixels, train, shown, epochs=epochs, seed=self._config.seed,
             augmentation=augmentation,
         )  # fmt: skip
+        name = f"epochs 1 to {epochs}" if epochs > 1 else "epoch 1"
         squeezed = rows[..., 0] if rows.shape[-1] == 1 else rows
         contact_sheet(
             [("", list(row)) for row in squeezed],
             path,
-            f"Training images: untouched (left), then as in epochs 1 to {_SHEET_EPOCHS}\n"
-            + augmentation.describe(),
+            f"Training images: untouched (left), then as in {name}\n{augmentation.describe()}",
         )
 
     def _train_head(self):

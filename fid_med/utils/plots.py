@@ -1,6 +1,6 @@
 """Plots, drawn without a display, in colours that colour-blind readers can distinguish."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -19,12 +19,13 @@ def save_figure(figure: Figure, path) -> None:
         figure.savefig(temporary, dpi=120, format="png")
 
 
-def plot_history(rows: Sequence[dict], path) -> None:
+def plot_history(rows: Sequence[dict], path, kept: Mapping[str, int]) -> None:
     """Draws loss, accuracy and validation AUC over the epochs, one column per phase.
 
     Args:
       rows: rows of `EpochLog`.
       path: PNG file to write.
+      kept: the epoch whose weights were kept, by phase.
     """
     phases = list(dict.fromkeys(row["phase"] for row in rows))
     titles = {
@@ -50,11 +51,15 @@ def plot_history(rows: Sequence[dict], path) -> None:
         draw(share_axis, "val_accuracy", "validation accuracy", ORANGE, "s--")
         draw(share_axis, "val_auc", "validation AUC", GREEN, "^:")
         loss_axis.set_title(titles.get(phase, phase))
-        loss_axis.set_ylabel("cross-entropy")
+        loss_axis.set_ylabel("loss (cross-entropy)")
         share_axis.set_ylim(0, 1.02)
-        share_axis.set_xlabel("epoch")
+        share_axis.set_ylabel("accuracy, AUC")
         share_axis.xaxis.get_major_locator().set_params(integer=True)
         for axis in (loss_axis, share_axis):
+            label = f"kept: epoch {kept[phase]}"
+            axis.axvline(kept[phase], color="k", linestyle="-.", linewidth=1, label=label)
+            axis.set_xlabel("epoch")
+            axis.tick_params(labelbottom=True)
             axis.grid(alpha=0.3)
             axis.legend()
     save_figure(figure, path)

@@ -200,6 +200,16 @@ def test_groups_of_disturbances_are_replaced_by_their_names():
         select_disturbances(["blurr"])
 
 
+def test_without_images_of_another_domain_groups_lack_contamination():
+    five = select_disturbances(["six"], with_foreign=False)
+    assert set(select_disturbances(["six"])) - set(five) == {"contamination"}
+    assert len(select_disturbances(["all"], with_foreign=False)) == 11
+    with pytest.raises(SettingError, match=r"contamination needs images of another domain"):
+        select_disturbances(["six", "contamination"], with_foreign=False)
+    with pytest.raises(SettingError, match="blurr"):
+        select_disturbances(["blurr"], with_foreign=False)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -311,6 +321,21 @@ def test_study_from_end_to_end_interrupted_and_resumed(
     pictures = whole.pictures["in-domain"]
     assert [len(x) for x in pictures.values()] == [4, 4]
     assert (pictures["gaussian_blur"][0] != pictures["gaussian_blur"][3]).any()
+    assert whole.record["skipped"] == []
+    # The small extractor's weights are random.
+    assert whole.record["recommendation"]["candidates"] == {}
+    assert found["heat_maps"] == {"dims": 768, "images_a_side": 12}
+    heated = whole.heat_maps["in-domain"]
+    assert {name: list(x) for name, x in heated.items()} == {
+        name: ["one", "twice"] for name in CONFIG.disturbances
+    }
+    before, after = heated["gaussian_blur"]["one"]
+    assert (before.name, after.name) == ("undisturbed", "level 4")
+    assert (before.image == pictures["gaussian_blur"][0]).all()
+    assert (after.image == pictures["gaussian_blur"][3]).all()
+    # Under contamination the second is one of the other domain.
+    foreign = {content_digest(255 - image) for image in images[:24]}
+    assert content_digest(heated["contamination"]["one"][1].image) in foreign
 
 
 def test_level_0_and_level_3_are_what_compute_fid_says(images, small_extractor, tmp_path):
@@ -358,7 +383,7 @@ def test_transfer_runs_the_same_study_on_other_images(
 @pytest.mark.parametrize(
     ("change", "more", "words"),
     [
-        ({"disturbances": ("six",)}, {}, "--contamination"),
+        ({"disturbances": ("swirl", "contamination")}, {}, "--contamination=DIR, or remove it"),
         ({"repeats": 5}, {}, "at least 20"),
         ({"scale": "inch"}, {}, "scale 'inch'"),
         ({"disturbances": ("contamination",)}, {"contamination": 3}, "3 different images, 10"),

@@ -36,6 +36,8 @@ def test_the_names_of_disturbances_are_known_without_tensorflow():
         (["real", "--output_dir=x", "--repeats=3"], 2, "repeats"),
         (["missing/folder", "--output_dir=x"], 1, "missing/folder: no such folder"),
         ([ROOT / "eval", "--output_dir=x"], 1, "contains no image files"),
+        (["missing", "--output_dir=x", "--disturbances=blurr"], 2, "gaussian_blur"),
+        (["missing", "--output_dir=x", "--disturbances=contamination"], 2, "--contamination=DIR"),
     ],
 )
 def test_mistakes_end_in_one_line(arguments, status, words):
@@ -66,7 +68,8 @@ def test_study_through_the_script(phantoms, extractor_file, write_images, tmp_pa
     lines = process.stdout.splitlines()
     assert lines[0] == f"report: {tmp_path}/out/report.html"
     assert lines[1].startswith("chance at 64: ")
-    assert lines[-1].startswith("chance, multi-depth: ")
+    assert lines[-2].startswith("chance, multi-depth: ")
+    assert lines[-1].startswith("recommendation: ")
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "phantoms only" in page
     # Neither an image's name nor a folder's reaches what the study writes.

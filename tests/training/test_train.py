@@ -148,7 +148,10 @@ def test_output_files_describe_the_run(run, images):
     with Image.open(folder / "history.png") as picture:
         assert picture.size[0] > 400
     assert list((folder / "tensorboard").iterdir())
+    # One column for the untouched image and one per epoch, of 1.6 inches each.
+    columns = 1 + CONFIG.epochs
     with Image.open(folder / "augmentation.png") as picture:
+        assert picture.width == pytest.approx(120 * (1.6 * columns + 1), abs=2)
         assert np.asarray(picture.convert("L")).std() > 20
     rows = list(csv.DictReader((folder / "splits.csv").open()))
     assert [row["split"] for row in rows] == list(result.splits)

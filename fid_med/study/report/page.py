@@ -1,74 +1,18 @@
-"""HTML page of a study: one file without scripts or network access, for screens of any width."""
+"""HTML page of a study."""
 
-import base64
-import html
 import string
 
+from fid_med.disturbances.registry import DISTURBANCES
 from fid_med.study.judgement import FALLS, IN_PART, NO, RISES, UNDECIDED, YES
 from fid_med.study.report import wording as words
+from fid_med.study.report.recommendation_wording import describe_recommendation
+from fid_med.utils.html_page import embed_png, escape, make_page, make_table
 
 _CLASSES = {
     YES: "good", RISES: "good", NO: "bad", FALLS: "bad", IN_PART: "mixed", UNDECIDED: "mixed",
 }  # fmt: skip
 
 _SHORT_ROLES = {"in-domain": "first set", "transfer": "--transfer folder"}
-
-_PAGE = string.Template("""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Disturbance study</title>
-<style>
-:root { --good: #0072B2; --bad: #B04A00; --mixed: #555; }
-* { box-sizing: border-box; }
-body { font: 16px/1.5 system-ui, "DejaVu Sans", sans-serif; color: #1a1a1a; background: #fff;
-  max-width: 75rem; margin: 0 auto; padding: 1rem; overflow-wrap: break-word; }
-p, .verdict { max-width: 60rem; }
-h1 { font-size: 1.6rem; line-height: 1.25; margin: .5rem 0 1rem; }
-h2 { font-size: 1.25rem; margin: 2.2rem 0 .6rem; border-bottom: 1px solid #ccc; }
-h3 { font-size: 1.05rem; margin: 1.6rem 0 .4rem; }
-h4 { font-size: 1rem; margin: 1rem 0 .2rem; }
-.verdict { border-left: .4rem solid var(--mixed); padding: .3rem .9rem; margin: .7rem 0;
-  background: #f6f6f6; }
-.verdict.good { border-color: var(--good); }
-.verdict.bad { border-color: var(--bad); }
-.verdict p { margin: .3rem 0; }
-.note { border: 1px solid var(--bad); padding: .5rem .9rem; }
-td.good { color: var(--good); } td.bad { color: var(--bad); } td.mixed { color: var(--mixed); }
-td.good, td.bad { font-weight: 600; }
-.scroll { overflow-x: auto; margin: .6rem 0; }
-table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
-th, td { border: 1px solid #ccc; padding: .25rem .5rem; text-align: left; vertical-align: top; }
-th { background: #eee; } td.wide { min-width: 15rem; }
-td.n { text-align: right; white-space: nowrap; }
-img { max-width: 100%; height: auto; display: block; margin: .5rem 0; }
-code { white-space: nowrap; }
-.small { color: #555; font-size: .9rem; margin: .9rem 0 -.3rem; }
-@media print { .scroll { overflow: visible; } }
-</style>
-</head>
-<body>
-<h1>$question</h1>
-$grids
-$verdict
-$note
-<h2>Limits of these results</h2>
-$caveats
-$overview
-<h2>How to read the numbers</h2>
-$guide
-$disturbances
-$fewest
-$quality
-$transfer
-$generated
-$ratings
-<h2>Settings</h2>
-$settings
-</body>
-</html>
-""")
 
 _GUIDE = (
     "Each real image was degraded step by step. The patients were divided at random into halves, "
@@ -92,56 +36,64 @@ _GUIDE = (
     "unit, so it can be compared between extractors. <b>fewest images</b> is the smallest tested "
     "number of images per side at which the level's FID exceeds the undisturbed one in at least "
     "$confidence of draws.",
+    "<b>Which extractor?</b> An extractor at a depth is recommended if its FID has the verdict "
+    "rises under more than half of the disturbances and does not rise under none. Of several, the "
+    "one that rises under the most is taken; among equals, the one that detects the weakest level "
+    "in the most splits: its FID is above $confidence of those of undisturbed halves. Extractors "
+    "of random weights are left out. Numbers of images that would decide are rough extrapolations. "
+    "Others are called worse only where a disturbance shows it. "
+    "A recommendation holds for such images and disturbances; it does not say how well the FID "
+    "agrees with human readers.",
     "Brackets contain 95 % intervals for the mean over sets of this size of similar patients. They "
     "cover the random choice of patients, but not another hospital.",
 )
 
+_HEAT_MAP = (
+    "<b>Heat map.</b> An image, undisturbed and at the strongest level of $name, and next to each "
+    "the same image coloured by where the FID at $dims features comes from. The FID is that of "
+    "$count untouched images against $count others, in one split. The percentage below a coloured "
+    "image is its share of the FID at the strongest level: the squared distance by which its "
+    "features must move to match the untouched set. The colour divides this share among the places "
+    "of the image (gradient of the FID times activations, as in Grad-CAM). Black: nothing. Yellow: "
+    "most. A place as bright in the undisturbed image shows a difference between patients, and not "
+    "the disturbance."
+)
 
-def render_page(record: dict, plots: dict[tuple[str, str | None], bytes]) -> str:
+
+def render_page(
+    record: dict,
+    plots: dict[tuple[str, str | None], bytes],
+    heat_maps: dict[tuple[str, str], bytes] | None = None,
+) -> str:
     """Renders the page as HTML text.
 
     Args:
       record: the study's record.
       plots: PNG bytes by (set, disturbance), and of the verdicts by (set, None).
+      heat_maps: PNG bytes by (set, disturbance), where there are heat maps.
     """
     confidence = f"{100 * record['settings']['confidence']:.0f} %"
     note = record["settings"]["note"]
-    return _PAGE.substitute(
-        question=words.QUESTION,
-        grids="".join(_render_grids(record, plots)),
-        verdict=_render_verdicts(record),
-        note=f'<p class="note">{_escape(note)}</p>' if note else "",
-        caveats="".join(f"<p>{_escape(line)}</p>" for line in words.list_caveats(record)),
-        overview=_render_overview(record),
-        guide="".join(f"<p>{string.Template(p).substitute(confidence=confidence)}</p>"
-                      for p in _GUIDE),
-        disturbances="".join(_render_disturbances(record, plots)),
-        fewest=_render_counts(record),
-        quality=_render_quality(record),
-        transfer=_render_transfer(record),
-        generated=_render_generated(record),
-        ratings=_render_ratings(record),
-        settings=_render_settings(record),
-    )  # fmt: skip
-
-
-def _escape(value) -> str:
-    return html.escape(str(value))
-
-
-def _make_table(header, rows, caption="") -> str:
-    """Makes a table that scrolls on narrow screens; a cell is HTML or (class, HTML)."""
-    head = "".join(f'<th scope="col">{cell}</th>' for cell in header)
-    body = []
-    for row in rows:
-        cells = [x if isinstance(x, tuple) else ("", x) for x in row]
-        tags = [f'<td class="{kind}">{x}</td>' if kind else f"<td>{x}</td>" for kind, x in cells]
-        body.append(f"<tr>{''.join(tags)}</tr>")
-    above = f'<p class="small">{caption}</p>' if caption else ""
-    return (
-        f'{above}<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead>'
-        f"<tbody>{''.join(body)}</tbody></table></div>\n"
-    )
+    parts = [
+        _render_recommendation(record),
+        *_render_grids(record, plots),
+        _render_verdicts(record),
+        f'<p class="note">{escape(note)}</p>' if note else "",
+        "<h2>Limits of these results</h2>",
+        *(f"<p>{escape(line)}</p>" for line in words.list_caveats(record)),
+        _render_overview(record),
+        "<h2>How to read the numbers</h2>",
+        *(f"<p>{string.Template(p).substitute(confidence=confidence)}</p>" for p in _GUIDE),
+        *_render_disturbances(record, plots, heat_maps or {}),
+        _render_counts(record),
+        _render_quality(record),
+        _render_transfer(record),
+        _render_generated(record),
+        _render_ratings(record),
+        "<h2>Settings</h2>",
+        _render_settings(record),
+    ]
+    return make_page(words.QUESTION, "\n".join(parts))
 
 
 def _format_estimate(found) -> tuple[str, str]:
@@ -169,12 +121,7 @@ def _render_grids(record, plots):
         alt = f"Verdicts by disturbance and depth, {words.ROLES[role].lower()}. Over all: {cells}."
         if len(record["sets"]) > 1:
             yield f"<h4>{words.ROLES[role]}</h4>\n"
-        yield _render_image(plots[role, None], alt)
-
-
-def _render_image(png, alt):
-    data = base64.b64encode(png).decode()
-    return f'<img alt="{_escape(alt)}" src="data:image/png;base64,{data}">\n'
+        yield embed_png(plots[role, None], alt)
 
 
 def _render_verdicts(record):
@@ -182,13 +129,13 @@ def _render_verdicts(record):
     boxes, kinds = {}, {}
     for name, verdict, text in words.describe_verdicts(record):
         extractor = measures[name]["extractor"]
-        line = f"<p><b>{_escape(name)}: {verdict}.</b> {_escape(text)}</p>"
+        line = f"<p><b>{escape(name)}: {verdict}.</b> {escape(text)}</p>"
         boxes[extractor] = boxes.get(extractor, "") + line
         # The last is that of the multi-depth FID.
         kinds[extractor] = _CLASSES[found[name]["verdict"]]
     parts = [f'<div class="verdict {kinds[x]}">{lines}</div>\n' for x, lines in boxes.items()]
     lines = words.describe_comparisons(record) + words.describe_transfer(record)
-    return "".join(parts) + "".join(f"<p>{_escape(line)}</p>\n" for line in lines)
+    return "".join(parts) + "".join(f"<p>{escape(line)}</p>\n" for line in lines)
 
 
 def _render_overview(record):
@@ -197,7 +144,7 @@ def _render_overview(record):
         extractors = of_set["extractors"]
         rows = []
         for name in record["disturbances"]:
-            row = [_escape(words.display_name(name))]
+            row = [escape(words.display_name(name))]
             for found in extractors.values():
                 judged = found["disturbances"][name]
                 tau = words.format_number(judged["tau"]["value"])
@@ -209,20 +156,45 @@ def _render_overview(record):
                 )
             rows.append(row)
         caption = words.ROLES[role] if len(record["sets"]) > 1 else ""
-        parts.append(_make_table(["disturbance", *map(_escape, extractors)], rows, caption))
+        parts.append(make_table(["disturbance", *map(escape, extractors)], rows, caption))
     return "".join(parts)
 
 
-def _render_disturbances(record, plots):
+def _render_recommendation(record):
+    first, *others = describe_recommendation(record) or [""]
+    if not first:
+        return ""
+    answer = escape(first[0].upper() + first[1:])
+    return (
+        f'<div class="verdict"><p class="answer"><b>Which extractor? {answer}</b></p>'
+        f"<p>{escape(' '.join(others))}</p></div>\n"
+    )
+
+
+def _render_disturbances(record, plots, heat_maps):
     yield "<h2>Each disturbance</h2>\n"
     for name, about in record["disturbances"].items():
-        yield f"<h3>{_escape(words.display_name(name))}</h3>\n"
-        yield f"<p>{_escape(about['description'])}</p>\n"
+        yield f"<h3>{escape(words.display_name(name))}</h3>\n"
+        yield f"<p>{escape(about['description'])}</p>\n"
         for role, of_set in record["sets"].items():
             if len(record["sets"]) > 1:
                 yield f"<h4>{words.ROLES[role]}</h4>\n"
-            yield _render_image(plots[role, name], _describe_plot(record, role, name))
+            yield embed_png(plots[role, name], _describe_plot(record, role, name))
+            if (role, name) in heat_maps:
+                yield from _render_heat_map(heat_maps[role, name], name, of_set["heat_maps"])
             yield from _render_levels(record, role, name, about, of_set)
+
+
+def _render_heat_map(png, name, about):
+    caption = string.Template(_HEAT_MAP).substitute(
+        name=words.display_name(name), dims=about["dims"], count=f"{about['images_a_side']:,}"
+    )
+    if DISTURBANCES[name].set_level:
+        caption += " The image at the strongest level is one of the other domain."
+    yield f'<p class="small">{caption}</p>\n'
+    yield embed_png(
+        png, f"Heat maps of an image, undisturbed and under {words.display_name(name)}."
+    )
 
 
 def _describe_plot(record, role, name):
@@ -248,7 +220,7 @@ def _render_levels(record, role, name, about, of_set):
         [
             f"{level:g}",
             *(_format_number(quality[k].get(measure)) for measure in measures),
-            ("wide", _escape(words.join_settings(about["absolute"][k]) if k else "untouched")),
+            ("wide", escape(words.join_settings(about["absolute"][k]) if k else "untouched")),
         ]
         for k, level in enumerate(levels)
     ]
@@ -258,17 +230,17 @@ def _render_levels(record, role, name, about, of_set):
         *map(_format_measure, measures),
         f"settings for images of {width} x {height} pixels",
     ]
-    yield _make_table(header, damage, _make_caption(record, role, "Applied disturbance"))
+    yield make_table(header, damage, _make_caption(record, role, "Applied disturbance"))
     rows = []
     for extractor, found in of_set["extractors"].items():
         judged = found["disturbances"][name]
         for k, level in enumerate(levels):
-            row = [_escape(extractor), f"{level:g}"]
+            row = [escape(extractor), f"{level:g}"]
             row += [_format_estimate(judged[key][k]) for key in ("fid", "relative", "sensitivity")]
             row.append(("n", _format_count(judged["fewest_to_separate"][k - 1]) if k else "–"))
             rows.append(row)
     header = ["extractor", "level", "FID", "relative FID", "sensitivity", "fewest images"]
-    yield _make_table(
+    yield make_table(
         header, rows, _make_caption(record, role, f"FID, {of_set['images_a_side']} images per side")
     )
 
@@ -295,7 +267,7 @@ def _render_counts(record):
         extractors = of_set["extractors"]
         rows = [
             [
-                _escape(words.display_name(name)),
+                escape(words.display_name(name)),
                 *(("n", _format_count(x["disturbances"][name]["fewest_in_order"]))
                   for x in extractors.values()),
             ]
@@ -305,17 +277,20 @@ def _render_counts(record):
         caption = _make_caption(
             record, role, f"Tested numbers: {', '.join(map(str, some['counts']))}"
         )
-        parts.append(_make_table(["disturbance", *map(_escape, extractors)], rows, caption))
+        parts.append(make_table(["disturbance", *map(escape, extractors)], rows, caption))
     return "".join(parts)
 
 
 def _render_agreements(entries, label, caption=""):
+    entries = list(entries)
+    tested = any(x["p_value"] is not None for _, x in entries)
     rows = [
-        [_escape(name), *(_format_estimate(x[key]) for key in ("spearman", "kendall")),
-         ("n", str(x["count"])), _format_number(x["p_value"])]
+        [escape(name), *(_format_estimate(x[key]) for key in ("spearman", "kendall")),
+         ("n", str(x["count"])), *[_format_number(x["p_value"])] * tested]
         for name, x in entries
     ]  # fmt: skip
-    return _make_table([label, "Spearman", "Kendall", "ranked items", "p"], rows, caption)
+    header = [label, "Spearman", "Kendall", "ranked items", *["p"] * tested]
+    return make_table(header, rows, caption)
 
 
 def _render_quality(record):
@@ -348,7 +323,7 @@ def _render_transfer(record):
                 judged = of_set["extractors"][extractor]["disturbances"][name]
                 rows.append(
                     [
-                        _escape(words.display_name(name)), _escape(extractor), _SHORT_ROLES[role],
+                        escape(words.display_name(name)), escape(extractor), _SHORT_ROLES[role],
                         _format_verdict(judged["verdict"]), _format_estimate(judged["tau"]),
                         *(_format_estimate(judged["sensitivity"][k]) for k in (1, -1)),
                     ]
@@ -357,7 +332,7 @@ def _render_transfer(record):
               "sensitivity, highest level"]  # fmt: skip
     return (
         "<h2>On the images of the --transfer folder</h2><p>The same study on images of a kind left "
-        "out of training, next to the first set.</p>" + _make_table(header, rows)
+        "out of training, next to the first set.</p>" + make_table(header, rows)
     )
 
 
@@ -367,15 +342,15 @@ def _render_generated(record):
         return ""
     rows = [
         [
-            _escape(name),
+            escape(name),
             ("n", str(number)),
             *(_format_estimate(x[k]) for x in found["fid"].values()),
         ]
         for k, (name, number) in enumerate(found["sets"].items())
     ]
     caption = f"FID against real images, {found['images_a_side']} per side"
-    header = ["generated set", "images", *map(_escape, found["fid"])]
-    parts = ["<h2>Generated sets</h2>", _make_table(header, rows, caption)]
+    header = ["generated set", "images", *map(escape, found["fid"])]
+    parts = ["<h2>Generated sets</h2>", make_table(header, rows, caption)]
     if found["between_extractors"]:
         entries = [(" and ".join(x["extractors"]), x) for x in found["between_extractors"]]
         parts.append("<p>Rank agreement of the extractors on these sets:</p>")
@@ -392,12 +367,12 @@ def _render_ratings(record):
     ):
         if found:
             rows = [
-                [_escape(name), _format_number(value), ("n", str(found["numbers"][name]))]
+                [escape(name), _format_number(value), ("n", str(found["numbers"][name]))]
                 for name, value in found["ratings"].items()
             ]
             parts.append(f"<h3>{title}</h3>")
             parts.append(_render_agreements(found["agreement"].items(), "extractor"))
-            parts.append(_make_table(["rated set", "mean rating", "number of ratings"], rows))
+            parts.append(make_table(["rated set", "mean rating", "number of ratings"], rows))
     if not parts:
         return ""
     return (
@@ -410,32 +385,32 @@ def _render_ratings(record):
 def _render_settings(record):
     rows = [
         [
-            _escape(name), _escape(x["file"]), f"<code>{_escape(x['fingerprint'])}</code>",
-            _escape(x["architecture"]),
-            _escape("{height} x {width}, {resize}, {aspect}".format(**x["preprocessing"])),
-            _escape(", ".join(x["labels"]) or "–"),
-            _escape("unknown" if x["training_images"] is None else x["training_images"]),
+            escape(name), escape(x["file"]), ("any", f"<code>{escape(x['fingerprint'])}</code>"),
+            escape(x["architecture"]),
+            escape("{height} x {width}, {resize}, {aspect}".format(**x["preprocessing"])),
+            escape(", ".join(x["labels"]) or "–"),
+            escape("unknown" if x["training_images"] is None else x["training_images"]),
         ]
         for name, x in record["extractors"].items()
     ]  # fmt: skip
-    extractors = _make_table(
+    extractors = make_table(
         ["extractor", "file", "fingerprint (sha256)", "architecture", "input", "labels",
          "training images"],
         rows,
     )  # fmt: skip
     settings = [
-        [_escape(name.replace("_", " ")), _escape(", ".join(x) if isinstance(x, list) else x)]
+        [escape(name.replace("_", " ")), escape(", ".join(x) if isinstance(x, list) else x)]
         for name, x in record["settings"].items()
-        if x not in (None, "")
+        if x not in (None, "", [])
     ]
-    settings += [[f"version of {_escape(k)}", _escape(v)] for k, v in record["versions"].items()]
+    settings += [[f"version of {escape(k)}", escape(v)] for k, v in record["versions"].items() if v]
     sources = [
-        [_escape(words.display_name(name)), _escape(x["unit"]), _escape(x["source"])]
+        [escape(words.display_name(name)), escape(x["unit"]), escape(x["source"])]
         for name, x in record["disturbances"].items()
     ]
     return (
         extractors
-        + _make_table(["setting", "value"], settings)
-        + _make_table(["disturbance", "unit of the level", "definition"], sources)
+        + make_table(["setting", "value"], settings)
+        + make_table(["disturbance", "unit of the level", "definition"], sources)
         + '<p class="small">All numbers: study.json and the CSV files next to this page.</p>'
     )

@@ -18,17 +18,21 @@ from fid_med.utils.plots import BLUE, GREEN, ORANGE, save_figure
 _COLORS = (BLUE, ORANGE, GREEN, "#CC79A7", "#56B4E9", "#D55E00", "#000000")
 _MARKERS = "os^DvPX"
 _LINES = ("-", "--", "-.", ":")
-_THUMBNAIL = 224
+_THUMBNAIL = 320
+_COLUMNS = 3
 # As on the page.
 _VERDICT_COLORS = {RISES: BLUE, FALLS: "#B04A00", UNDECIDED: "#777777"}
 _VERDICTS = {verdict: (color, SIGNS[verdict]) for verdict, color in _VERDICT_COLORS.items()}
 
 
-def plot_verdicts(path, grids: Mapping[str, Mapping[str, Sequence[tuple[str, float]]]]) -> None:
+def plot_verdicts(
+    path, grids: Mapping[str, Mapping[str, Sequence[tuple[str, float]]]], note: str = ""
+) -> None:
     """Draws the verdicts as one grid for each extractor: disturbances by depths.
 
     Args:
       path: PNG file to write.
+      note: number of images and splits, shown below the grids.
       grids: by extractor, then by depth, (verdict, share of the splits in which the FID rises at
         every step) for each disturbance by its name.
     """
@@ -57,7 +61,8 @@ def plot_verdicts(path, grids: Mapping[str, Mapping[str, Sequence[tuple[str, flo
         axis.set_title(_shorten(extractor), fontsize=11)
         for side in axis.spines.values():
             side.set_visible(False)
-    figure.supxlabel("number: % of the splits in which the FID rises at every step", fontsize=9)
+    lines = ["number: % of the splits in which the FID rises at every step", note]
+    figure.supxlabel("\n".join(filter(None, lines)), fontsize=9)
     handles = [
         Rectangle((0, 0), 1, 1, facecolor=color, label=f"{sign} {verdict}")
         for verdict, (color, sign) in _VERDICTS.items()
@@ -68,10 +73,12 @@ def plot_verdicts(path, grids: Mapping[str, Mapping[str, Sequence[tuple[str, flo
 
 def plot_disturbance(
     path,
+    title: str,
     levels: Sequence[float],
     unit: str,
     pictures: Sequence[np.ndarray],
     curves: Mapping[str, Mapping[str, Sequence[tuple[float, float, float]]]],
+    note: str = "",
 ) -> None:
     """Draws a picture of each level, and below them one panel of curves for each depth.
 
@@ -79,27 +86,34 @@ def plot_disturbance(
 
     Args:
       path: PNG file to write.
+      title: title of the figure.
       levels, unit: labels of the horizontal axes.
       pictures: uint8 [h, w] or [h, w, 3], one per level.
       curves: (value, low, high) of the relative FID at each level, by depth, then by extractor.
+      note: what curves and bands are, shown below them.
     """
-    columns = len(curves)
-    figure = Figure(
-        figsize=(5.9 if columns == 1 else 1.0 + 2.9 * columns, 5.2), layout="constrained"
-    )
-    top, bottom = figure.subfigures(2, 1, height_ratios=(1, 2))
+    columns = min(_COLUMNS, len(curves))
+    rows = -(-len(curves) // columns)
+    figure = Figure(figsize=(9.6, 3.3 + 2.9 * rows), layout="constrained")
+    figure.suptitle(title, fontsize=13)
+    top, bottom = figure.subfigures(2, 1, height_ratios=(2.7, 0.6 + 2.9 * rows))
     for axis, level, picture in zip(top.subplots(1, len(levels)), levels, pictures, strict=True):
         axis.imshow(_shrink(picture), cmap="gray", vmin=0, vmax=255)
         axis.set_axis_off()
-        axis.set_title(f"level {level:g}", fontsize=10)
-    axes = bottom.subplots(1, columns, squeeze=False)[0]
-    for axis, (depth, of_depth) in zip(axes, curves.items(), strict=True):
+        axis.set_title(f"level {level:g}" if level else "undisturbed", fontsize=10)
+    axes = bottom.subplots(rows, columns, squeeze=False)
+    for axis, (depth, of_depth) in zip(axes.ravel(), curves.items(), strict=False):
         _draw_curves(axis, levels, of_depth)
-        if columns > 1:
-            axis.set_title(depth, fontsize=11)
-    axes[0].set_ylabel("relative FID\n(undisturbed = 1)", fontsize=12)
-    axes[0].legend(fontsize=10, loc="best")
-    bottom.supxlabel(f"level: {unit}", fontsize=12)
+        axis.set_title(depth, fontsize=11)
+    for axis in axes.ravel()[len(curves) :]:
+        axis.set_axis_off()
+    for axis in axes[:, 0]:
+        axis.set_ylabel("relative FID\n(undisturbed = 1)", fontsize=11)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    unused = len(curves) < rows * columns
+    place = axes[-1, -1] if unused else axes[0, 0]
+    place.legend(handles, labels, fontsize=10, loc="center left" if unused else "best")
+    bottom.supxlabel("\n".join([f"level: {unit}", *note.splitlines()]), fontsize=10)
     save_figure(figure, path)
 
 
@@ -124,7 +138,7 @@ def _draw_curves(axis, levels, curves):
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_xlim(-0.5, len(levels) - 0.5)
     axis.set_xticks(places, [f"{level:g}" for level in levels])
-    axis.tick_params(labelsize=11)
+    axis.tick_params(labelsize=10)
     axis.grid(alpha=0.3)
 
 
@@ -138,7 +152,7 @@ def plot_contact_sheet(
       disturbances: by name, as in a study's record: `unit`, `description`, `levels` and
         `absolute`, the absolute settings of each level.
       pictures: by name, uint8 [h, w] or [h, w, 3], one per level.
-      scale: name of the length scale, for the title.
+      scale: name of the length scale, for the title, as for `disturb`.
     """
     columns = max(len(about["levels"]) for about in disturbances.values())
     size = (2.1 * columns + 3.0, 2.75 * len(disturbances) + 0.5)
@@ -158,7 +172,8 @@ def plot_contact_sheet(
             lines = [f"a = {level:g}"]
             lines += ["untouched"] if level == 0 else format_settings(settings)
             axis.text(0, -0.03, "\n".join(lines), transform=axis.transAxes, va="top", fontsize=6.5)
-    figure.suptitle(f"length scale: {scale}", fontsize=11)
+    unit = "the image's height / 64" if scale == "paper" else "a pixel of the extractor's input"
+    figure.suptitle(f"unit of lengths: {unit} (scale {scale})", fontsize=11)
     save_figure(figure, path)
 
 

@@ -8,6 +8,10 @@ from fid_med.study.judgement import BETTER, FALLS, IN_PART, RISES, UNDECIDED, WO
 
 QUESTION = "Does the FID rise as the radiographs get worse?"
 ROLES = {"in-domain": "Real images", "transfer": "Real images of the --transfer folder"}
+BAND = (
+    "Curve: mean over the splits. Band: 95 % interval, from the 2.5 % to the 97.5 % quantile.\n"
+    "Relative FID: divided by the FID of undisturbed halves."
+)
 SIGNS = {RISES: "▲", FALLS: "▼", UNDECIDED: "?"}
 
 
@@ -22,9 +26,14 @@ def display_verdict(verdict: str) -> str:
 
 
 def join_names(names) -> str:
-    """Joins names for a reader: a, b and c."""
-    names = [display_name(name) for name in names]
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+    """Joins names of disturbances for a reader: a, b and c."""
+    return join_words([display_name(name) for name in names])
+
+
+def join_words(words, last: str = "and") -> str:
+    """Joins words for a reader, with `last` before the last one."""
+    words = list(words)
+    return f" {last} ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def format_number(value: float | None) -> str:
@@ -34,9 +43,24 @@ def format_number(value: float | None) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
+def count_disturbances(number: int, total: int) -> str:
+    """Returns `2 of 3 disturbances`, or `all 3 disturbances`."""
+    if number < total:
+        return f"{number} of {total} disturbances"
+    return {1: "the one disturbance", 2: "both disturbances"}.get(
+        total, f"all {total} disturbances"
+    )
+
+
 def join_settings(settings: dict) -> str:
     """Joins absolute settings in one line: `sigma pixels 4.67`."""
     return ", ".join(format_settings(settings))
+
+
+def describe_sides(record: dict, role: str) -> str:
+    """Returns the number of images and of splits behind the FIDs of a set."""
+    count = record["sets"][role]["images_a_side"]
+    return f"{ROLES[role]}: {count:,} per side in each of {record['settings']['repeats']} splits"
 
 
 def list_measures(record: dict) -> dict[str, dict]:
@@ -71,12 +95,12 @@ def _explain_verdict(disturbances, verdict, record):
     total = len(disturbances)
     by = {v: [n for n, x in disturbances.items() if x["verdict"] == v] for v in SIGNS}
     if verdict == YES:
-        under = "the one disturbance" if total == 1 else f"all {total} disturbances"
-        return [f"The FID rises at every step under {under}."]
+        return [f"The FID rises at every step under {count_disturbances(total, total)}."]
     sentences = []
     if total > 1:  # for one disturbance the next sentence is enough
         rising = len(by[RISES])
-        sentences.append(f"The FID rises at every step under {rising} of {total} disturbances.")
+        under = count_disturbances(rising, total)
+        sentences.append(f"The FID rises at every step under {under}.")
     for name in by[FALLS]:
         sentences.append(
             _explain_fall(name, disturbances[name], record["disturbances"][name]["levels"])
@@ -91,10 +115,10 @@ def _explain_verdict(disturbances, verdict, record):
 
 def _explain_fall(name, judged, levels):
     step = min(range(len(judged["steps"])), key=judged["steps"].__getitem__)
-    before, after = (format_number(judged["fid"][k]["value"]) for k in (step, step + 1))
+    before, after = (format_number(judged["relative"][k]["value"]) for k in (step, step + 1))
     return (
-        f"Under {display_name(name)} it does not rise: {before} at level {levels[step]:g}, but "
-        f"{after} at the stronger level {levels[step + 1]:g}."
+        f"Under {display_name(name)} it does not rise: the relative FID is {before} at level "
+        f"{levels[step]:g}, but {after} at the stronger level {levels[step + 1]:g}."
     )
 
 
@@ -169,6 +193,7 @@ def list_caveats(record: dict) -> list[str]:
     """Returns what a reader must know before citing the verdict, one paragraph each."""
     return [
         *_describe_sets(record),
+        *_describe_skipped(record),
         "FIDs between undisturbed halves are above 0 because the sets are small; they are the "
         "reference for all others. FIDs of different extractors and depths have different units. "
         "Compare the shapes of their curves, their relative FIDs and the verdicts, not the FIDs.",
@@ -191,6 +216,14 @@ def _describe_sets(record):
             f"in each of {record['settings']['repeats']} random splits. Left out: {left_out} "
             "because an extractor was trained on them or on other images of their patients, "
             f"{account['repeated']} because they are identical to another image."
+        )
+
+
+def _describe_skipped(record):
+    for name in record.get("skipped", ()):
+        yield (
+            f"{display_name(name).capitalize()} was skipped, because no images of another domain "
+            "were given (--contamination)."
         )
 
 

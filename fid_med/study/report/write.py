@@ -9,9 +9,12 @@ import math
 import pathlib
 
 from fid_med.errors import DataError
+from fid_med.evaluation.image_plots import draw_heat_maps
 from fid_med.study.report.page import render_page
 from fid_med.study.report.plots import plot_contact_sheet, plot_disturbance, plot_verdicts
 from fid_med.study.report.wording import (
+    BAND,
+    describe_sides,
     display_depth,
     display_name,
     join_settings,
@@ -52,20 +55,24 @@ def write_report(result: StudyResult, output_dir) -> pathlib.Path:
     write_json(output_dir / _RECORD, record)
     for name, rows in make_tables(record).items():
         _write_csv(output_dir / f"{name}.csv", rows)
-    plots = {}
+    plots, heat_maps = {}, {}
     for role in record["sets"]:
         plots[role, None] = output_dir / f"verdicts-{role}.png"
         _plot_verdicts(plots[role, None], record, role)
         for name in record["disturbances"]:
             plots[role, name] = output_dir / f"{role}-{name}.png"
             _plot(plots[role, name], record, role, name, result.pictures[role][name])
+            drawn = result.heat_maps.get(role, {}).get(name)
+            if drawn:
+                heat_maps[role, name] = output_dir / f"heatmaps-{role}-{name}.png"
+                _plot_heat_maps(heat_maps[role, name], record, role, name, drawn)
         plot_contact_sheet(
             output_dir / f"disturbances-{role}.png",
             record["disturbances"],
             result.pictures[role],
             record["settings"]["scale"],
         )
-    text = render_page(record, {key: path.read_bytes() for key, path in plots.items()})
+    text = render_page(record, *(_read_all(paths) for paths in (plots, heat_maps)))
     with atomic_path(output_dir / _PAGE) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
     return output_dir / _PAGE
@@ -79,7 +86,7 @@ def _plot_verdicts(path, record, role):
         grids.setdefault(measure["extractor"], {})[depth] = {
             display_name(one): (x["verdict"], x["share_rising"]) for one, x in found.items()
         }
-    plot_verdicts(path, grids)
+    plot_verdicts(path, grids, describe_sides(record, role))
 
 
 def _plot(path, record, role, name, pictures):
@@ -92,7 +99,29 @@ def _plot(path, record, role, name, pictures):
         relative = points(found["disturbances"][name]["relative"])
         curves.setdefault(display_depth(about["dims"]), {})[about["extractor"]] = relative
     about = record["disturbances"][name]
-    plot_disturbance(path, about["levels"], about["unit"], pictures, curves)
+    plot_disturbance(
+        path,
+        f"Relative FID under {display_name(name)}",
+        about["levels"],
+        about["unit"],
+        pictures,
+        curves,
+        f"{describe_sides(record, role)}.\n{BAND}",
+    )
+
+
+def _plot_heat_maps(path, record, role, name, drawn):
+    about = record["sets"][role]["heat_maps"]
+    draw_heat_maps(
+        {f"{extractor[:16]},": heated for extractor, heated in drawn.items()},
+        path,
+        title=f"Where the FID under {display_name(name)} comes from\n({about['dims']} features, "
+        f"{about['images_a_side']} images per side)",
+    )
+
+
+def _read_all(paths):
+    return {key: path.read_bytes() for key, path in paths.items()}
 
 
 def make_tables(record: dict) -> dict[str, list[dict]]:

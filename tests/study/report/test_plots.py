@@ -7,7 +7,8 @@ from PIL import Image
 
 from fid_med.disturbances.registry import DISTURBANCES, absolute_settings, disturb
 from fid_med.study.judgement import FALLS, RISES, UNDECIDED
-from fid_med.study.report.plots import plot_contact_sheet, plot_verdicts
+from fid_med.study.report import plots
+from fid_med.study.report.plots import plot_contact_sheet, plot_disturbance, plot_verdicts
 
 
 @pytest.fixture
@@ -62,3 +63,27 @@ def test_the_grid_shows_the_verdict_of_each_disturbance_at_each_depth(tmp_path, 
     plot_verdicts(tmp_path / "v.png", {f"extractor {k}": depths for k in range(extractors)})
     for text, number in (("? 80", 2), ("▲ 100", 1), ("▼ 0", 1)):
         assert drawn["texts"].count(text) == number * extractors
+
+
+@pytest.mark.parametrize("depths", [1, 5])
+def test_curves_carry_their_disturbance_counts_and_band(tmp_path, monkeypatch, phantoms, depths):
+    drawn = []
+    monkeypatch.setattr(plots, "save_figure", lambda figure, path: drawn.append(figure))
+    points = [(1, 1, 1), (2, 1.5, 3), (4, 3, 5)]
+    curves = {f"depth {k}": {"one": points, "other": points} for k in range(depths)}
+    large = np.kron(phantoms[0][0], np.ones((8, 8), np.uint8))
+    plot_disturbance(
+        tmp_path / "c.png", "Relative FID under swirl", [0, 1, 2], "radians", [large] * 3, curves,
+        "20 per side.\nBand: 95 % interval",
+    )  # fmt: skip
+    (figure,) = drawn
+    top, bottom = figure.subfigs
+    assert figure.get_suptitle() == "Relative FID under swirl"
+    assert bottom.get_supxlabel() == "level: radians\n20 per side.\nBand: 95 % interval"
+    assert [axis.get_title() for axis in top.axes] == ["undisturbed", "level 1", "level 2"]
+    # Large enough to see the damage.
+    assert top.axes[0].images[0].get_array().shape == (320, 320)
+    panels = [axis for axis in bottom.axes if axis.lines]
+    assert [axis.get_title() for axis in panels] == list(curves)
+    assert all(axis.get_ylim()[0] <= 1 for axis in panels)
+    assert sum(axis.get_legend() is not None for axis in bottom.axes) == 1

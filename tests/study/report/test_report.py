@@ -11,8 +11,10 @@ import pytest
 
 from fid_med.disturbances.registry import DISTURBANCES, absolute_settings
 from fid_med.errors import DataError
+from fid_med.evaluation.image_plots import HeatedImage
 from fid_med.study.agreement import measure_agreement
 from fid_med.study.judgement import judge_extractors
+from fid_med.study.recommendation import recommend
 from fid_med.study.report import wording
 from fid_med.study.report.page import render_page
 from fid_med.study.report.write import check_report_dir, make_tables, write_report
@@ -51,6 +53,7 @@ def made(means, transfer=None, **settings):
         for extractor in found.values():
             extractor["quality"] = {"ssim": agreed}
         account = {"found": 50, "repeated": 1, "training": 6, "patients": 3, "not_drawn": 0}
+        values_of_role.append(values)
         return {
             "images": 40,
             "patients": 20,
@@ -61,6 +64,7 @@ def made(means, transfer=None, **settings):
             "quality": {"swirl:1": {"ssim": 0.9, "psnr": 20.5}},
         }
 
+    values_of_role = []
     sets = {"in-domain": role(means)} | ({"transfer": role(transfer)} if transfer else {})
     rated = {
         "ratings": {"a": 3.0, "b & c": 2.0, "d": 1.0},
@@ -108,6 +112,7 @@ def made(means, transfer=None, **settings):
             "with_ratings": rated,
         },
         "ratings": None,
+        "recommendation": recommend(values_of_role[0], 20),
     }  # fmt: skip
     picture = np.random.default_rng(0).integers(0, 256, (64, 96), np.uint8)
     return StudyResult(record, {role: {name: [picture] * 4 for name in NAMES} for role in sets})
@@ -164,11 +169,41 @@ def page_of(result):
 def test_the_first_lines_say_what_the_numbers_say(trained, verdict, first_words):
     result = made({"natural": [DOWN, UP, UP], "chest": trained})
     found, _ = page_of(result)
-    start = re.sub(r"\s+", " ", found.text)[:900]
+    start = re.sub(r"\s+", " ", found.text)[:1800]
     assert f"chest: {verdict}." in start
     assert "natural: partly." in start
-    assert "Under gaussian blur it does not rise: 9.5 at level 2, but 8.7 at the stronger" in start
+    # In the unit of the plots, the FID over that at level 0.
+    fall = r"not rise: the relative FID is 9\.\d+ at level 2, but 8\.\d+ at the stronger level 4"
+    assert re.search(fall, start)
     assert first_words in start[start.index("chest:") :]
+
+
+def test_the_page_begins_with_what_to_use():
+    found, _ = page_of(made({"natural": [DOWN, UP, UP], "chest": [UP, UP, UP]}))
+    start = re.sub(r"\s+", " ", found.text)
+    assert start.index("Which extractor? Use chest (--dims=2048).") < start.index("natural: partly")
+    found, _ = page_of(made({"natural": [DOWN, UP, UP], "chest": [DOWN, UP, UP]}))
+    assert "Which extractor? Use none of them" in re.sub(r"\s+", " ", found.text)
+    old = made({"natural": [UP, UP, UP]})
+    del old.record["recommendation"]
+    assert "Which extractor? Use" not in page_of(old)[0].text
+
+
+def test_heat_maps_are_below_their_disturbance_with_what_they_show(tmp_path):
+    result = made({"natural": [UP] * 3}, transfer={"natural": [UP] * 3})
+    image = np.full((64, 96), 90, np.uint8)
+    pair = [HeatedImage(x, image, np.ones((4, 6)) / 20, 0.05) for x in ("undisturbed", "level 4")]
+    result.heat_maps["in-domain"] = {"swirl": {"natural": pair}}
+    result.record["sets"]["in-domain"]["heat_maps"] = {"dims": 768, "images_a_side": 1200}
+    found = Page(write_report(result, tmp_path).read_text(encoding="utf-8"))
+    assert [x["alt"] for x in found.images if "Heat" in x["alt"]] == [
+        "Heat maps of an image, undisturbed and under swirl."
+    ]
+    text = re.sub(r"\s+", " ", found.text)
+    assert "strongest level of swirl" in text
+    assert "the FID at 768 features comes from. The FID is that of 1,200 untouched" in text
+    assert "the other domain" not in text
+    assert (tmp_path / "heatmaps-in-domain-swirl.png").stat().st_size > 10_000
 
 
 def test_the_comparison_can_turn_against_the_trained_extractor():
@@ -232,6 +267,26 @@ def test_caveats_name_what_was_left_out_and_what_is_doubtful():
     assert "Intervals may be too narrow" in lines
     assert "a: the file does not record the training images" in lines
     assert "trained from an extractor" not in lines
+
+
+def test_what_was_skipped_is_said():
+    record = made({"a": [UP] * 3}).record
+    assert "skipped" not in " ".join(wording.list_caveats(record))
+    record["skipped"] = ["contamination"]
+    lines = " ".join(wording.list_caveats(record))
+    assert "Contamination was skipped, because no images of another domain" in lines
+
+
+def test_settings_have_no_empty_rows_and_break_what_is_long():
+    result = made({"a": [UP] * 3}, num_images=None, note="", patient_regex=None)
+    result.record["versions"]["pydicom"] = None
+    _, text = page_of(result)
+    settings = text[text.index("<h2>Settings") :]
+    assert "num images" not in settings
+    assert "pydicom" not in settings
+    assert "None" not in settings
+    assert '<td class="any"><code>abab' in settings
+    assert "nowrap; }" not in text[text.index("code {") : text.index("code {") + 40]
 
 
 def test_a_parent_whose_images_were_not_left_out_is_reported():
