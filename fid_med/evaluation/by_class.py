@@ -6,6 +6,7 @@ import numpy as np
 
 from fid_med.errors import StatisticsError
 from fid_med.evaluation.metric_registry import Comparison, Finding, direction_fields
+from fid_med.metrics.debiased_fid import debiased_fid
 from fid_med.metrics.difference import Direction, directions, per_class
 
 
@@ -36,7 +37,8 @@ def measure_classes(comparison: Comparison, with_directions: bool = False) -> li
       with_directions: add the directions in which each class differs most, with their images.
 
     Returns:
-      A finding for each class; `drawn` holds its directions.
+      A finding for each class, with its debiased FID where it has 8 images or more on each side;
+      `drawn` holds its directions.
 
     Raises:
       StatisticsError: no features, or images outside of class folders.
@@ -58,13 +60,33 @@ def measure_classes(comparison: Comparison, with_directions: bool = False) -> li
             "covariance_part": components and components.covariance,
             "reason": row.reason,
         }
+        members = [np.flatnonzero(of_side == row.label) for of_side in labels]
+        debiased = _debiased(comparison, *members)
         found: list[Direction] = []
         if with_directions:
-            members = [np.flatnonzero(of_side == row.label) for of_side in labels]
             found = _directions(real, generated, *members) if components else []
             fields["directions"] = [direction_fields(x) for x in found]
-        findings.append(Finding(fields, found))
+        findings.append(Finding(fields | {"debiased": debiased}, found))
     return findings
+
+
+def _debiased(comparison: Comparison, *members) -> dict | None:
+    """The debiased FID of one class; None where it has too few images or patients."""
+    sides = (comparison.real, comparison.generated)
+    patients = [
+        None if side.patients is None else np.asarray(side.patients)[rows]
+        for side, rows in zip(sides, members, strict=True)
+    ]
+    try:
+        return debiased_fid(
+            *(x[rows] for x, rows in zip(comparison.features, members, strict=True)),
+            real_patients=patients[0],
+            generated_patients=patients[1],
+            confidence=comparison.confidence,
+            seed=comparison.seed,
+        ).to_dict()
+    except StatisticsError:
+        return None
 
 
 def _directions(real, generated, real_members, generated_members) -> list[Direction]:

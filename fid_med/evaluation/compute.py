@@ -25,6 +25,7 @@ from fid_med.evaluation.metric_registry import (
     check_metrics,
 )
 from fid_med.evaluation.result import FIDResult, PlanResult
+from fid_med.evaluation.verdict import PARTS, describe_origin, judge
 from fid_med.extractors.registry import ExtractorSpec
 from fid_med.metrics.planning import FEWEST_PLANNED, detectable_difference
 from fid_med.metrics.statistics import FeatureStatistics, check_comparable
@@ -75,8 +76,10 @@ def compute_fid(
         takes a count and returns up to that many images as such an array (a generator network).
       extractor: a `FeatureExtractor`, or a name or path as for `load_extractor`. It is not loaded
         where both sides are statistics.
-      metrics: names from `metric_registry.METRICS`. The default is `fid`, and `debiased` where a
-        side has fewer than 2,048 images. A metric that is named and can't be computed is an error.
+      metrics: names from `metric_registry.METRICS`. The default is `fid` and, where a side has
+        fewer than 2,048 images, what the verdict needs: `debiased`, `permutation` and `baseline`.
+        They are added to other metrics of features, too. A metric that is named and can't be
+        computed is an error.
       per_class: add the FID of each class, which is the folder that an image is in; with the metric
         `difference` also what differs most within each class.
       confidence: confidence level of the intervals, between 0 and 1.
@@ -158,8 +161,8 @@ def _compare(sides, spec, options: ExtractionOptions, request: _Request) -> FIDR
             image_classes(inputs.names(role), role.value)
     counts = [inputs.count(role) for role in both]
     small = any(count is None or count < SMALL_SAMPLE for count in counts)
-    if request.metrics is None and small:
-        wanted += ("debiased",)
+    if small and (request.metrics is None or needing):
+        wanted = tuple(dict.fromkeys((*wanted, *_parts_of_verdict(counts))))
     extractor = None
     with_classifier = any(METRICS[name].needs_classifier for name in wanted)
     if inputs.sources or with_classifier:
@@ -183,7 +186,7 @@ def _compare(sides, spec, options: ExtractionOptions, request: _Request) -> FIDR
         confidence=request.confidence,
         seed=request.seed,
     )
-    found, unavailable = _measured(wanted, comparison, request.metrics is not None, seconds)
+    found, unavailable = _measured(wanted, comparison, request.wanted, seconds)
     by_class = None
     if request.per_class:
         by_class = measure_classes(comparison, "difference" in wanted)
@@ -191,6 +194,12 @@ def _compare(sides, spec, options: ExtractionOptions, request: _Request) -> FIDR
     for line in warnings:
         warn(line)
     return _result(sets, found, unavailable, by_class, seconds, warnings)
+
+
+def _parts_of_verdict(counts) -> tuple[str, ...]:
+    """The metrics of a verdict, less those that would take longer than the features."""
+    large = any(count is not None and count > SMALL_SAMPLE for count in counts)
+    return tuple(name for name in PARTS if not (large and name == "permutation"))
 
 
 def _warnings(sets, found) -> list[str]:
@@ -213,6 +222,13 @@ def _result(sets, found, unavailable, by_class, seconds, warnings) -> FIDResult:
     fields = {name: finding and finding.fields for name, finding in found.items()}
     drawn = {name: x.drawn for name, x in found.items() if x and x.drawn is not None}
     return FIDResult(
+        verdict=judge(
+            fields,
+            unavailable,
+            _exchangeable(real, generated),
+            describe_origin(origin),
+            [x.account.count for x in (real, generated)],
+        ),
         fid=fields["fid"]["value"],
         real=real.account,
         generated=generated.account,
@@ -232,6 +248,14 @@ def _result(sets, found, unavailable, by_class, seconds, warnings) -> FIDResult:
         features={role.value: None if x.features is None else x for role, x in sets.items()},
         drawn=drawn | ({"by_class": [x.drawn for x in by_class]} if by_class else {}),
     )
+
+
+def _exchangeable(real, generated) -> bool:
+    """Whether both sets have patients, or both have single images."""
+    several = [
+        x.patients is not None and len(set(x.patients)) < len(x.patients) for x in (real, generated)
+    ]
+    return several[0] == several[1]
 
 
 def _account(sets, role):
@@ -385,7 +409,7 @@ def _measured(wanted, comparison, named, seconds):
             with _clock(seconds, "frechet" if name == "fid" else name):
                 found[name] = METRICS[name].compute(comparison)
         except StatisticsError as error:
-            if name == "fid" or named:
+            if name in named:
                 raise StatisticsError(f"{name}: {error}") from error
             found[name], unavailable[name] = None, str(error)
     return found, unavailable

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from fid_med.errors import DataError
-from fid_med.metrics.difference import heat_map
+from fid_med.metrics.difference import describe_shift, heat_map
 from fid_med.utils.plots import BLUE, ORANGE, save_figure
 
 # From black, which darkens the image, through red to yellow.
@@ -209,9 +209,5 @@ def _pair_title(pair):
 
 
 def _direction_label(number, direction):
-    shift = direction.generated_mean / direction.real_std if direction.real_std else float("inf")
-    widths = direction.generated_std / direction.real_std if direction.real_std else float("inf")
-    return (
-        f"{number + 1}: {direction.share:.0%} of the FID\n"
-        f"mean +{shift:.2f} sd\nspread x {widths:.2f}"
-    )
+    shift = describe_shift(direction.generated_mean, direction.real_std, direction.generated_std)
+    return "\n".join([f"{number + 1}: {direction.share:.0%} of the FID", *shift.split(", ")])

@@ -117,6 +117,7 @@ class Metric:
       warnings: from a finding's fields to warnings.
       draw: draws its figures: from a `FIDResult` and a folder to the files written; or None.
       drawn_sides: the sides whose images its figures show.
+      meanings: what the printed numbers mean and which way is good, one line each.
     """
 
     name: str
@@ -130,6 +131,7 @@ class Metric:
     warnings: Callable[[dict], list[str]] = lambda fields: []
     draw: Callable[[Any, Any], list[str]] | None = None
     drawn_sides: tuple[str, ...] = ()
+    meanings: tuple[str, ...] = ()
 
 
 def _fid(comparison):
@@ -203,6 +205,38 @@ def _permutation_rows(fields):
         f"{expected} if the distributions are equal",
         _drawn(fields, "permutations"),
     )
+
+
+def _baseline(comparison):
+    from fid_med.metrics.baseline import baseline
+    from fid_med.metrics.planning import FEWEST_PLANNED, detectable_difference
+
+    real, generated = comparison.real, comparison.generated
+    if real.features is None:
+        raise StatisticsError(describe_missing_features("real"))
+    counts = real.statistics.count, generated.statistics.count
+    if counts[1] is None:
+        raise StatisticsError("the generated statistics do not say how many images they are of")
+    found = baseline(real.features, *counts, real.patients, seed=comparison.seed)
+    # The count of two equal sets whose FID has the same spread.
+    equal = round(2 / sum(1 / n for n in counts))
+    detectable = None
+    if equal >= FEWEST_PLANNED:
+        options = {"confidence": comparison.confidence, "seed": comparison.seed}
+        detectable = detectable_difference(real.features, equal, real.patients, **options)
+    return Finding(
+        found.to_dict()
+        | {
+            "detectable": detectable and detectable.difference,
+            "power": detectable and detectable.power,
+        }
+    )
+
+
+def _baseline_rows(fields):
+    expected = f"{fields['mean']:.4g} +- {fields['sd']:.2g}"
+    note = "FID of two sets of the real distribution, at these counts"
+    yield TableRow("real against real", expected, note=note)
 
 
 def _kid(comparison):
@@ -422,8 +456,10 @@ def _farthest(contributions, side):
 
 
 def _difference_rows(fields):
+    from fid_med.metrics.difference import describe_shift
+
     for i, row in enumerate(fields["directions"][:3], 1):
-        parts = f"mean {row['mean_part']:.3g}, spread {row['spread_part']:.3g}"
+        parts = describe_shift(row["generated_mean"], row["real_std"], row["generated_std"])
         yield TableRow(f"direction {i}", f"{row['share']:.1%}", "of the FID", parts)
 
 
@@ -459,20 +495,20 @@ def _depths_rows(fields):
         yield TableRow(
             f"FID at {depth['dims']}, {depth['layer']}",
             f"{depth['fid']:.6g}",
-            _debiased_and_interval(depth),
+            describe_debiased(depth["debiased"]),
             f"{depth['normalised']:.3g} of the real variance",
         )
     yield TableRow(
         "multi-depth FID",
         f"{fields['value']:.6g}",
-        _debiased_and_interval(fields),
+        describe_debiased(fields["debiased"]),
         f"mean of the {len(fields['depths'])} depths, each divided by its real variance",
     )
 
 
-def _debiased_and_interval(fields) -> str:
-    debiased = fields["debiased"]
-    return f"debiased {debiased['value']:.4g}, {_interval(debiased)}" if debiased else ""
+def describe_debiased(fields: dict | None) -> str:
+    """A debiased FID and its interval for a column of the table; empty where there is none."""
+    return f"debiased {fields['value']:.4g}, {_interval(fields)}" if fields else ""
 
 
 def _interval(fields) -> str:
@@ -492,6 +528,10 @@ _ENTRIES = (
         _debiased,
         _debiased_rows,
         warnings=_debiased_warnings,
+        meanings=(
+            "debiased FID: without the bias of few images; 0 is best, below 0 is chance",
+            "replicates: random splits that value and interval come from",
+        ),
     ),
     Metric(
         "depths",
@@ -499,27 +539,61 @@ _ENTRIES = (
         _depths,
         _depths_rows,
         needs_depths=True,
+        meanings=(
+            "FID at 64, 192: grain and sharpness; at 768, 2048: structure; lower is better",
+            "multi-depth FID: in units of the real variance; lower is better",
+        ),
     ),
     Metric(
         "infinity",
         "FID-infinity, extrapolated to infinitely many images",
         _infinity,
         _infinity_rows,
+        meanings=("FID-infinity: estimated for infinitely many images; lower is better",),
     ),
     Metric(
         "permutation",
         "permutation test of equal distributions",
         _permutation,
         _permutation_rows,
+        meanings=("p: probability of such a FID if both sets had one distribution",),
     ),
-    Metric("kid", "kernel inception distance", _kid, _kid_rows),
-    Metric("prdc", "precision, recall, density, coverage", _prdc, _prdc_rows),
+    Metric(
+        "baseline",
+        "FID of real against real images at the same counts",
+        _baseline,
+        _baseline_rows,
+        needs_features=False,  # those of the real images alone
+        meanings=(
+            "real against real: FID of two real sets, mean +- standard deviation; the best to expect",
+        ),
+    ),
+    Metric(
+        "kid",
+        "kernel inception distance",
+        _kid,
+        _kid_rows,
+        meanings=("KID: kernel distance of the features; 0 is best, below 0 is chance",),
+    ),
+    Metric(
+        "prdc",
+        "precision, recall, density, coverage",
+        _prdc,
+        _prdc_rows,
+        meanings=(
+            "precision: share of generated images that are near real ones; 1 is best",
+            "recall: share of real images that are near generated ones; 1 is best",
+            "density: like precision, counts how many real images are near; higher is better",
+            "coverage: like recall, less sensitive to outliers; higher is better",
+        ),
+    ),
     Metric(
         "is",
         "Inception Score, with a classifier as extractor",
         _inception_score,
         _inception_score_rows,
         needs_classifier=True,
+        meanings=("Inception Score: clear and varied classes; best near that of the real images",),
     ),
     Metric(
         "memorisation",
@@ -530,6 +604,10 @@ _ENTRIES = (
         warnings=_memorisation_warnings,
         draw=_draw_memorisation,
         drawn_sides=("generated",),
+        meanings=(
+            "authenticity: share of generated images not too near a training image; 0.5 is expected",
+            "copies: generated images that repeat a training image; 0 is best",
+        ),
     ),
     Metric(
         "paired",
@@ -537,6 +615,9 @@ _ENTRIES = (
         _paired,
         _paired_rows,
         extra_set="other_generated",
+        meanings=(
+            "GENERATED minus other: below 0, GENERATED is nearer; no difference if 0 is inside",
+        ),
     ),
     Metric(
         "difference",
@@ -545,6 +626,11 @@ _ENTRIES = (
         _difference_rows,
         draw=_draw_difference,
         drawn_sides=("real", "generated"),
+        meanings=(
+            "direction: axis of the features along which the sets differ, the farthest first",
+            "mean: shift of generated images in standard deviations (sd) of real ones",
+            "spread: their standard deviation over that of real images; 1 is best",
+        ),
     ),
 )
 METRICS: dict[str, Metric] = {entry.name: entry for entry in _ENTRIES}

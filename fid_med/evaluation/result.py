@@ -2,11 +2,13 @@
 
 import dataclasses
 import os
+from collections.abc import Iterator
 from typing import Any
 
 from fid_med.evaluation.account import ImageAccount
 from fid_med.evaluation.extraction import FeatureSet
-from fid_med.evaluation.metric_registry import METRICS, TableRow
+from fid_med.evaluation.metric_registry import METRICS, TableRow, describe_debiased
+from fid_med.evaluation.verdict import Verdict
 from fid_med.metrics.feature_files import save_features
 from fid_med.metrics.planning import DetectableDifference
 from fid_med.metrics.statistics import FeatureStatistics
@@ -31,6 +33,7 @@ class FIDResult:
       versions: of fid_med and of the packages that a result depends on.
       seconds: wall time of each stage.
       warnings: what the reader of the number must know.
+      verdict: what the FID shows, in words, and the line to report.
       statistics: the `FeatureStatistics` of both sides, real first; not in the JSON.
       features: the `FeatureSet` of `real`, `generated` and further sets, by name; None where
         features were not kept; not in the JSON.
@@ -50,6 +53,7 @@ class FIDResult:
     seconds: dict
     warnings: list[str]
     dims: int
+    verdict: Verdict
     training: ImageAccount | None = None
     other_generated: ImageAccount | None = None
     statistics: tuple[FeatureStatistics, ...] = dataclasses.field(default=(), repr=False)
@@ -61,7 +65,8 @@ class FIDResult:
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         del fields["statistics"], fields["features"], fields["drawn"]
         accounts = {k: v for k, v in fields.items() if isinstance(v, ImageAccount)}
-        return fields | {name: dataclasses.asdict(account) for name, account in accounts.items()}
+        fields |= {name: dataclasses.asdict(account) for name, account in accounts.items()}
+        return fields | {"verdict": self.verdict.to_dict()}
 
     def summary(self) -> list[str]:
         """Returns the lines printed above the FID."""
@@ -78,18 +83,27 @@ class FIDResult:
                 f"extractor: {self.extractor} ({self.fingerprint[:12]}), {size}, "
                 f"{self.preprocessing['resize']}, {self.preprocessing['aspect']}"
             )
-        return [*lines, *_table(self._rows())]
+        told = [f"verdict: {self.verdict.text}", f"to report: {self.verdict.to_report}"]
+        return [*lines, *_table(self.rows()), *self.meanings(), *told]
 
-    def _rows(self):
+    def meanings(self) -> list[str]:
+        """Returns a line for each number of the table: what it means, and which way is good."""
+        shown = [METRICS[name] for name, fields in self.metrics.items() if fields is not None]
+        return [f"  {line}" for entry in shown for line in entry.meanings]
+
+    def rows(self) -> Iterator[TableRow]:
+        """Yields the rows of the printed table."""
         for name, fields in self.metrics.items():
-            if fields is None:
-                yield TableRow(name, "unavailable", note=self.unavailable[name])
-            else:
+            if fields is not None:
                 yield from METRICS[name].rows(fields)
+        for reason in dict.fromkeys(self.unavailable.values()):
+            names = ", ".join(name for name, why in self.unavailable.items() if why == reason)
+            yield TableRow(names, "unavailable", note=reason)
         for row in self.by_class or ():
             counts = f"{row['real']} real, {row['generated']} generated"
             value = "unavailable" if row["fid"] is None else f"{row['fid']:.6g}"
-            yield TableRow(f"FID of {row['label']}", value, note=row["reason"] or counts)
+            debiased = describe_debiased(row["debiased"])
+            yield TableRow(f"FID of {row['label']}", value, debiased, row["reason"] or counts)
 
     def save_statistics(self, folder, features: bool = False) -> None:
         """Writes `real.npz` and `generated.npz` into a folder, made where it is missing.

@@ -96,8 +96,9 @@ def baseline(
       StatisticsError: wrong shape or dtype, NaN or infinity, too few images or patients.
     """
     images = image_set(features, patients, "real", LEAST)
-    counts = checked_count(real_count, "real_count", 2), checked_count(
-        generated_count, "generated_count", 2
+    counts = (
+        checked_count(real_count, "real_count", 2),
+        checked_count(generated_count, "generated_count", 2),
     )
     checked_count(replicates, "replicates", 2)
     rng = np.random.default_rng(checked_count(seed, "seed", 0))

@@ -91,6 +91,21 @@ class Direction(NamedTuple):
     generated_high: np.ndarray
 
 
+def describe_shift(generated_mean: float, real_std: float, generated_std: float) -> str:
+    """Words how generated images lie along a direction, in units of the real images' spread.
+
+    Args:
+      generated_mean, real_std, generated_std: as in `Direction`.
+
+    Returns:
+      Such as `mean +0.50 sd, spread x 1.20`.
+    """
+    shift, ratio = (
+        x / real_std if real_std else float("inf") for x in (generated_mean, generated_std)
+    )
+    return f"mean +{shift:.2f} sd, spread x {ratio:.2f}"
+
+
 class ClassDistance(NamedTuple):
     """The FID of one class.
 

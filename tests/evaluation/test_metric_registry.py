@@ -65,7 +65,8 @@ def test_features_of_another_mean_are_refused(files, features, tmp_path):
 def test_each_number_is_its_own_functions(files, features):
     real, generated, patients = features
     result = compute_fid(*files, metrics=["debiased", "kid", "prdc"], confidence=0.9, seed=3)
-    assert list(result.metrics) == ["fid", "debiased", "kid", "prdc"]
+    # What the verdict needs comes along, because the features are there.
+    assert list(result.metrics) == ["fid", "debiased", "kid", "prdc", "permutation", "baseline"]
     expected = debiased_fid(real, generated, real_patients=patients, confidence=0.9, seed=3)
     assert result.metrics["debiased"] == expected.to_dict()
     whole = kid_full(real, generated, real_patients=patients)
@@ -84,9 +85,9 @@ def test_each_number_is_its_own_functions(files, features):
     assert "by patient" in text
 
 
-def test_few_images_bring_the_debiased_fid_unasked(files):
+def test_few_images_bring_what_the_verdict_needs_unasked(files):
     result = compute_fid(*files)
-    assert list(result.metrics) == ["fid", "debiased"]
+    assert list(result.metrics) == ["fid", "debiased", "permutation", "baseline"]
     assert result.metrics["debiased"]["low"] < result.metrics["debiased"]["value"]
     assert any("can be compared at any number of images" in line for line in result.warnings)
 
