@@ -140,6 +140,12 @@ _FIGURES = flags.DEFINE_string(
     "Folder for figures of the metrics difference (directions.png and, where in the images the FID "
     "comes from, heatmaps.png) and memorisation (closest_pairs.png); by default none are drawn.",
 )
+_REPORT = flags.DEFINE_string(
+    "report",
+    None,
+    "HTML file for a page with the verdict, the numbers, samples of both sets, the figures of "
+    "--metrics, and what to report; by default it is not written.",
+)
 
 
 def main(real, generated=None):
@@ -157,7 +163,7 @@ def main(real, generated=None):
         for folder in (_SAVE_STATISTICS.value, _CACHE_DIR.value, _FIGURES.value)
         if folder
     ]
-    for target in (_JSON.value, *folders):
+    for target in (_JSON.value, _REPORT.value, *folders):
         if target:
             files.check_writable(target)
     if _FIGURES.value:
@@ -177,7 +183,7 @@ def main(real, generated=None):
         train_images=_TRAIN_IMAGES.value,
         other_generated=_OTHER_GENERATED.value,
         generated_patient_regex=_GENERATED_PATIENT_REGEX.value,
-        keep_features=_SAVE_FEATURES.value,
+        keep_features=_SAVE_FEATURES.value or bool(_REPORT.value),
         **_shared_options(),
     )
     if _SAVE_STATISTICS.value:
@@ -189,6 +195,11 @@ def main(real, generated=None):
     if _FIGURES.value:
         for path in draw_figures(result, _FIGURES.value):
             print(f"look at {path}")
+    if _REPORT.value:
+        from fid_med.evaluation.report import write_report
+
+        write_report(result, _REPORT.value)
+        print(f"report: {_REPORT.value}")
     print(f"FID: {result.fid:.10g}")
 
 
@@ -216,6 +227,11 @@ def _plan(real):
     found = plan(real, _EXTRACTOR.value, counts=counts, **_shared_options())
     if _JSON.value:
         files.write_json(_JSON.value, found.to_dict())
+    level = _CONFIDENCE.value
+    print(
+        f"Detected: the {level:.0%} interval of the debiased FID does not contain 0. Compare the "
+        "debiased FID of your generator with these:"
+    )
     for row in found.differences:
         print(
             f"{row.count} images per side detect a true FID of {row.difference:.4g} with "

@@ -565,7 +565,7 @@ _ENTRIES = (
         _baseline_rows,
         needs_features=False,  # those of the real images alone
         meanings=(
-            "real against real: FID of two real sets, mean +- standard deviation; the best to expect",
+            "real against real: FID of two real sets, mean +- standard deviation; expect no less",
         ),
     ),
     Metric(
@@ -605,7 +605,7 @@ _ENTRIES = (
         draw=_draw_memorisation,
         drawn_sides=("generated",),
         meanings=(
-            "authenticity: share of generated images not too near a training image; 0.5 is expected",
+            "authenticity: share not too near a training image; about 0.5 at equal counts",
             "copies: generated images that repeat a training image; 0 is best",
         ),
     ),
