@@ -68,6 +68,8 @@ def _read_member(path):
             if not stored:
                 return np.lib.format.read_array(file, allow_pickle=False)
             shape, fortran, dtype = _READ_HEADER[np.lib.format.read_magic(file)](file)
+            if dtype.hasobject:
+                raise DataError(f"{path}: {_KEY} holds pickled objects, which are never loaded")
             inside = file.tell()
             while file.read(1 << 20):  # raises where the checksum is wrong
                 pass

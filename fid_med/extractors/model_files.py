@@ -164,9 +164,13 @@ def check_hdf5(file_name: str, path: str) -> None:
 
 
 def _sizes(file, path):
-    groups, seen = [file], 0
+    groups, seen, walked = [file], 0, set()
     while groups:
         group = groups.pop()
+        address = h5py.h5o.get_info(group.id).addr
+        if address in walked:  # hard links can form a loop
+            continue
+        walked.add(address)
         for name in group:
             seen += 1
             if seen > _MOST_OBJECTS or not isinstance(group.get(name, getlink=True), h5py.HardLink):

@@ -196,18 +196,26 @@ def _scaling(model, pixels, scaled, path) -> Preprocessing | None:
             if (scale, offset) == (1.0, 0.0) and not named and not channels:
                 return None
             return Preprocessing(height, width, scale=scale, offset=offset, channels=channels)
+    alike = [np.ptp(x) <= _SCALING_TOLERANCE * np.abs(x).max() for x in fitted]
+    if all(alike):
+        scale, offset = _rounded(scales)[0], _rounded(offsets)[0]
+        return Preprocessing(height, width, scale=scale, offset=offset, channels=channels)
     if scales.min() <= 0:
-        raise ExtractorError(f"{path}: inverts pixels: invert the images in advance")
-    mean, std = -offsets / scales, 1 / scales
+        raise ExtractorError(f"{path}: inverts some channels: invert them in advance")
     return Preprocessing(
         height,
         width,
         scale=1.0,
         offset=0.0,
-        mean=tuple(float(f"{x:.6g}") for x in mean),
-        std=tuple(float(f"{x:.6g}") for x in std),
+        mean=_rounded(-offsets / scales),
+        std=_rounded(1 / scales),
         channels=channels,
     )
+
+
+def _rounded(values):
+    """Rounds off digits that differ between processors, as the fingerprint depends on all."""
+    return tuple(float(f"{x:.6g}") for x in values)
 
 
 def _fitted(pixels, scaled):

@@ -109,9 +109,9 @@ def test_a_whole_model_is_never_read_as_weights(keras_model, tmp_path):
             file.attrs["model_config"] = b'{"class_name": "Functional", "config": {"gone": 1}}'
             group = file if "weights" in name else file.create_group("model_weights")
             _write_legacy_layers(group, keras_model)
-    with pytest.raises(ExtractorError, match=r"x\.h5: the configuration of its model has no layers"):
+    with pytest.raises(ExtractorError, match=r"x\.h5: the configuration .* has no layers"):
         load_extractor(str(tmp_path / "x.h5"))
-    with pytest.raises(ExtractorError, match="is a whole model: rename it to end in .h5 alone"):
+    with pytest.raises(ExtractorError, match=r"is a whole model: rename it to end in \.h5"):
         load_extractor(str(tmp_path / "x.weights.h5"))
 
 

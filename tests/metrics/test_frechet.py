@@ -498,6 +498,34 @@ def test_port_errors(arguments, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("scale", [1e-140, 1e-100, 1e-60, 1e60, 1e100, 1e140])
+def test_the_distance_scales_with_the_features(scale):
+    """Products of covariances of 1e-200 underflow, and those of 1e200 overflow."""
+    x, y = decaying_features(40, 8, 1, decades=2), decaying_features(50, 8, 2, decades=2, shift=0.3)
+    one, scaled = (
+        [FeatureStatistics.from_features(rows * factor) for rows in (x, y)] for factor in (1, scale)
+    )
+    for method in ("auto", "symmetric", "factors", "sqrtm"):
+        expected = frechet_distance(*one, method)
+        for pair in (scaled, [bare(side) for side in scaled]):
+            value = frechet_distance(*pair, method)
+            assert value / scale / scale == pytest.approx(expected, rel=1e-9)
+    moments_of = [(side.mean, side.covariance) for side in scaled]
+    port = calculate_frechet_distance(*moments_of[0], *moments_of[1])
+    assert port / scale / scale == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_result_that_overflows_is_refused():
+    a, b = moments([1e150] * 3, np.eye(3)), moments([-1e150] * 3, np.eye(3))
+    wide = moments(np.zeros(200), np.eye(200) * 9e299)
+    far = moments(np.full(200, 1e150), np.eye(200) * 9e299)
+    for method in FORMS:
+        assert frechet_distance(a, b, method) == pytest.approx(1.2e301)
+        assert frechet_distance(wide, far, method) == pytest.approx(2e302, rel=1e-6)
+    with pytest.raises(StatisticsError, match="the distance is inf: it overflows"):
+        calculate_frechet_distance([1e200], [[1.0]], [0], [[1.0]])
+
+
 def test_import_is_light():
     code = "import sys, fid_med.metrics.frechet; print('tensorflow' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
