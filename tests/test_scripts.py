@@ -179,11 +179,10 @@ def test_bad_statistics_end_with_1(write, word, statistics_file, tmp_path):
     )
 
 
-def test_statistics_without_preprocessing_give_a_result(statistics_file, tmp_path, monkeypatch):
+def test_statistics_without_preprocessing_give_a_result(statistics_file, tmp_path):
     """As the Python API writes them; the file's suffix and the folder are those of a user."""
-    known = {"fingerprint": "ab" * 32, "count": 100}
     for name in ("ONE.NPZ", "TWO.NPZ"):
-        statistics_file(f"{name}.npz", **known).rename(tmp_path / name)
+        statistics_file(name, fingerprint="ab" * 32)
     process = run(COMPUTE_FID, "~/ONE.NPZ", "~/TWO.NPZ", "--json=~/x.json", HOME=str(tmp_path))
     assert process.returncode == 0, process.stderr
     assert "extractor: unnamed (abababababab)" in process.stdout

@@ -69,18 +69,20 @@ def _no_weights(path):
 
 
 def _huge_metadata(path):
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        with archive.open("fid_med.json", "w", force_zip64=True) as member:
-            for _ in range(129):
-                member.write(bytes(1 << 20))
+    _archive(path)
+    _add_zeros(path, "fid_med.json", 129)
 
 
 def _huge_weights(path):
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("config.json", "{}")
-        with archive.open("model.weights.h5", "w", force_zip64=True) as member:
-            for _ in range(258):
-                member.write(bytes(1 << 20))
+    _archive(path, config__json="{}")
+    _add_zeros(path, "model.weights.h5", 258)
+
+
+def _add_zeros(path, name, mebibytes):
+    archive = zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED)
+    with archive, archive.open(name, "w", force_zip64=True) as member:
+        for _ in range(mebibytes):
+            member.write(bytes(1 << 20))
 
 
 CASES = {

@@ -106,11 +106,11 @@ def test_other_changes_of_pixels_are_refused(before, channels, message):
 def test_other_models_are_refused():
     images = keras.Input((4, 4, 3))
     flat = keras.Model(images, keras.layers.Flatten()(keras.layers.Conv2D(2, 1)(images)))
-    with pytest.raises(ExtractorError, match="^x: has no layer with the 2048 channels"):
+    with pytest.raises(ExtractorError, match=r"^x: has no layer with the 2048 channels"):
         check_same_features(flat, observe(flat, "x"), "x")
-    with pytest.raises(ExtractorError, match="^x: takes images of 5000 x 5000 pixels"):
+    with pytest.raises(ExtractorError, match=r"^x: takes images of 5000 x 5000 pixels"):
         observe(_network(size=5000), "x")
-    with pytest.raises(ExtractorError, match="^x: changes pixels"):
+    with pytest.raises(ExtractorError, match=r"^x: changes pixels"):
         observe(keras.Sequential([keras.Input((4, 4, 3)), keras.layers.Flatten()]), "x")
 
 
