@@ -40,6 +40,7 @@ setuptools.setup(
     install_requires=[
         "tensorflow>=2.20",
         "keras>=3.10",
+        "h5py>=3.11",
         "tensorflow-datasets>=4.9.7",
         "numpy>=1.26",
         "scipy>=1.12",

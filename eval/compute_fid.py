@@ -11,9 +11,9 @@ USAGE = """usage: compute_fid.py REAL GENERATED [flags]
        compute_fid.py REAL --plan=COUNTS [flags]
 
 Computes the Fréchet inception distance between two sets of images.
-REAL and GENERATED are each a folder of images (with its subfolders) or a .npz of statistics, of
-fid_med or any with TTUR's keys mu and sigma. The last line on stdout is "FID: <value>"; progress
-and warnings go to stderr."""
+REAL and GENERATED are each a folder of images (with its subfolders), a uint8 array of images
+(.npy, or .npz with the key arr_0), or a .npz of statistics, of fid_med or any with TTUR's keys mu
+and sigma. The last line on stdout is "FID: <value>"; progress and warnings go to stderr."""
 
 _EXTRACTOR = flags.DEFINE_string("extractor", "imagenet", f"Extractor: {extractors_help()}.")
 _BATCH_SIZE = flags.DEFINE_integer(
@@ -24,6 +24,7 @@ _IMAGE_SIZE = flags.DEFINE_integer(
     None,
     "Height and width of the network's input in pixels; by default as in the extractor.",
     lower_bound=75,
+    upper_bound=4096,
 )
 _RESIZE = flags.DEFINE_enum(
     "resize",

@@ -34,6 +34,7 @@ _IMAGE_SIZE = flags.DEFINE_integer(
     None,
     "Height and width of the network's input in pixels; by default as in the extractor.",
     lower_bound=75,
+    upper_bound=4096,
 )
 _RESIZE = flags.DEFINE_enum(
     "resize",

@@ -90,7 +90,11 @@ _SEED = flags.DEFINE_integer(
 )
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Number of images per batch.", lower_bound=1)
 _IMAGE_SIZE = flags.DEFINE_integer(
-    "image_size", None, "Input size in pixels; by default as in the extractors.", lower_bound=75
+    "image_size",
+    None,
+    "Input size in pixels; by default as in the extractors.",
+    lower_bound=75,
+    upper_bound=4096,
 )
 _NOTE = flags.DEFINE_string(
     "note", "", "Line to print in the report, for example that weights are a stand-in."

@@ -6,6 +6,7 @@ all three). An error is one line on stderr.
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 
@@ -57,12 +58,24 @@ def _parse(argv, usage, positional, pass_on):
         arguments = flags.FLAGS(argv, known_only=pass_on)
     except flags.Error as error:
         _end(2, f"{str(error).rstrip('.')}; see --help")
+    arguments = [arguments[0], *map(_expanded, arguments[1:])]
+    for flag in flags.FLAGS.get_key_flags_for_module(argv[0]):
+        if isinstance(flag.value, str):
+            flag.value = _expanded(flag.value)
+        elif isinstance(flag.value, list):
+            flag.value = [*map(_expanded, flag.value)]
     given = arguments[1:]
     names = positional() if callable(positional) else positional
     if not pass_on and len(given) != len(names):
         wanted = " ".join(names) if names else "no positional arguments"
         _end(2, f"expected {wanted}, got {len(given)}: {' '.join(given) or 'none'}; see --help")
     return arguments
+
+
+def _expanded(value):
+    """Expands `~/`, also in `name=~/file`: a shell leaves it unchanged behind the = of a flag."""
+    name, path = re.fullmatch(r"([\w.-]+=)?(.*)", str(value), re.DOTALL).groups("")
+    return name + os.path.expanduser(path) if path.startswith(f"~{os.sep}") else value
 
 
 def _guarded(main, arguments):

@@ -94,6 +94,7 @@ def test_a_reader_that_has_seen_enough_is_no_crash(arguments, statistics_file, t
         ([COMPUTE_FID, "one", "two", "--resize=best"], "resize"),
         ([COMPUTE_FID, "one", "two", "--precision=half"], "precision"),
         ([COMPUTE_FID, "one", "two", "--batch_size=0"], "batch_size"),
+        ([COMPUTE_FID, "one", "two", "--image_size=100000"], "image_size"),
         ([COMPUTE_FID, "one.npz", "two.npz", "--metrics=fod"], "fod"),
         ([COMPUTE_FID, "one.npz", "two.npz", "--confidence=95"], "confidence"),
         ([COMPUTE_FID, "one.npz", "two.npz", "--save_features"], "--save_statistics"),
@@ -147,6 +148,14 @@ def _objects(path):
     np.savez(path, mu=np.array([{}, None], dtype=object), sigma=np.eye(2))
 
 
+def _too_large(path):
+    np.savez(path, mu=np.full(4, 1e200), sigma=np.eye(4))
+
+
+def _count(path):
+    np.savez(path, mu=np.zeros(4), sigma=np.eye(4), count=1e300)
+
+
 def _nan(path):
     sigma = np.eye(4)
     sigma[1, 1] = np.nan
@@ -155,13 +164,29 @@ def _nan(path):
 
 @pytest.mark.parametrize(
     ("write", "word"),
-    [(_without_mu, "'mu'"), (_objects, "pickled objects"), (_nan, "sigma")],
+    [
+        (_without_mu, "'mu'"),
+        (_objects, "pickled objects"),
+        (_nan, "sigma"),
+        (_too_large, "mu beyond 1e+150"),
+        (_count, "count 1e+300"),
+    ],
 )
 def test_bad_statistics_end_with_1(write, word, statistics_file, tmp_path):
     write(tmp_path / "bad.npz")
     assert_one_line(
         run(COMPUTE_FID, tmp_path / "bad.npz", statistics_file("x.npz")), 1, word, "bad"
     )
+
+
+def test_statistics_without_preprocessing_give_a_result(statistics_file, tmp_path):
+    """As the Python API writes them; the file's suffix and the folder are those of a user."""
+    for name in ("ONE.NPZ", "TWO.NPZ"):
+        statistics_file(name, fingerprint="ab" * 32)
+    process = run(COMPUTE_FID, "~/ONE.NPZ", "~/TWO.NPZ", "--json=~/x.json", HOME=str(tmp_path))
+    assert process.returncode == 0, process.stderr
+    assert "extractor: unnamed (abababababab)" in process.stdout
+    assert json.loads((tmp_path / "x.json").read_text())["preprocessing"] is None
 
 
 def test_statistics_of_two_extractors_end_with_1(statistics_file):

@@ -107,6 +107,7 @@ _IMAGE_SIZE = flags.DEFINE_integer(
     None,
     "Height and width of the network's input in pixels; by default those of --weights, or 299.",
     lower_bound=75,
+    upper_bound=4096,
 )
 flags.DEFINE_enum(
     "aspect",

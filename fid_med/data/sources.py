@@ -16,12 +16,19 @@ from typing import Any
 
 import numpy as np
 
+from fid_med.data.arrays import is_array_file, read_array
 from fid_med.data.images import check_pixels, is_dark_sixteen_bit, list_images, read_image
 from fid_med.data.preprocessing import Preprocessing
 from fid_med.errors import DataError, UnreadableImageError
 from fid_med.utils.hashing import ImageHasher
 from fid_med.utils.progress import Progress
 from fid_med.utils.threads import default_workers, ordered_map
+
+_MODEL_SUFFIXES = (".keras", ".h5", ".hdf5")
+_FROM_MODEL = (
+    "write the images that it generates to a folder, or give a function that takes a count n and "
+    "returns n of them as a uint8 array"
+)
 
 
 @dataclasses.dataclass
@@ -98,7 +105,8 @@ def open_source(
     """Opens a set of images.
 
     Args:
-      source: path of a folder; uint8 array [N, H, W], [N, H, W, 1] or [N, H, W, 3]; a
+      source: path of a folder; uint8 array [N, H, W], [N, H, W, 1] or [N, H, W, 3], or the path of
+        one (`.npy`, or `.npz` with the key `arr_0`); a
         `tf.data.Dataset` whose elements are images or batches of them, alone, first in a tuple or
         under the key `image`; or a callable that takes a count and returns that many images or
         fewer (at least one) as such an array. It is called until `num_images` are there.
@@ -109,8 +117,15 @@ def open_source(
     Raises:
       DataError: not a source of images, or a callable without `num_images`.
     """
+    if is_array_file(source):
+        return _array_source(read_array(source), name)
     if isinstance(source, (str, os.PathLike)):
-        return _folder_source(pathlib.Path(source), name, multi_frame)
+        path = pathlib.Path(source)
+        if path.is_file() and path.suffix.lower() in _MODEL_SUFFIXES:
+            raise DataError(f"{path}: is a Keras model, not images: {_FROM_MODEL}")
+        return _folder_source(path, name, multi_frame)
+    if hasattr(source, "predict") and hasattr(source, "get_config"):
+        raise DataError(f"{name}: a Keras model is no source of images: {_FROM_MODEL}")
     if hasattr(source, "__array__"):
         return _array_source(np.asarray(source), name)
     if hasattr(source, "element_spec"):

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -408,11 +409,21 @@ def _measured(wanted, comparison, named, seconds):
         try:
             with _clock(seconds, "frechet" if name == "fid" else name):
                 found[name] = METRICS[name].compute(comparison)
+            _check_finite(found[name].fields)
         except StatisticsError as error:
             if name in named:
                 raise StatisticsError(f"{name}: {error}") from error
             found[name], unavailable[name] = None, str(error)
     return found, unavailable
+
+
+def _check_finite(value):
+    """Raises StatisticsError if a result holds NaN or infinity: what was given is out of range."""
+    if isinstance(value, (list, tuple, dict)):
+        for item in value.values() if isinstance(value, dict) else value:
+            _check_finite(item)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise StatisticsError(f"the result is {value}: the features are too large or too small")
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from fid_med.data.arrays import is_array_file
 from fid_med.data.sources import ImageSource, is_generator, open_source
 from fid_med.errors import DataError, SettingError, StatisticsError
 from fid_med.evaluation.account import ImageAccount
@@ -59,8 +60,10 @@ class Side:
 
 
 def is_statistics(source) -> bool:
-    """Whether a source is a file of statistics."""
-    return isinstance(source, (str, os.PathLike)) and os.fspath(source).endswith(".npz")
+    """Whether a source is a file of statistics: an `.npz` that is no array of images."""
+    if not isinstance(source, (str, os.PathLike)):
+        return False
+    return os.fspath(source).lower().endswith(".npz") and not is_array_file(source)
 
 
 def needs_extractor(sources: Sequence, metrics: Sequence[str] | None) -> bool:

@@ -78,10 +78,9 @@ class FIDResult:
         }
         lines = [f"{name}: {account.describe()}" for name, account in accounts.items() if account]
         if self.fingerprint:
-            size = f"{self.preprocessing['height']} x {self.preprocessing['width']}"
             lines.append(
-                f"extractor: {self.extractor} ({self.fingerprint[:12]}), {size}, "
-                f"{self.preprocessing['resize']}, {self.preprocessing['aspect']}"
+                f"extractor: {self.extractor or 'unnamed'} ({self.fingerprint[:12]})"
+                f"{_described(self.preprocessing or {})}"
             )
         told = [f"verdict: {self.verdict.text}", f"to report: {self.verdict.to_report}"]
         return [*lines, *_table(self.rows()), *self.meanings(), *told]
@@ -144,6 +143,14 @@ class PlanResult:
     def to_dict(self) -> dict:
         """The fields as JSON types."""
         return dataclasses.asdict(self)
+
+
+def _described(preprocessing: dict) -> str:
+    """Says how images were resized, as far as statistics of any origin tell it."""
+    known = {key: preprocessing[key] for key in ("height", "width") if key in preprocessing}
+    parts = [" x ".join(map(str, known.values()))] if len(known) == 2 else []
+    parts += [str(preprocessing[key]) for key in ("resize", "aspect") if key in preprocessing]
+    return "".join(f", {part}" for part in parts)
 
 
 def draw_figures(result: FIDResult, folder) -> list[str]:

@@ -13,6 +13,7 @@ from fid_med.utils.hashing import extractor_fingerprint
 NETWORK = "inception_v3"
 NUM_FEATURES = 2048
 SMALLEST_INPUT = 75
+LARGEST_INPUT = 4096  # the first block's output of one image then has half a gigabyte
 # Ends of the stages of Szegedy et al. 2015 ("Rethinking the Inception Architecture"), table 1,
 # under Keras's names.
 BLOCKS = ("mixed0", "mixed1", "mixed2", "mixed3", "mixed4", "mixed5", "mixed6", "mixed7", "mixed8",
@@ -31,13 +32,18 @@ def build_network(preprocessing: Preprocessing) -> keras.Model:
       global average pool. Blocks have the names of `keras.applications.InceptionV3`.
 
     Raises:
-      ExtractorError: the input is smaller than 75 x 75.
+      ExtractorError: the input is smaller than 75 x 75, or larger than 4096 x 4096.
     """
     height, width = preprocessing.height, preprocessing.width
     if min(height, width) < SMALLEST_INPUT:
         raise ExtractorError(
             f"image size {height} x {width}: InceptionV3 needs at least "
             f"{SMALLEST_INPUT} x {SMALLEST_INPUT} pixels"
+        )
+    if max(height, width) > LARGEST_INPUT:
+        raise ExtractorError(
+            f"image size {height} x {width}: expected at most {LARGEST_INPUT} x {LARGEST_INPUT} "
+            "pixels"
         )
     pixels = keras.Input((height, width, 3), name="pixels")
     ordered = keras.ops.flip(pixels, axis=-1) if preprocessing.channels == "bgr" else pixels
@@ -73,7 +79,7 @@ def copy_weights(source: keras.Model, network: keras.Model, name: str) -> None:
     """Copies convolutions and batch normalisations between models, in their order.
 
     Args:
-      source: any model with InceptionV3's layers.
+      source: any model that begins with InceptionV3's layers; later ones belong to its classifier.
       network: model as returned by `build_network`.
       name: name of the source in error messages.
 
@@ -89,12 +95,12 @@ def copy_weights(source: keras.Model, network: keras.Model, name: str) -> None:
                 f"{name}: layer {number} ({their.name}) has weights {shapes}, InceptionV3 has "
                 f"{wanted}; only Keras's InceptionV3 can be an extractor"
             )
-    if len(theirs) != len(ours):
+    if len(theirs) < len(ours):
         raise ExtractorError(
             f"{name}: {len(theirs)} convolution and normalisation layers, InceptionV3 has "
             f"{len(ours)}; only Keras's InceptionV3 can be an extractor"
         )
-    for their, our in zip(theirs, ours, strict=True):
+    for their, our in zip(theirs, ours, strict=False):
         our.set_weights(their.get_weights())
 
 

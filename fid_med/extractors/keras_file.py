@@ -3,24 +3,22 @@
 import dataclasses
 import json
 import os
-import pathlib
 import tempfile
 import zipfile
 
 import keras
-import numpy as np
 
 from fid_med.data.preprocessing import Preprocessing
 from fid_med.errors import ExtractorError, FidMedError, reason_of
 from fid_med.extractors.extractor import FeatureExtractor, TrainingImages
 from fid_med.extractors.inception_v3 import (
-    BLOCKS,
-    NUM_FEATURES,
     build_network,
     copy_weights,
     fingerprint,
     resize_network,
 )
+from fid_med.extractors.model_files import check_hdf5, read_json_member, read_model
+from fid_med.extractors.whole_model import check_same_features, observe, softmax_logits
 from fid_med.utils.files import atomic_path
 
 METADATA_MEMBER = "fid_med.json"
@@ -87,23 +85,25 @@ def load_keras_file(path: str, changes: dict) -> FeatureExtractor:
     """Loads an InceptionV3 extractor from any file that Keras reads.
 
     The file contains weights with `include_top=False` (`.weights.h5`, or the legacy `.h5` of
-    Keras 2), or a whole model (`.keras`, legacy `.h5`), with or without layers after the pool. The
-    input size and the `Rescaling` layer of a whole model give its preprocessing.
+    Keras 2), or a whole model (`.keras`, legacy `.h5`) of Keras 2 or 3, also one that contains
+    InceptionV3 as a layer. Features are the average over positions of its last block, whatever
+    layers are behind it. A whole model gives the input size, and the scaling of pixels if it has
+    any.
 
     Args:
       path: the file.
       changes: fields of `Preprocessing` other than the file's.
 
     Raises:
-      ExtractorError: the file is damaged, is not an InceptionV3, or computes other features than
-        InceptionV3 does with its weights.
+      ExtractorError: the file is damaged, is not an InceptionV3, computes other features than
+        InceptionV3 does with its weights, or has layers that may run code.
     """
     metadata = _read_metadata(path)
     if metadata is not None:
         return _load_with_metadata(path, metadata, changes)
-    model = None if path.endswith(".weights.h5") else _read_model(path)
+    model = read_model(path)
     if model is not None:
-        return _load_foreign_model(path, model, changes)
+        return _load_whole_model(path, model, changes)
     network = _rebuilt(path, _read_weights(path), Preprocessing())
     return _make_extractor(path, network, Preprocessing(), changes)
 
@@ -128,21 +128,17 @@ def _rebuilt(path, source, preprocessing):
 
 def _read_metadata(path):
     """Reads the member that `save_extractor` adds; None if the file has none."""
-    if not zipfile.is_zipfile(path):
-        if pathlib.Path(path).suffix == ".keras":
-            raise ExtractorError(f"{path}: damaged, or not a .keras file")
-        return None
-    with zipfile.ZipFile(path) as archive:
-        if METADATA_MEMBER not in archive.namelist():
-            return None
-        try:
-            metadata = json.loads(archive.read(METADATA_MEMBER))
-            if metadata["format"] > METADATA_FORMAT:
-                raise ExtractorError(f"{path}: written by a newer fid_med; upgrade to read it")
-        except (KeyError, TypeError, ValueError, zipfile.BadZipFile):
-            raise ExtractorError(f"{path}: its {METADATA_MEMBER} is damaged") from None
-    if not path.endswith(".keras"):
-        raise ExtractorError(f"{path}: is a .keras file; rename it to end in .keras")
+    if zipfile.is_zipfile(path):
+        if not path.endswith(".keras"):
+            raise ExtractorError(f"{path}: is a .keras file; rename it to end in .keras")
+    elif path.endswith(".keras"):
+        raise ExtractorError(f"{path}: damaged, or not a .keras file")
+    metadata = read_json_member(path, METADATA_MEMBER)
+    try:
+        if metadata is not None and metadata["format"] > METADATA_FORMAT:
+            raise ExtractorError(f"{path}: written by a newer fid_med; upgrade to read it")
+    except (KeyError, TypeError):
+        raise ExtractorError(f"{path}: its {METADATA_MEMBER} is damaged") from None
     return metadata
 
 
@@ -156,13 +152,13 @@ def _load_with_metadata(path, metadata, changes):
         raise ExtractorError(
             f"{path}: its {METADATA_MEMBER} is damaged ({reason_of(error)})"
         ) from None
-    model = _read_model(path)
-    logits = _softmax_logits(model, _cut_at_pool(model, path))
+    model = read_model(path)
     network = _rebuilt(path, model, preprocessing)
     if fingerprint(network, preprocessing) != identity:
         raise ExtractorError(
             f"{path}: its weights or its preprocessing are not those it was saved with"
         )
+    logits = softmax_logits(model)
     return _make_extractor(path, network, preprocessing, changes, logits=logits, **attributes)
 
 
@@ -178,18 +174,8 @@ def _attributes(metadata):
     return {"labels": labels, "lineage": lineage, "training_images": images}
 
 
-def _read_model(path):
-    try:
-        return keras.saving.load_model(path, compile=False)
-    except Exception as error:
-        if path.endswith(".keras"):
-            raise ExtractorError(
-                f"{path}: cannot be loaded by Keras ({reason_of(error)})"
-            ) from None
-        return None  # a legacy .h5 may contain only weights
-
-
 def _read_weights(path):
+    check_hdf5(path, path)
     source = keras.applications.InceptionV3(include_top=False, weights=None)
     try:
         source.load_weights(path)
@@ -201,70 +187,9 @@ def _read_weights(path):
     return source
 
 
-def _load_foreign_model(path, model, changes):
-    cut = _cut_at_pool(model, path)
-    height, width = (size or 299 for size in model.inputs[0].shape[1:3])
-    scalings = [x for x in _flat_layers(model) if isinstance(x, keras.layers.Rescaling)]
-    if len(scalings) > 1 or any(np.ndim(x.scale) or np.ndim(x.offset) for x in scalings):
-        raise ExtractorError(
-            f"{path}: expected at most one Rescaling layer, with one scale and one offset for all "
-            "channels"
-        )
-    preprocessing = Preprocessing(height, width)
-    for layer in scalings:
-        preprocessing = dataclasses.replace(
-            preprocessing, scale=float(layer.scale), offset=float(layer.offset)
-        )
-    network = _rebuilt(path, model, preprocessing)
-    _check_same_features(network, cut, bool(scalings), preprocessing, path)
-    logits = _softmax_logits(model, cut)
-    return _make_extractor(path, network, preprocessing, changes, logits=logits)
-
-
-def _softmax_logits(model, cut):
-    """Returns the classifier after the pool, if it is a single softmax layer (and dropout)."""
-    dense = [x for x in _flat_layers(model) if isinstance(x, keras.layers.Dense)]
-    if len(dense) != 1 or dense[0].kernel.shape[0] != cut.output_shape[-1] or not dense[0].use_bias:
-        return None
-    if dense[0].activation is not keras.activations.softmax:
-        return None
-    kernel, bias = (np.asarray(x, np.float64) for x in dense[0].get_weights())
-    return lambda features: np.asarray(features, np.float64) @ kernel + bias
-
-
-def _check_same_features(network, cut, cut_scales, preprocessing, path):
-    # Weights are copied by order and shape, so a differently wired model would pass unnoticed.
-    height, width = preprocessing.height, preprocessing.width
-    pixels = np.random.default_rng(0).integers(0, 256, (2, height, width, 3)).astype(np.float32)
-    seen = pixels if cut_scales else pixels * preprocessing.scale + preprocessing.offset
-    expected = np.asarray(cut(seen, training=False))
-    obtained = np.asarray(network(pixels, training=False))
-    if not np.abs(expected - obtained).max() <= 1e-4 * np.abs(expected).max():
-        raise ExtractorError(
-            f"{path}: computes other features than Keras's InceptionV3 does with its weights"
-        )
-
-
-def _flat_layers(model):
-    for layer in model.layers:
-        yield layer
-        if isinstance(layer, keras.Model):
-            yield from _flat_layers(layer)
-
-
-def _cut_at_pool(model, path):
-    """Returns a model that ends at the 2,048 averaged features, wherever the given one has them."""
-    for layer in reversed(model.layers):
-        pools = isinstance(layer, (keras.layers.GlobalAveragePooling2D, keras.Model))
-        shape = getattr(layer.output, "shape", ()) if pools else ()
-        if len(shape) == 2 and shape[-1] == NUM_FEATURES:
-            return keras.Model(model.inputs[0], layer.output)
-        if len(shape) == 4 and shape[-1] == NUM_FEATURES:
-            return keras.Model(model.inputs[0], keras.layers.GlobalAveragePooling2D()(layer.output))
-    shape = model.outputs[0].shape
-    if len(shape) == 4 and shape[-1] == NUM_FEATURES:
-        return keras.Model(model.inputs[0], keras.layers.GlobalAveragePooling2D()(model.outputs[0]))
-    for layer in model.layers:
-        if layer.name == BLOCKS[-1] and layer.output.shape[-1] == NUM_FEATURES:
-            return keras.Model(model.inputs[0], keras.layers.GlobalAveragePooling2D()(layer.output))
-    raise ExtractorError(f"{path}: has no layer with InceptionV3's {NUM_FEATURES} pooled features")
+def _load_whole_model(path, model, changes):
+    seen = observe(model, path)
+    network = _rebuilt(path, model, seen.preprocessing)
+    check_same_features(network, seen, path)
+    logits = softmax_logits(model, seen)
+    return _make_extractor(path, network, seen.preprocessing, changes, logits=logits)

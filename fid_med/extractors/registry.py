@@ -181,8 +181,8 @@ def load_extractor(
 
         * `.keras` written by `train_classifier.py`.
         * `.weights.h5` or legacy `.h5`: InceptionV3 weights with `include_top=False`.
-        * `.keras` or legacy `.h5`: a whole InceptionV3 model. Pixels are scaled to -1..1 unless the
-          model contains a `Rescaling` layer.
+        * `.keras` or legacy `.h5`, of Keras 2 or 3: a whole model with an InceptionV3 in it. Pixels
+          are scaled to -1..1 unless the model scales them itself. No code in the file is run.
         * `.pb`, or the `.tgz` that contains it: the graph of 2015-12-05.
       image_size: height and width of the input in pixels, 75 or more; by default the extractor's
         own. The graph of 2015-12-05 takes only 299.
@@ -231,6 +231,8 @@ def _find_entry(name_or_path):
         inside = os.path.join(name_or_path, "extractor.keras")
         hint = f"; give {inside}" if os.path.exists(inside) else ""
         raise ExtractorError(f"{name_or_path}: is a folder, not a file of weights{hint}")
+    if not os.path.isfile(name_or_path):
+        raise ExtractorError(f"{name_or_path}: is a pipe or a device, not a file of weights")
     for entry in EXTRACTORS:
         if entry.suffixes and name_or_path.endswith(entry.suffixes):
             return entry

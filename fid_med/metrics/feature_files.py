@@ -84,8 +84,8 @@ def load_features(path, depths: Sequence[int] = ()) -> SavedFeatures:
       form of the Fréchet distance for few images can be used.
 
     Raises:
-      StatisticsError: as `FeatureStatistics.load`, or features that do not match the mean and
-        the count in the same file.
+      StatisticsError: as `FeatureStatistics.load`, or features that do not match the mean, the
+        covariance and the count in the same file.
     """
     path = Path(path)
     statistics = FeatureStatistics.load(path)
@@ -97,9 +97,10 @@ def load_features(path, depths: Sequence[int] = ()) -> SavedFeatures:
     computed = _computed(path, features)
     mean = statistics.mean
     same = computed.dim == statistics.dim and statistics.count in (None, computed.count)
-    if not same or np.abs(computed.mean - mean).max() > _TOLERANCE * np.abs(mean).max():
+    same = same and np.abs(computed.mean - mean).max() <= _TOLERANCE * np.abs(mean).max()
+    if not same or not _same_covariance(computed, statistics, features):
         raise StatisticsError(
-            f"{path}: its features do not match its mu and count: compute the file again"
+            f"{path}: its features do not match its mu, sigma and count: compute the file again"
         )
     if patients is not None and (
         patients.shape != (len(features),) or patients.dtype.kind not in "iu"
@@ -129,6 +130,15 @@ def load_features(path, depths: Sequence[int] = ()) -> SavedFeatures:
                 setattr(of_depth, key, None if value is None else str(value))
             found[dims] = (of_depth, rows)
     return SavedFeatures(computed, features, patients, found)
+
+
+def _same_covariance(computed, statistics, features):
+    sigma = statistics.covariance
+    largest = np.abs(sigma).max()
+    # Rounding a feature x to float32 changes it by up to 2^-24 x, and a covariance by that times
+    # twice the other feature's deviation.
+    rounding = 2.0**-22 * float(np.abs(features).max()) * np.sqrt(largest)
+    return np.abs(computed.covariance - sigma).max() <= _TOLERANCE * largest + rounding
 
 
 def _computed(path, features):

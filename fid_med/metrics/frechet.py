@@ -33,6 +33,10 @@ _ROUNDING = 1e-10
 # Eigenvalues of a covariance below this share of the largest are rounding.
 _RANK_TOLERANCE = 1e-13
 
+# Covariances whose product has entries outside this range are scaled before they are multiplied:
+# products of such entries would overflow, or lose digits.
+_PRODUCT_RANGE = (1e-100, 1e100)
+
 # A matrix with an eigenvalue below minus this share of the largest is not a covariance.
 _NEGATIVE_TOLERANCE = 1e-5
 
@@ -83,8 +87,8 @@ def calculate_frechet_distance(mu1, sigma1, mu2, sigma2, eps=1e-6) -> float:
       The distance as a float, in units of squared features.
 
     Raises:
-      StatisticsError: (a ValueError) shapes that do not match, NaN or infinity, or an imaginary
-        component, which shows that sigma1 or sigma2 is not a covariance.
+      StatisticsError: (a ValueError) shapes that do not match, NaN or infinity, a distance that
+        overflows, or an imaginary component, which shows that sigma1 or sigma2 is not a covariance.
 
     Example:
 
@@ -116,8 +120,9 @@ def calculate_frechet_distance(mu1, sigma1, mu2, sigma2, eps=1e-6) -> float:
             f"means of shape {mu1.shape} and covariances of shape {sigma1.shape}: expected [d] "
             "and [d, d]"
         )
-    mean, covariance = _sqrtm_parts(mu1, sigma1, mu2, sigma2, eps)
-    return mean + covariance
+    return _finite(
+        FrechetComponents(*_sqrtm_parts(mu1, sigma1, mu2, sigma2, eps), "sqrtm")
+    ).distance
 
 
 def frechet_distance(
@@ -170,7 +175,8 @@ def frechet_components(
 
     Raises:
       StatisticsError: fewer than 2 features in a set, different dimensions or extractors, an
-        unknown method, or matrices with negative eigenvalues, which are not covariances.
+        unknown method, matrices with negative eigenvalues, which are not covariances, or a distance
+        that overflows.
     """
     if method not in METHODS:
         raise StatisticsError(f"method {method!r}: expected one of {', '.join(METHODS)}")
@@ -181,10 +187,13 @@ def frechet_components(
                 "least 2 per set, add images"
             )
     check_comparable(real, generated)
+    with np.errstate(over="ignore", invalid="ignore"):  # reported by `_finite`
+        return _finite(_components(real, generated, method))
+
+
+def _components(real, generated, method) -> FrechetComponents:
     if method == "sqrtm":
         parts = _sqrtm_parts(real.mean, real.covariance, generated.mean, generated.covariance, 1e-6)
-        if not math.isfinite(sum(parts)):
-            raise StatisticsError(f"sqrtm found no finite root of the product: use {METHODS[0]!r}")
         return FrechetComponents(*parts, "sqrtm")
 
     diff = real.mean - generated.mean
@@ -209,20 +218,28 @@ def frechet_components(
     return FrechetComponents(mean, covariance, "factors")
 
 
+def _finite(found: FrechetComponents) -> FrechetComponents:
+    """Raises StatisticsError unless both parts of a distance, and their sum, are finite."""
+    if not math.isfinite(found.distance):
+        raise StatisticsError(
+            f"the distance is {found.distance}: it overflows float64, or the matrix root was not "
+            "found: scale the features down"
+        )
+    return found
+
+
 def _sqrtm_parts(mu1, sigma1, mu2, sigma2, eps) -> tuple[float, float]:
     diff = mu1 - mu2
-    with np.errstate(over="ignore", invalid="ignore"):  # reported below
-        product = sigma1.dot(sigma2)
-    if not np.isfinite(product).all():
-        raise StatisticsError("sigma1 sigma2 overflows float64: scale the features down")
-    covmean = _square_root(product)
+    with np.errstate(over="ignore"):  # reported by the caller
+        mean = float(diff.dot(diff))
+    covmean = _root_of_product(sigma1, sigma2)
     if not np.isfinite(covmean).all():
         warnings.warn(
             f"fid calculation produces singular product; adding {eps} to diagonal of cov estimates",
             stacklevel=3,
         )
         offset = np.eye(sigma1.shape[0]) * eps
-        covmean = _square_root((sigma1 + offset).dot(sigma2 + offset))
+        covmean = _root_of_product(sigma1 + offset, sigma2 + offset)
     if np.iscomplexobj(covmean):
         if not np.allclose(np.diagonal(covmean).imag, 0, atol=1e-3):
             m = np.max(np.abs(covmean.imag))
@@ -232,7 +249,19 @@ def _sqrtm_parts(mu1, sigma1, mu2, sigma2, eps) -> tuple[float, float]:
             )
         covmean = covmean.real
     trace = np.trace(sigma1) + np.trace(sigma2) - 2 * np.trace(covmean)
-    return float(diff.dot(diff)), float(trace)
+    return mean, float(trace)
+
+
+def _root_of_product(sigma1: np.ndarray, sigma2: np.ndarray) -> np.ndarray:
+    """Computes a root of sigma1 sigma2, also where the product itself is out of float64's range."""
+    largest = [float(np.abs(sigma).max()) for sigma in (sigma1, sigma2)]
+    low, high = _PRODUCT_RANGE
+    if 0 in largest or low < largest[0] * largest[1] < high:
+        return _square_root(sigma1.dot(sigma2))
+    # By powers of 4, so that their roots are exact and no digit changes.
+    halves = [min(500, -(math.frexp(x)[1] // 2)) for x in largest]
+    root = _square_root((sigma1 * 4.0 ** halves[0]).dot(sigma2 * 4.0 ** halves[1]))
+    return root * 2.0 ** -halves[0] * 2.0 ** -halves[1]
 
 
 def _square_root(product: np.ndarray) -> np.ndarray:
@@ -268,6 +297,10 @@ def _symmetric(real: FeatureStatistics, generated: FeatureStatistics) -> float |
         dead = of_side <= 0
         if dead.any() and side.covariance[dead].any():
             return None  # covariance without variance: "factors" rejects it by its eigenvalues
+    low, high = _PRODUCT_RANGE
+    largest = [float(of_side.max()) for of_side in variances]
+    if min(largest) > 0 and not low < largest[0] * largest[1] < high:
+        return None  # "factors" multiplies roots of the covariances, which stay in range
     # A feature that is constant in one set adds nothing to the root, but makes it singular.
     alive = (variances[0] > 0) & (variances[1] > 0)
     if not alive.any():

@@ -15,7 +15,7 @@ from fid_med.errors import StatisticsError
 # Largest seed of `np.random.RandomState`.
 LARGEST_SEED = 2**32 - 1
 
-# Largest feature whose squared distances do not overflow float64.
+# Largest feature whose squared distances do not overflow float64; below its inverse, they are 0.
 _LARGEST_FEATURE = 1e150
 
 
@@ -103,9 +103,24 @@ def checked_features(features: Any, name: str, at_least: int = 1) -> np.ndarray:
         )
     array = array.astype(np.float64)
     check_finite_rows(array, f"{name} features")
-    if np.abs(array).max(initial=0) > _LARGEST_FEATURE:
-        raise StatisticsError(f"{name} features beyond {_LARGEST_FEATURE:g}: scale them down")
+    check_range(array, f"{name} features")
     return array
+
+
+def check_range(array: np.ndarray, name: str, largest: float = _LARGEST_FEATURE) -> None:
+    """Raises StatisticsError if later products of these numbers would overflow or become 0.
+
+    Args:
+      array: finite numbers of any shape.
+      name: of the numbers in messages, such as "real features".
+      largest: largest magnitude that is accepted. The largest number of the array must also be 0,
+        or at least the inverse of this.
+    """
+    found = float(np.abs(array).max(initial=0))
+    if found > largest:
+        raise StatisticsError(f"{name} beyond {largest:g}: scale them down")
+    if 0 < found < 1 / largest:
+        raise StatisticsError(f"{name} below {1 / largest:g}: scale them up")
 
 
 def checked_pair(real: Any, generated: Any, at_least: int = 1) -> tuple[np.ndarray, np.ndarray]:

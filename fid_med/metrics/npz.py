@@ -1,7 +1,10 @@
 """Reading npz files without unpickling, and writing them atomically."""
 
+import contextlib
 import io
+import math
 import os
+import zipfile
 from collections.abc import Collection
 from pathlib import Path
 
@@ -9,6 +12,41 @@ import numpy as np
 
 from fid_med.errors import StatisticsError
 from fid_med.utils.files import atomic_path
+
+# Arrays may unpack to this many bytes, or to four times what they take in the file: statistics of
+# 2,048 features have 33 MB and do not compress well.
+_LARGEST_UNPACKED = 1 << 28
+
+_SHAPES = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+
+
+def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Reads the shapes of the arrays of an npz file from their headers, without the arrays.
+
+    Returns:
+      The shape by key; empty if the file is not an npz or is damaged, which `read_npz` reports.
+
+    Raises:
+      StatisticsError: an array unpacks to far more than it takes in the file.
+    """
+    shapes = {}
+    # A damaged zip or header raises nearly anything.
+    with contextlib.suppress(Exception), zipfile.ZipFile(path) as archive:
+        for info in archive.infolist():
+            with archive.open(info) as file:
+                shape, _, dtype = _SHAPES[np.lib.format.read_magic(file)](file)
+            if dtype.hasobject:
+                continue  # `read_npz` refuses it
+            most = max(_LARGEST_UNPACKED, 4 * info.compress_size)
+            key = info.filename.removesuffix(".npy")
+            shapes[key] = (shape, max(info.file_size, math.prod(shape) * dtype.itemsize), most)
+    for key, (shape, unpacked, most) in shapes.items():
+        if unpacked > most:
+            raise StatisticsError(
+                f"{path}: {key} of shape {shape} unpacks to {unpacked:,} bytes: expected at most "
+                f"{most:,}"
+            )
+    return {key: shape for key, (shape, _, _) in shapes.items()}
 
 
 def read_npz(path: Path, known: Collection[str], expected: str) -> dict[str, np.ndarray | None]:
@@ -24,12 +62,16 @@ def read_npz(path: Path, known: Collection[str], expected: str) -> dict[str, np.
       for any other.
 
     Raises:
-      StatisticsError: no such file, a folder, not an npz, a truncated file, or pickled objects.
+      StatisticsError: no such file, a folder, a pipe or a device, not an npz, a truncated file,
+        arrays that unpack to far more than they take in the file, or pickled objects.
     """
     if not path.exists():
         raise StatisticsError(f"{path}: no such file: check the path")
     if path.is_dir():
         raise StatisticsError(f"{path}: is a folder: {expected}")
+    if not path.is_file():
+        raise StatisticsError(f"{path}: is a pipe or a device, not a file: {expected}")
+    read_shapes(path)
     try:
         with open(path, "rb") as file:
             is_zip = file.read(2) == b"PK"

@@ -17,6 +17,7 @@ from fid_med.errors import StatisticsError
 from fid_med.metrics.blas_threads import map_on_cores
 from fid_med.metrics.input_checks import (
     check_one_per_image,
+    check_range,
     check_same_dimension,
     checked_features,
 )
@@ -24,6 +25,9 @@ from fid_med.metrics.input_checks import (
 # Largest number of images, all sets together, for which the Gram matrix is kept (0.13 GB). For
 # more images, products are computed for each pair of blocks.
 GRAM_LIMIT = 4000
+
+# Largest feature of which the square of a squared distance, a variance, does not overflow.
+_LARGEST_FEATURE = 1e75
 
 # Entries of the arrays of one step of a batch: 2 MB, which fit a core's cache.
 _BATCH_ENTRIES = 250_000
@@ -92,6 +96,7 @@ def image_set(features, patients, name: str, least: int) -> ImageSet:
         images, too few images or patients.
     """
     values = checked_features(features, name, least)
+    check_range(values, f"{name} features", _LARGEST_FEATURE)
     order = np.lexsort(values.T[::-1])
     values = values[order]
     if patients is None:

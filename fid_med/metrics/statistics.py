@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fid_med.errors import StatisticsError
-from fid_med.metrics.input_checks import check_finite_rows, check_matrix, real_array
-from fid_med.metrics.npz import read_npz, write_npz
+from fid_med.metrics.input_checks import check_finite_rows, check_matrix, check_range, real_array
+from fid_med.metrics.npz import read_npz, read_shapes, write_npz
 
 FILE_FORMAT = 1
 _TEXTS = ("fingerprint", "extractor")
@@ -27,6 +27,8 @@ _CHUNK = 512
 # Share of sigma's largest entry. Larger asymmetry, or a more negative variance, is an error; the
 # rounding of float32 files is below it.
 _SIGMA_TOLERANCE = 1e-6
+
+_LARGEST_COUNT = 2**53  # whole numbers up to here are exact in float64
 
 _EXPECTED = (
     "expected an npz with 'mu' [d] and 'sigma' [d, d], as FeatureStatistics.save, TTUR and "
@@ -254,7 +256,8 @@ class FeatureStatistics:
 
         Raises:
           StatisticsError: not two-dimensional, another d than before, a dtype that is not a real
-            number, or NaN or infinity. The statistics are not changed then.
+            number, NaN or infinity, or numbers whose squares overflow or all become 0. The
+            statistics are not changed then.
         """
         features = np.asarray(features)
         check_matrix(features, "features", "[B, d]")
@@ -267,6 +270,8 @@ class FeatureStatistics:
         slices = [features[i : i + _CHUNK] for i in range(0, len(features), _CHUNK)]
         if not all(np.isfinite(rows.astype(np.float64)).all() for rows in slices):
             check_finite_rows(features.astype(np.float64), "features")
+        for rows in slices:
+            check_range(rows.astype(np.float64), "features")
         self._open()
         self._dim = features.shape[1]
         for rows in slices:
@@ -354,6 +359,9 @@ class FeatureStatistics:
             file.
         """
         path = Path(path)
+        shapes = read_shapes(path) if path.is_file() else {}
+        if {"mu", "sigma"} <= shapes.keys():
+            _check_shapes(path, shapes["mu"], shapes["sigma"])  # before sigma is in memory
         arrays = read_npz(path, _KEYS, _EXPECTED)
         missing = [key for key in ("mu", "sigma") if key not in arrays]
         if missing:
@@ -474,12 +482,21 @@ def _check_same_extractor(a: FeatureStatistics, b: FeatureStatistics) -> None:
         )
 
 
+def _check_shapes(path: Path, mu: tuple[int, ...], sigma: tuple[int, ...]) -> None:
+    if math.prod(sigma) != math.prod(mu) ** 2:
+        raise StatisticsError(
+            f"{path}: mu of shape {mu} and sigma of shape {sigma}: expected [d] and [d, d]"
+        )
+
+
 def _checked_moments(mu: Any, sigma: Any) -> tuple[np.ndarray, np.ndarray]:
     mu, sigma = np.atleast_1d(real_array(mu, "mu")), np.atleast_2d(real_array(sigma, "sigma"))
     if mu.ndim != 1 or not mu.size or sigma.shape != (mu.size, mu.size):
         raise StatisticsError(
             f"mu of shape {mu.shape} and sigma of shape {sigma.shape}: expected [d] and [d, d]"
         )
+    check_range(mu, "numbers of mu")
+    check_range(sigma, "numbers of sigma", 1e300)
     largest = np.abs(sigma).max()
     asymmetry = np.abs(sigma - sigma.T).max()
     if asymmetry > _SIGMA_TOLERANCE * largest:
@@ -496,7 +513,7 @@ def _checked_moments(mu: Any, sigma: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _checked_count(count: Any) -> int:
-    if count != int(count) or count < 2:
+    if count != int(count) or not 2 <= count <= _LARGEST_COUNT:
         raise StatisticsError(f"count {count}: expected a whole number of at least 2 images")
     return int(count)
 

@@ -40,6 +40,9 @@ from fid_med.metrics.resampling import BlockDistances, ImageSet, draw_blocks
 # Smallest number of images (patients, if known) in a set: two in every quarter.
 LEAST = 8
 
+# Share of a mean distance; smaller effects of pairs of images on distances are rounding.
+_ROUNDING = 1e-12
+
 _STEP = 32  # replicates that are computed at once
 _RING = ((0, 1), (2, 3), (0, 2), (1, 3))
 
@@ -258,6 +261,10 @@ class HalfSplits:
             pair = size * float((g**2).sum(axis=(1, 2)).mean()) / 9
             shares[i, j] = c * c * pair / (self._units[i] * self._units[j])
             joined = g.reshape(-1, 2, 2, 2, 2).mean(axis=(2, 4))
+            if np.mean(joined**2) <= (_ROUNDING * f.mean()) ** 2:
+                # One set is constant: its choice of images has no effect, and this is rounding.
+                shares[i, j] = 0.0
+                continue
             squares += size * float(np.mean(_interaction(f) ** 2))
             squares_of_quarters += size * float(np.mean(_interaction(joined) ** 2))
         # With many directions a pair's share grows with the block, so quarters show less of it.

@@ -62,6 +62,15 @@ def test_features_of_another_mean_are_refused(files, features, tmp_path):
         load_features(tmp_path / "x.npz")
 
 
+def test_features_of_another_covariance_are_refused(files, features, tmp_path):
+    with np.load(files[0]) as npz:
+        np.savez(tmp_path / "x.npz", **{**npz, "sigma": npz["sigma"] * 1.001})
+        np.savez(tmp_path / "y.npz", **{**npz, "sigma": npz["sigma"].astype(np.float32)})
+    with pytest.raises(StatisticsError, match="do not match its mu, sigma and count"):
+        load_features(tmp_path / "x.npz")
+    assert load_features(tmp_path / "y.npz").statistics.count == 40
+
+
 def test_each_number_is_its_own_functions(files, features):
     real, generated, patients = features
     result = compute_fid(*files, metrics=["debiased", "kid", "prdc"], confidence=0.9, seed=3)

@@ -64,15 +64,6 @@ def _legacy_weights(keras_model, path):
         _write_legacy_layers(file, keras_model)
 
 
-def _legacy_model_weights(keras_model, path):
-    """Writes a whole model of Keras 2 whose configuration this Keras cannot read."""
-    import h5py
-
-    with h5py.File(path, "w") as file:
-        file.attrs["model_config"] = b'{"class_name": "Functional", "config": {"gone": 1}}'
-        _write_legacy_layers(file.create_group("model_weights"), keras_model)
-
-
 def _write_legacy_layers(group, model):
     group.attrs["layer_names"] = [layer.name.encode() for layer in model.layers]
     group.attrs["backend"], group.attrs["keras_version"] = b"tensorflow", b"2.4.0"
@@ -89,7 +80,6 @@ def _write_legacy_layers(group, model):
     [
         (_weights, "x.weights.h5"),
         (_legacy_weights, "x.h5"),
-        (_legacy_model_weights, "x.h5"),
         # A whole model and a head are both read from either format, one of each quickly.
         pytest.param(_whole, "x.keras", marks=pytest.mark.slow),
         (_whole, "x.h5"),
@@ -108,6 +98,21 @@ def test_every_form_of_file_gives_the_same_extractor(
         loaded.network(pixels, training=False), small_extractor.network(pixels, training=False)
     )
     assert loaded.fingerprint == inception_v3.fingerprint(small_extractor.network, SMALL)
+
+
+def test_a_whole_model_is_never_read_as_weights(keras_model, tmp_path):
+    """Its configuration, which Keras cannot read, may scale pixels."""
+    import h5py
+
+    for name in ("x.h5", "x.weights.h5"):
+        with h5py.File(tmp_path / name, "w") as file:
+            file.attrs["model_config"] = b'{"class_name": "Functional", "config": {"gone": 1}}'
+            group = file if "weights" in name else file.create_group("model_weights")
+            _write_legacy_layers(group, keras_model)
+    with pytest.raises(ExtractorError, match=r"x\.h5: the configuration .* has no layers"):
+        load_extractor(str(tmp_path / "x.h5"))
+    with pytest.raises(ExtractorError, match=r"is a whole model: rename it to end in \.h5"):
+        load_extractor(str(tmp_path / "x.weights.h5"))
 
 
 def test_whole_model_gives_input_size_and_scaling(keras_model, tmp_path):

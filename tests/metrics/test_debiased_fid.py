@@ -285,6 +285,27 @@ def test_constant_features_have_a_defined_answer():
     assert (level.value, level.p_value) == (0, 1)
 
 
+@pytest.mark.parametrize("count", [12, 20, 32, 64, 100])
+def test_a_collapsed_generator_has_a_distance_and_an_interval(count):
+    """Its covariance is 0: the FID is |mu1 - mu2|^2 + Tr C1 = 8 * 9 + 8."""
+    real = [np.random.default_rng(seed).normal(size=(20, 8)) for seed in range(16)]
+    found = [debiased_fid(rows, np.full((count, 8), 3.0), replicates=20) for rows in real]
+    values = np.array([x.value for x in found])
+    assert abs(values.mean() - 80) < 4 * values.std() / math.sqrt(len(values))
+    assert all(0 < x.low < x.value < x.high for x in found)
+    # The spread comes from the other set alone.
+    assert 0.5 < np.mean([x.standard_error for x in found]) / values.std() < 2
+    pair = [np.full((count, 8), 3.0), np.full((count, 8), 2.0)]
+    nearer = paired_difference(real[0], *pair, replicates=20)
+    assert nearer.low < 8 * (9 - 4) < nearer.high
+
+
+@pytest.mark.parametrize(("scale", "message"), [(1e80, "beyond"), (1e-80, "below")])
+def test_features_whose_variance_leaves_float64_are_refused(scale, message):
+    with pytest.raises(StatisticsError, match=f"^real features {message} 1e"):
+        debiased_fid(_gaussian(0, 20) * scale, _gaussian(1, 20))
+
+
 def test_results_are_json_types_and_frozen():
     found = paired_difference(*(_gaussian(s, 12) for s in range(3)), replicates=3, confidence=0.9)
     read = json.loads(json.dumps(found.to_dict(), allow_nan=False))

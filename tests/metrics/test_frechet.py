@@ -488,7 +488,7 @@ def test_old_and_new_signatures_of_sqrtm(monkeypatch):
             "4 of 4 entries of sigma2 are NaN or infinite",
         ),
         (([0, 0], np.eye(2) * 1j, [0, 0], np.eye(2)), "sigma1 is of dtype complex128"),
-        (([0, 0], np.eye(2) * 1e200, [0, 0], np.eye(2) * 1e200), "overflows"),
+        (([1e200, 0], np.eye(2), [0, 0], np.eye(2)), "the distance is inf: it overflows float64"),
     ],
 )
 def test_port_errors(arguments, message):
@@ -496,6 +496,34 @@ def test_port_errors(arguments, message):
         calculate_frechet_distance(*arguments)
     assert isinstance(caught.value, StatisticsError)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("scale", [1e-140, 1e-100, 1e-60, 1e60, 1e100, 1e140])
+def test_the_distance_scales_with_the_features(scale):
+    """Products of covariances of 1e-200 underflow, and those of 1e200 overflow."""
+    x, y = decaying_features(40, 8, 1, decades=2), decaying_features(50, 8, 2, decades=2, shift=0.3)
+    one, scaled = (
+        [FeatureStatistics.from_features(rows * factor) for rows in (x, y)] for factor in (1, scale)
+    )
+    for method in ("auto", "symmetric", "factors", "sqrtm"):
+        expected = frechet_distance(*one, method)
+        for pair in (scaled, [bare(side) for side in scaled]):
+            value = frechet_distance(*pair, method)
+            assert value / scale / scale == pytest.approx(expected, rel=1e-9)
+    moments_of = [(side.mean, side.covariance) for side in scaled]
+    port = calculate_frechet_distance(*moments_of[0], *moments_of[1])
+    assert port / scale / scale == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_result_that_overflows_is_refused():
+    a, b = moments([1e150] * 3, np.eye(3)), moments([-1e150] * 3, np.eye(3))
+    wide = moments(np.zeros(200), np.eye(200) * 9e299)
+    far = moments(np.full(200, 1e150), np.eye(200) * 9e299)
+    for method in FORMS:
+        assert frechet_distance(a, b, method) == pytest.approx(1.2e301)
+        assert frechet_distance(wide, far, method) == pytest.approx(2e302, rel=1e-6)
+    with pytest.raises(StatisticsError, match="the distance is inf: it overflows"):
+        calculate_frechet_distance([1e200], [[1.0]], [0], [[1.0]])
 
 
 def test_import_is_light():

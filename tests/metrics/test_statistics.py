@@ -390,6 +390,10 @@ BIG = npz(mu=np.random.default_rng(0).normal(size=500), sigma=np.eye(500))
         (npz(mu=MU, sigma=SIGMA, count=1), "count 1: expected a whole number of at least 2"),
         (npz(mu=MU, sigma=SIGMA, count=2.5), "count 2.5: expected a whole number"),
         (npz(mu=MU, sigma=SIGMA, count=np.nan), "count is nan"),
+        (npz(mu=MU, sigma=SIGMA, count=1e300), r"count 1e\+300: expected a whole number"),
+        (npz(mu=MU * 1e160, sigma=SIGMA), r"numbers of mu beyond 1e\+150: scale them down"),
+        (npz(mu=MU, sigma=SIGMA * 1e305), r"numbers of sigma beyond 1e\+300"),
+        (npz(mu=MU, sigma=SIGMA * 1e-305), "numbers of sigma below 1e-300: scale them up"),
         (npz(mu=MU, sigma=SIGMA, count="many"), "count of dtype"),
         (npz(mu=MU, sigma=SIGMA, count=[3, 4]), "count of dtype"),
         (npz(mu=MU, sigma=SIGMA, fingerprint=7), "fingerprint of dtype"),
@@ -407,6 +411,48 @@ def test_bad_files_end_in_one_line_that_names_them(tmp_path, content, message):
     text = str(caught.value)
     assert text.startswith(f"{path}: ")
     assert "\n" not in text
+
+
+@pytest.mark.parametrize(
+    ("shape", "unpacked", "message"),
+    [
+        ((5_000, 5_000), 1 << 20, r"mu of shape \(8,\) and sigma of shape \(5000, 5000\)"),
+        ((24_000, 24_000), 1 << 20, "sigma of shape .* unpacks to 4,608,000,000 bytes"),
+        ((1 << 40,), 1 << 20, "sigma of shape .* unpacks to 8,796,093,022,208 bytes"),
+        ((8, 8), 257 << 20, "sigma of shape .* unpacks to 269,48"),
+    ],
+)
+def test_arrays_are_not_unpacked_to_find_that_they_do_not_fit(tmp_path, shape, unpacked, message):
+    path, header = tmp_path / "bomb.npz", io.BytesIO()
+    entry = {"descr": "<f8", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(header, entry)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("mu.npy", npy(np.zeros(8)))
+        with archive.open("sigma.npy", "w", force_zip64=True) as member:
+            member.write(header.getvalue())
+            for _ in range((unpacked >> 20) - 1):
+                member.write(bytes(1 << 20))
+            member.write(bytes((1 << 20) - len(header.getvalue())))
+    tracemalloc.start()
+    with pytest.raises(StatisticsError, match=message):
+        FeatureStatistics.load(path)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 16 << 20
+
+
+def test_a_pipe_is_no_file_of_statistics(tmp_path):
+    os.mkfifo(tmp_path / "x.npz")
+    with pytest.raises(StatisticsError, match=r"x\.npz: is a pipe or a device"):
+        FeatureStatistics.load(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize(("scale", "message"), [(1e160, "beyond 1e"), (1e-160, "below 1e-150")])
+def test_features_whose_squares_leave_float64_are_refused(scale, message):
+    statistics = FeatureStatistics.from_features(np.eye(3))
+    with pytest.raises(StatisticsError, match=f"^features {message}"):
+        statistics.update(np.eye(3) * scale)
+    assert statistics.count == 3
 
 
 def test_missing_file_and_folder(tmp_path):
