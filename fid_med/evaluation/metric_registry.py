@@ -202,7 +202,7 @@ def _permutation_rows(fields):
     yield TableRow(
         "permutation test",
         f"p = {fields['p_value']:.3g}",
-        f"{expected} if the distributions are equal",
+        f"{expected} after exchange",
         _drawn(fields, "permutations"),
     )
 
@@ -556,7 +556,9 @@ _ENTRIES = (
         "permutation test of equal distributions",
         _permutation,
         _permutation_rows,
-        meanings=("p: probability of such a FID if both sets had one distribution",),
+        meanings=(
+            "p: share of random exchanges of images between the sets with such a FID or more",
+        ),
     ),
     Metric(
         "baseline",

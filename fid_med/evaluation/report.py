@@ -98,7 +98,8 @@ def _numbers(result):
     rows += [tuple(row) for row in result.rows()]
     cells = [[escape(a), ("n", escape(b)), escape(c), escape(d)] for a, b, c, d in rows]
     table = make_table(("number", "value", "spread", "note"), cells)
-    return table + "".join(f"<p>{escape(line.strip())}</p>" for line in result.meanings())
+    meanings = "<br>".join(escape(line.strip()) for line in result.meanings())
+    return f'{table}<p class="small">{meanings}</p>'
 
 
 def _numbers_figure(result, folder):
@@ -133,6 +134,7 @@ def _numbers_figure(result, folder):
 
 
 def _samples(result, folder):
+    """Draws some images of both sets, whole and the centre of each at full size."""
     sides = {name: result.features.get(name) for name in ("real", "generated")}
     shown = {name: _pick(side) for name, side in sides.items() if side and side.source}
     missing = [name for name in sides if name not in shown]

@@ -1,0 +1,86 @@
+"""The page of a comparison: what it says, what it shows, and that it needs no other file."""
+
+import html.parser
+import re
+
+import numpy as np
+import pytest
+
+from fid_med.evaluation import report
+from fid_med.evaluation.compute import compute_fid
+from fid_med.evaluation.report import write_report
+
+
+class Page(html.parser.HTMLParser):
+    """Collects the text and the pictures of a page."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.words, self.pictures, self.links = [], [], []
+        self.feed(text)
+        self.text = re.sub(r"\s+", " ", " ".join(self.words))
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        if tag == "img":
+            self.pictures.append(attrs["alt"])
+            assert attrs["src"].startswith("data:image/png;base64,")
+        self.links += [attrs[x] for x in ("href",) if x in attrs]
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+@pytest.fixture(scope="module")
+def result(small_extractor, phantoms, tmp_path_factory):
+    from PIL import Image
+
+    root = tmp_path_factory.mktemp("sets")
+    for name, images in (("real", phantoms[0][:20]), ("generated", phantoms[0][20:38])):
+        (root / name).mkdir()
+        for i, image in enumerate(images):
+            Image.fromarray(image).save(root / name / f"<{name}>{i:02d}.png")
+    return compute_fid(
+        root / "real", root / "generated", small_extractor, metrics=["difference"],
+        keep_features=True,
+    )  # fmt: skip
+
+
+def test_the_page_begins_with_the_verdict_and_shows_the_sets(result, tmp_path):
+    write_report(result, tmp_path / "page.html")
+    written = (tmp_path / "page.html").read_text(encoding="utf-8")
+    page = Page(written)
+    order = [
+        result.verdict.text, "real against real", "directions",
+        result.verdict.to_report, "Where the numbers come from", result.fingerprint,
+    ]  # fmt: skip
+    places = [page.text.lower().index(text.lower()) for text in order]
+    assert places == sorted(places)
+    assert page.pictures == ["The FID and its baseline", "Samples of both sets", "directions",
+                             "heatmaps"]  # fmt: skip
+    assert page.links == []
+    assert "<script" not in written
+    assert all(meaning.strip() in page.text for meaning in result.meanings())
+    assert all(warning in page.text for warning in result.warnings)
+    assert str(tmp_path.parent) not in written  # no path of this machine
+
+
+def test_without_images_the_page_says_so(result, tmp_path):
+    result.save_statistics(tmp_path, features=True)
+    found = compute_fid(tmp_path / "real.npz", tmp_path / "generated.npz", metrics=["kid"])
+    write_report(found, tmp_path / "page.html")
+    page = Page((tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert "No real images to show" in page.text
+    assert page.pictures == ["The FID and its baseline"]
+    assert "--metrics=difference" in page.text
+
+
+def test_samples_keep_noise_as_it_is():
+    image = np.random.default_rng(0).integers(0, 256, (1030, 520, 3)).astype(np.uint8)
+    whole, crop = report._whole(image), report._crop(image)
+    assert whole.shape == (257, 130, 3)
+    np.testing.assert_allclose(whole[3, 5], image[12:16, 20:24].mean(axis=(0, 1)), atol=0.5)
+    np.testing.assert_array_equal(crop, image[387:643, 132:388])
+    small = image[:40, :50, 0]
+    np.testing.assert_array_equal(report._whole(small), small)
+    np.testing.assert_array_equal(report._crop(small), small)
