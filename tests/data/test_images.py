@@ -284,7 +284,7 @@ def test_an_image_too_large_to_be_one_is_refused_in_one_line(tmp_path):
     header[16:24] = struct.pack(">II", 60_000, 60_000)
     header[29:33] = struct.pack(">I", zlib.crc32(header[12:29]))
     (tmp_path / "x.png").write_bytes(header)
-    with pytest.raises(UnreadableImageError, match=r"x\.png: .*exceeds limit") as error:
+    with pytest.raises(UnreadableImageError, match=r"x\.png: 60000 x 60000 pixels") as error:
         read_image(tmp_path / "x.png")
     assert "\n" not in str(error.value)
 
