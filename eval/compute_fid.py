@@ -141,6 +141,8 @@ _FIGURES = flags.DEFINE_string(
     "comes from, heatmaps.png) and memorisation (closest_pairs.png); by default none are drawn.",
 )
 
+cli.check_regex("patient_regex", "generated_patient_regex")
+
 
 def main(real, generated=None):
     from fid_med.errors import SettingError

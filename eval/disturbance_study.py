@@ -95,6 +95,8 @@ _NOTE = flags.DEFINE_string(
     "note", "", "Line to print in the report, for example that weights are a stand-in."
 )
 
+cli.check_regex("patient_regex")
+
 
 def main(real):
     from fid_med.data.images import list_images

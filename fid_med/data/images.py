@@ -4,6 +4,7 @@ import collections
 import os
 import pathlib
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -78,16 +79,43 @@ def index_folder(folder, multi_frame: str = "refuse", known=()) -> FolderListing
             of_dicom.append(path.relative_to(folder).as_posix())
         elif os.path.realpath(path) not in known:
             ignored[_suffix(path)] += 1
-    ignored = dict(sorted(ignored.items()))
     if of_dicom:
         dicom.require(len(of_dicom), min(of_dicom), folder)
         if multi_frame == "unroll":
             of_dicom = [x for name in of_dicom for x in dicom.frame_names(folder, name)]
-    if not images and not of_dicom:
-        suffixes = ", ".join(IMAGE_SUFFIXES + dicom.SUFFIXES)
+    return _listing(folder, images + of_dicom, ignored, IMAGE_SUFFIXES + dicom.SUFFIXES)
+
+
+def select_images(folder: str, names: Iterable[str]) -> FolderListing:
+    """Selects by their suffix the images among the files of a remote folder.
+
+    Args:
+      folder: the folder, for the error message.
+      names: paths of files in it, with forward slashes.
+
+    Raises:
+      DataError: no image among them.
+    """
+    images, ignored, left_out = [], collections.Counter(), set()
+    for name in names:
+        parts = name.split("/")
+        depth = next((i for i, part in enumerate(parts) if _left_out(part)), None)
+        if depth is not None:  # a folder counts once
+            left_out.add(tuple(parts[: depth + 1]))
+        elif name.lower().endswith(IMAGE_SUFFIXES):
+            images.append(name)
+        else:
+            ignored[_suffix(pathlib.PurePosixPath(name))] += 1
+    ignored.update(_left_out(parts[-1]) for parts in left_out)
+    return _listing(folder, images, ignored, IMAGE_SUFFIXES)
+
+
+def _listing(folder, images, ignored, suffixes):
+    ignored = dict(sorted(ignored.items()))
+    if not images:
         others = f", but {_counts(ignored)}" if ignored else ""
-        raise DataError(f"{folder}: contains no image files ({suffixes}){others}")
-    return FolderListing(sorted(images + of_dicom), ignored)
+        raise DataError(f"{folder}: contains no image files ({', '.join(suffixes)}){others}")
+    return FolderListing(sorted(images), ignored)
 
 
 def describe_ignored(ignored: dict[str, int]) -> list[str]:
@@ -99,6 +127,13 @@ def describe_ignored(ignored: dict[str, int]) -> list[str]:
 
 def _counts(ignored):
     return ", ".join(f"{count} {kind}" for kind, count in ignored.items())
+
+
+def _left_out(name):
+    """Under what to count a file or folder that is left out by its name; None for others."""
+    if name.startswith("."):
+        return "hidden"
+    return name.strip() if name.lower() in _SYSTEM_NAMES else None
 
 
 def _suffix(path):
@@ -124,10 +159,8 @@ def _walk(folder, above, ignored):
     if real in above:  # a link to a folder that contains it
         return
     for entry in os.scandir(folder):
-        if entry.name.startswith("."):
-            ignored["hidden"] += 1
-        elif entry.name.lower() in _SYSTEM_NAMES:
-            ignored[entry.name.strip()] += 1
+        if reason := _left_out(entry.name):
+            ignored[reason] += 1
         elif os.path.isdir(entry):  # unlike entry.is_dir(), False for a link to itself
             yield from _walk(pathlib.Path(entry.path), above | {real}, ignored)
         else:

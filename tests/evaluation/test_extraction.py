@@ -8,7 +8,7 @@ from helpers import rounding
 
 from fid_med.data.patients import patients_of
 from fid_med.data.sources import ImageSource, open_source
-from fid_med.errors import DataError
+from fid_med.errors import DataError, SettingError
 from fid_med.evaluation.extraction import PIXEL_HASHER, ExtractionOptions
 from fid_med.evaluation.extraction import extract as extract_source
 from fid_med.evaluation.feature_cache import FeatureStore
@@ -111,7 +111,7 @@ def test_store_grows_without_knowing_the_end():
 def test_a_wrong_patient_regex_costs_no_work(write_images):
     folder, stub = write_images("set", IMAGES[:5]), Stub()
     for expression in ("(", "^x"):
-        with pytest.raises(DataError, match="patient_regex"):
+        with pytest.raises((DataError, SettingError), match="patient_regex"):
             extract(folder, stub, keep_features=True, patient_regex=expression)
     with pytest.raises(DataError, match="works only for a folder, because it reads file names"):
         extract(IMAGES[:5], stub, patient_regex=".")
