@@ -118,6 +118,17 @@ def test_a_wrong_patient_regex_costs_no_work(write_images):
     assert stub.seen == 0
 
 
+def test_ignored_files_are_in_the_account_and_a_warning(write_images):
+    folder = write_images("set", IMAGES[:3])
+    (folder / "film.GIF").write_bytes(b"GIF89a")
+    (folder / "@eaDir").mkdir()
+    write_images("set/@eaDir", IMAGES[:3])
+    found = extract(folder, Stub())
+    assert found.account.ignored == {".gif": 1, "@eaDir": 1}
+    assert found.account.describe() == "3 images (folder), 2 other files ignored"
+    assert any(line.endswith("1 .gif, 1 @eaDir") for line in found.warnings)
+
+
 def test_patients_are_the_first_group_or_the_match():
     assert patients_of(["a/12_3.png", "b/45_6.png"], r"^(\d+)_") == ["12", "45"]
     assert patients_of(["a/12_3.png"], r"^\d") == ["1"]
