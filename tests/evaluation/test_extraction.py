@@ -121,7 +121,6 @@ def test_a_wrong_patient_regex_costs_no_work(write_images):
 def test_ignored_files_are_in_the_account_and_a_warning(write_images):
     folder = write_images("set", IMAGES[:3])
     (folder / "film.GIF").write_bytes(b"GIF89a")
-    (folder / "@eaDir").mkdir()
     write_images("set/@eaDir", IMAGES[:3])
     found = extract(folder, Stub())
     assert found.account.ignored == {".gif": 1, "@eaDir": 1}
