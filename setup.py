@@ -8,12 +8,12 @@ HERE = pathlib.Path(__file__).parent
 VERSION = {}
 exec((HERE / "fid_med" / "version.py").read_text(encoding="utf-8"), VERSION)
 
-# Only pylibjpeg-libjpeg (GPL-3) reads JPEG Lossless and 12-bit JPEG. pylibjpeg-rle is left out: it
-# panics where pydicom's own decoder raises an error.
+# fid_med/data/dicom_decoders.py says which decodes what. imagecodecs 2025.3.30 is the last version
+# for Python 3.10.
 DICOM = [
     "pydicom>=3.0",
+    "imagecodecs>=2025.3.30",
     "pylibjpeg>=2.0.1",
-    "pylibjpeg-libjpeg>=2.1",
     "pylibjpeg-openjpeg>=2.3",
 ]
 

@@ -148,6 +148,8 @@ _REPORT = flags.DEFINE_string(
     "--metrics, and what to report; by default it is not written.",
 )
 
+cli.check_regex("patient_regex", "generated_patient_regex")
+
 
 def main(real, generated=None):
     from fid_med.errors import SettingError

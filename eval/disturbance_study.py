@@ -100,6 +100,8 @@ _NOTE = flags.DEFINE_string(
     "note", "", "Line to print in the report, for example that weights are a stand-in."
 )
 
+cli.check_regex("patient_regex")
+
 
 def main(real):
     # What a user may have got wrong is checked before networks are loaded.

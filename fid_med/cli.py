@@ -50,6 +50,20 @@ def run(
         sys.exit(1)
 
 
+def check_regex(*names: str) -> None:
+    """Makes the command line refuse a flag that is no regular expression, before any work."""
+    from fid_med.data.patients import compile_patient_regex
+
+    def check(expression):
+        try:
+            return expression is None or bool(compile_patient_regex(expression))
+        except SettingError as error:
+            raise flags.ValidationError(str(error)) from None
+
+    for name in names:
+        flags.register_validator(name, check)
+
+
 def _parse(argv, usage, positional, pass_on):
     if _HELP & set(argv[1:]):
         print(f"{usage.strip()}\n{flags.FLAGS.main_module_help()}", flush=True)

@@ -55,6 +55,19 @@ def statistics_file(tmp_path):
     return write
 
 
+@pytest.mark.parametrize(
+    ("script", "arguments", "flag"),
+    [
+        (COMPUTE_FID, ("a", "b"), "generated_patient_regex"),
+        (TRAIN, ("--output_dir={}/out",), "patient_regex"),
+    ],
+)
+def test_a_wrong_regular_expression_ends_at_once(script, arguments, flag, tmp_path):
+    process = run(script, *(x.format(tmp_path) for x in arguments), f"--{flag}=(")
+    assert_one_line(process, 2, f"--{flag}=(", "not a regular expression")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("script", [COMPUTE_FID, TRAIN])
 @pytest.mark.parametrize("flag", ["--help", "-h", "--helpfull"])
 def test_help_ends_with_0_and_shows_the_flags(script, flag):

@@ -230,6 +230,8 @@ flags.DEFINE_float(
     "1 + GAMMA. 0 turns it off.",
 )
 
+cli.check_regex("patient_regex")
+
 
 @flags.validator("dataset")
 def _check_dataset(name):

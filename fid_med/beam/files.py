@@ -14,7 +14,7 @@ import numpy as np
 from apache_beam.io.filesystem import BeamIOError, CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
-from fid_med.data.images import IMAGE_SUFFIXES, list_images, read_image
+from fid_med.data.images import FolderListing, index_folder, read_image, select_images
 from fid_med.errors import DataError, UnreadableImageError, reason_of
 from fid_med.utils.files import check_writable
 
@@ -29,34 +29,23 @@ def join(folder: str, name: str) -> str:
     return f"{folder.rstrip('/')}/{name}" if is_remote(folder) else os.path.join(folder, name)
 
 
-def list_folder(folder: str) -> list[str]:
+def list_folder(folder: str) -> FolderListing:
     """Lists the images of a local or remote folder.
 
-    For a local folder see `list_images`. In a remote folder the suffix decides, and DICOM files are
-    ignored.
-
-    Returns:
-      list of paths relative to the folder, sorted.
+    For a local folder see `index_folder`. In a remote folder the suffix decides, and DICOM files
+    are ignored and counted.
 
     Raises:
       DataError: no image in the folder, or no access.
     """
     if not is_remote(folder):
-        return list_images(folder)
+        return index_folder(folder)
     root = join(folder, "")
     try:
         (match,) = FileSystems.match([f"{root}**"])
     except (BeamIOError, ValueError) as error:
         raise DataError(f"{folder}: cannot be listed ({reason_of(error)})") from None
-    names = [found.path.removeprefix(root) for found in match.metadata_list]
-    names = [name for name in names if name.lower().endswith(IMAGE_SUFFIXES) and _shown(name)]
-    if not names:
-        raise DataError(f"{folder}: contains no image files ({', '.join(IMAGE_SUFFIXES)})")
-    return sorted(names)
-
-
-def _shown(name):
-    return not any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
+    return select_images(folder, [x.path.removeprefix(root) for x in match.metadata_list])
 
 
 @contextlib.contextmanager

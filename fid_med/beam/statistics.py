@@ -8,6 +8,7 @@ the same batches as in a single process. The statistics of a shard depend only o
 enter the result once, when the runner commits the shard, even if it is processed several times.
 """
 
+import collections
 import dataclasses
 import functools
 import os
@@ -46,6 +47,8 @@ class Account:
         """Adds the counts and names of another account."""
         for field in ("count", "skipped", "excluded", "seen_in_training"):
             setattr(self.side, field, getattr(self.side, field) + getattr(other.side, field))
+        ignored = collections.Counter(self.side.ignored) + collections.Counter(other.side.ignored)
+        self.side.ignored = dict(sorted(ignored.items()))
         self.unreadable = sorted(self.unreadable + other.unreadable)[:_LISTED]
 
 
@@ -106,18 +109,18 @@ class ImageStatistics(beam.PTransform):
 
 
 class _ListImages(beam.DoFn):
-    """Maps a folder to its shards, each (folder, names)."""
+    """Maps a folder to its shards, each (folder, names, ignored files); the first counts those."""
 
     def __init__(self, batch_size):
         self._batch_size = batch_size
 
     def process(self, folder):
-        names = files.list_folder(folder)
+        names, ignored = files.list_folder(folder)
         # A shard of a small set is a single batch, so that every worker gets some.
         batches = min(_SHARD_BATCHES, max(1, len(names) // (_SHARD_BATCHES * self._batch_size)))
         size = batches * self._batch_size
         for start in range(0, len(names), size):
-            yield folder, names[start : start + size]
+            yield folder, names[start : start + size], {} if start else ignored
 
 
 class _ExtractFeatures(beam.DoFn):
@@ -134,9 +137,16 @@ class _ExtractFeatures(beam.DoFn):
         self._extractor = self._shared.acquire(self._load)
 
     def process(self, shard):
-        folder, names = shard
+        folder, names, ignored = shard
         loaders = [(name, functools.partial(files.read, folder, name)) for name in names]
-        source = ImageSource("folder", os.path.basename(folder), loaders, len(names), folder=folder)
+        source = ImageSource(
+            "folder",
+            os.path.basename(folder),
+            loaders,
+            len(names),
+            ignored=ignored,
+            folder=folder,
+        )
         selection = ImageSelection(
             source,
             self._extractor.training_images,

@@ -5,53 +5,42 @@ parsed. pydicom quotes values of the header in its warnings, log messages and er
 and log are therefore switched off for the whole process, and the text of its errors is not shown.
 """
 
-import logging
 import os
 import pathlib
 import re
-import warnings
 
 import numpy as np
 
-from fid_med.data.dicom_values import GREY, KEYWORDS, PALETTE, Refused, to_eight_bits
-from fid_med.errors import DataError, UnreadableImageError
+from fid_med.data import budget
+from fid_med.data.dicom_files import (
+    frame_size,
+    frames_of,
+    import_pydicom,
+    is_compressed,
+    read_header,
+)
+from fid_med.data.dicom_values import GREY, PALETTE, Refused, corrects_depth, to_eight_bits
+from fid_med.errors import DataError, SettingError, UnreadableImageError
 
 SUFFIXES = (".dcm", ".dicom")
 MULTI_FRAME = ("refuse", "unroll")
 INSTALL = "pip install 'fid_med[dicom]'"
 
-_IMAGE = (
-    "SamplesPerPixel",
-    "PhotometricInterpretation",
-    "PlanarConfiguration",
-    "NumberOfFrames",
+# Without any of these, pixels cannot be decoded.
+_NEEDED = (
     "Rows",
     "Columns",
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
     "BitsAllocated",
     "BitsStored",
-    "HighBit",
     "PixelRepresentation",
-    "PixelData",
-    "FloatPixelData",
-    "DoubleFloatPixelData",
-    "ExtendedOffsetTable",
-    "ExtendedOffsetTableLengths",
 )
-_TALKERS = ("pydicom", "pylibjpeg", "libjpeg", "openjpeg", "rle")
-_TALKING_MODULES = rf"({'|'.join(_TALKERS)})(\.|$)"
-
-
-def has_preamble(path) -> bool:
-    """Whether a file begins like a DICOM file: any 128 bytes, then `DICM`."""
-    try:
-        if not os.path.isfile(path):  # opening a pipe would wait for its writer
-            return False
-        with open(path, "rb") as file:
-            return file.read(132)[128:] == b"DICM"
-    except PermissionError:
-        return True  # listed, so that reading it reports the problem
-    except OSError:
-        return False
+_NO_PIXELS = "a DICOM file without pixels (a report, a plan, or truncated)"
+# More names of frames than this would fill the memory; studies have hundreds.
+_MOST_FRAMES = 1 << 20
+# No compression makes a byte of more than this many, and a compressed frame has at least 8 bytes.
+_DEFLATE, _SMALLEST_FRAME = 1032, 8
 
 
 def require(count: int, example: str, folder) -> None:
@@ -66,24 +55,12 @@ def require(count: int, example: str, folder) -> None:
       DataError: pydicom is missing or older than 3.0.
     """
     try:
-        _pydicom()
+        import_pydicom()
     except ImportError:
         raise DataError(
             f"{folder}: {count} DICOM file{'' if count == 1 else 's'} (such as {example}), which "
             f"need pydicom 3.0 or later: {INSTALL}"
         ) from None
-
-
-def _pydicom():
-    import pydicom.pixels  # of 3.0
-
-    for name in _TALKERS:
-        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-    # `warnings.catch_warnings` removes the filter, so each call checks for it.
-    patterns = (getattr(entry[3], "pattern", None) for entry in warnings.filters)
-    if _TALKING_MODULES not in patterns:
-        warnings.filterwarnings("ignore", module=_TALKING_MODULES)
-    return pydicom
 
 
 def frame_names(folder: pathlib.Path, name: str) -> list[str]:
@@ -94,11 +71,9 @@ def frame_names(folder: pathlib.Path, name: str) -> list[str]:
       name: path of the file inside the folder.
     """
     try:
-        with open(folder / name, "rb") as file:
-            header = _pydicom().dcmread(
-                file, specific_tags=["NumberOfFrames"], stop_before_pixels=True
-            )
-        frames = _frames(header)
+        header = read_header(folder / name, pixels=False)
+        frames = frames_of(header)
+        _check_frames(header, frames, os.path.getsize(folder / name))
     except Exception:  # reported when the file is read
         frames = 1
     return [f"{name}#{i:04d}" for i in range(1, frames + 1)] if frames > 1 else [name]
@@ -143,18 +118,17 @@ def read_dicom(path, frame: int | None = None) -> np.ndarray:
         None, pixels without a fixed range, or no decoder for its compression.
     """
     try:
-        header = _read_header(path, pixels=frame is None)
-        frames = _frames(header)
+        header = read_header(path, pixels=False)
+        frames = frames_of(header)
+        _check(header)
+        _check_frames(header, frames, os.path.getsize(path))
         if frame is None and frames > 1:
             raise Refused(
                 f"contains {frames} frames; --multi_frame=unroll reads each as a separate image"
             )
-        _check(header, pixels=frame is None)
-        index = (frame or 1) - 1
-        source = header if frame is None else path
-        if frame is not None and header.file_meta.TransferSyntaxUID.is_deflated:
-            source = _read_header(path, pixels=True)  # pydicom inflates whole files only
-        return to_eight_bits(_decode(source, header, index), header, index)
+        # The encoded pixels, the stored values and the result.
+        with budget.reserved(3 * frame_size(header)):
+            return _read_pixels(path, header, frame)
     except Refused as error:
         raise UnreadableImageError(f"{path}: {error}") from None
     except OSError as error:
@@ -164,8 +138,12 @@ def read_dicom(path, frame: int | None = None) -> np.ndarray:
         raise UnreadableImageError(
             f"{path}: a DICOM file, which needs pydicom 3.0 or later: {INSTALL}"
         ) from None
+    except SettingError:
+        raise
     # A damaged header fails where its value is first used; the error's text may quote it.
     except Exception as error:
+        if isinstance(error, (AttributeError, KeyError)) and (tag := _missing_tag(error)):
+            raise UnreadableImageError(f"{path}: lacks {tag}") from None
         kind = type(error).__name__
         raise UnreadableImageError(f"{path}: a damaged DICOM header ({kind})") from None
 
@@ -176,31 +154,52 @@ def is_hardly_used(path) -> bool:
     This happens if the header declares 12-bit data as 16 bits and gives no window.
     """
     path, frame = split_frame(path)
-    if _read_header(path, pixels=False).BitsStored <= 8:
+    if read_header(path, pixels=False).BitsStored <= 8:
         return False
     return int(np.ptp(read_dicom(path, frame))) <= 16
 
 
-def _read_header(path, pixels):
-    pydicom = _pydicom()
-    with open(path, "rb") as file:
-        try:
-            return pydicom.dcmread(
-                file, specific_tags=[*_IMAGE, *KEYWORDS], stop_before_pixels=not pixels
-            )
-        except pydicom.errors.InvalidDicomError:
-            raise Refused("not a DICOM file") from None
+def has_wrong_depth(path) -> bool:
+    """Whether a look-up table declares another number of bits than its entries use."""
+    return corrects_depth(read_header(split_frame(path)[0], pixels=False))
 
 
-def _frames(header):
-    return int(header.get("NumberOfFrames") or 1)
+def _read_pixels(path, header, frame):
+    index, source = (frame or 1) - 1, path
+    # A file is inflated as a whole.
+    if frame is None or header.file_meta.TransferSyntaxUID.is_deflated:
+        source = header = read_header(path, pixels=True)
+        if "FloatPixelData" in header or "DoubleFloatPixelData" in header:
+            raise Refused("floating-point pixels have no fixed range")
+        if "PixelData" not in header:
+            raise Refused(_NO_PIXELS)
+    return to_eight_bits(_decode(source, header, index), header, index)
 
 
-def _check(header, pixels):
-    if "FloatPixelData" in header or "DoubleFloatPixelData" in header:
-        raise Refused("floating-point pixels have no fixed range")
-    if pixels and "PixelData" not in header:
-        raise Refused("a DICOM file without pixels (a report, a plan, or truncated)")
+def _missing_tag(error):
+    """The element whose absence an error reports, or None; its text is not used."""
+    from pydicom.datadict import tag_for_keyword
+
+    name = error.name if isinstance(error, AttributeError) else error.args and error.args[0]
+    return _with_tag(name) if isinstance(name, str) and tag_for_keyword(name) else None
+
+
+def _with_tag(keyword):
+    """A keyword with its number, for example `Rows (0028,0010)`."""
+    from pydicom.datadict import tag_for_keyword
+
+    tag = tag_for_keyword(keyword)
+    return f"{keyword} ({tag >> 16:04X},{tag & 0xFFFF:04X})"
+
+
+def _check(header):
+    if "Rows" not in header and "BitsAllocated" not in header:
+        raise Refused(_NO_PIXELS)
+    lacking = [_with_tag(name) for name in _NEEDED if header.get(name) in (None, "")]
+    if lacking:
+        raise Refused(f"lacks {', '.join(lacking)}")
+    if excess := budget.describe_excess(header.Rows, header.Columns):
+        raise Refused(excess)
     if not 1 <= header.BitsStored <= min(16, header.BitsAllocated):
         raise Refused(f"{header.BitsStored:d} bits stored; expected 1 to 16")
     if header.get("HighBit", header.BitsStored - 1) != header.BitsStored - 1:
@@ -211,6 +210,15 @@ def _check(header, pixels):
         raise Refused("its photometric interpretation is not grey, RGB, YBR or palette")
 
 
+def _check_frames(header, frames, size):
+    """Refuses more frames than a file of `size` bytes can contain."""
+    smallest = frame_size(header) // _DEFLATE
+    if is_compressed(header):
+        smallest = _SMALLEST_FRAME
+    if frames > _MOST_FRAMES or frames * smallest > size:
+        raise Refused(f"declares {frames} frames, more than the file can contain")
+
+
 def _decode(source, header, frame):
     """Decodes one frame to its stored values: integers [H, W], or [H, W, 3] in RGB.
 
@@ -219,21 +227,22 @@ def _decode(source, header, frame):
       header: header of the file.
       frame: number of the frame, from 0.
     """
-    import pydicom.uid
-    from pydicom.pixels import get_decoder, pixel_array
+    from pydicom.pixels import pixel_array
 
-    syntax = header.file_meta.TransferSyntaxUID
+    from fid_med.data import dicom_decoders
+
+    syntax, plugin = header.file_meta.TransferSyntaxUID, ""
     known = syntax.name if syntax.name != str(syntax) else "an unknown transfer syntax"
+    if is_compressed(header):
+        if not dicom_decoders.register(syntax):
+            raise Refused(f"no decoder for {known}; convert it to an uncompressed DICOM")
+        if not dicom_decoders.is_installed(syntax, header.BitsStored):
+            raise Refused(f"no decoder for {known}: {INSTALL}")
+        plugin = dicom_decoders.NAME
     try:
-        decoder = get_decoder(syntax)
-    except NotImplementedError:
-        raise Refused(f"no decoder for {known}; convert it to an uncompressed DICOM") from None
-    if not decoder.is_available:
-        raise Refused(f"no decoder for {known}: {INSTALL}")
-    # For damaged RLE pylibjpeg-rle panics, which `except Exception` does not catch.
-    plugin = "pydicom" if syntax == pydicom.uid.RLELossless else ""
-    try:
-        values = pixel_array(source, index=frame, decoding_plugin=plugin)
+        values = pixel_array(
+            source, index=frame, decoding_plugin=plugin, transfer_syntax_uid=syntax
+        )
     except Exception as error:
         raise Refused(f"damaged pixels ({known}, {type(error).__name__})") from None
     shape = (header.Rows, header.Columns) + ((3,) if header.SamplesPerPixel == 3 else ())

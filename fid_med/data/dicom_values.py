@@ -11,6 +11,9 @@ import numpy as np
 GREY = ("MONOCHROME1", "MONOCHROME2")
 PALETTE = "PALETTE COLOR"
 _COLOURS = ("Red", "Green", "Blue")
+_BLOCK = 1 << 20
+# Depths of detectors and displays. A table that says 16, the size of an entry, has one of these.
+_DEPTHS = (8, 10, 12, 14, 16)
 _FRAME_GROUPS = ("PixelValueTransformationSequence", "FrameVOILUTSequence")
 
 # Elements that are read in addition to those needed for decoding.
@@ -62,7 +65,15 @@ def to_eight_bits(values: np.ndarray, header, frame: int = 0) -> np.ndarray:
         table = _grey(stored, _Places(header, frame))
     else:
         table = _scaled(stored, low, high)
-    return table[np.clip(values.astype(np.int32), low, high) - low]
+    pixels = np.empty(values.shape + table.shape[1:], np.uint8)
+    step = max(1, _BLOCK // values[0].size)
+    for top in range(0, len(values), step):  # in blocks: int32 takes four times the memory
+        rows = slice(top, top + step)
+        block = values[rows].astype(np.int32)
+        if signed:  # JPEG-LS keeps the stored bits only, without extending the sign
+            block[block > high] -= 2**bits
+        pixels[rows] = table[np.clip(block, low, high) - low]
+    return pixels
 
 
 class _Places:
@@ -166,8 +177,13 @@ def _is_padding(stored, places):
 class _LookUpTable:
     """A table of PS3.3 C.11.1.1 (modality), C.11.2.1.1 (VOI) or C.7.6.3.1.5 (palette).
 
+    Some devices declare the size of an entry, 16 bits, where the entries use 12 or 14 of them, and
+    a few declare fewer bits than the entries have. The entries decide where they contradict the
+    declaration.
+
     Attributes:
       highest: largest value that the table's bits allow.
+      corrected: whether these are other bits than the declared ones.
     """
 
     def __init__(self, descriptor, data, header, signed):
@@ -183,11 +199,23 @@ class _LookUpTable:
         dtype = np.uint8 if len(data) < 2 * entries else "<u2" if little else ">u2"
         self._values = np.frombuffer(data, dtype, entries)
         self._first = first - 65536 if signed and first > 32767 else first
+        used = int(self._values.max()).bit_length()
+        self.corrected = used > bits or (bits == 16 and used <= _DEPTHS[-2])
+        if self.corrected:
+            bits = next(depth for depth in _DEPTHS if depth >= used)
         self.highest = 2**bits - 1
 
     def __call__(self, values):
         found = self._values[np.clip(values - self._first, 0, len(self._values) - 1)]
-        return np.minimum(found.astype(np.int64), self.highest)
+        return found.astype(np.int64)
+
+
+def corrects_depth(header) -> bool:
+    """Whether a header's first Modality or VOI LUT has other bits than it declares."""
+    places = _Places(header, 0)
+    items = [places.get(f"{name}LUTSequence") for name in ("Modality", "VOI")]
+    tables = [_LookUpTable(x.LUTDescriptor, x.LUTData, header, False) for x in items if x]
+    return any(table.corrected for table in tables)
 
 
 def _palette(stored, header):
@@ -198,10 +226,11 @@ def _palette(stored, header):
             raise Refused("a segmented palette of 8 bits for more than 8 bits stored")
         colours = apply_color_lut(stored, header)
         return _scaled(colours.astype(np.int64), 0, np.iinfo(colours.dtype).max)
-    channels = []
+    tables = []
     for colour in _COLOURS:
         name = f"{colour}PaletteColorLookupTable"
-        descriptor, data = header[f"{name}Descriptor"].value, header[f"{name}Data"].value
-        table = _LookUpTable(descriptor, data, header, stored[0] < 0)
-        channels.append(_scaled(table(stored), 0, table.highest))
-    return np.stack(channels, axis=-1)
+        descriptor, data = getattr(header, f"{name}Descriptor"), getattr(header, f"{name}Data")
+        tables.append(_LookUpTable(descriptor, data, header, stored[0] < 0))
+    # A channel may be dark: the brightest shows the bits of all.
+    highest = max(table.highest for table in tables)
+    return np.stack([_scaled(table(stored), 0, highest) for table in tables], axis=-1)

@@ -1,36 +1,62 @@
 """Listing the images of a folder in a fixed order, and reading a file as 8-bit pixels."""
 
+import collections
 import os
 import pathlib
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from fid_med.data import dicom
-from fid_med.errors import DataError, UnreadableImageError
+from fid_med.data import dicom, pillow_files
+from fid_med.data.dicom_files import begins_like_dicom
+from fid_med.errors import DataError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".tif", ".tiff", ".bmp", ".webp")
-_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
-_ONE_FRAME_FORMATS = ("TIFF", "WEBP", "PNG")
-_SAMPLE_FORMAT = 339  # TIFF tag: 1 unsigned, 2 signed, 3 floating point, 4 undefined
+# What storage and operating systems add to folders, in lower case: previews, deleted and old files.
+_SYSTEM_NAMES = frozenset({
+    "@eadir", "@synoresource", "#recycle", "#snapshot", "@recycle", "@recently-snapshot",
+    "@__thumb", "__macosx", "$recycle.bin", "system volume information", "lost+found",
+    "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r",
+    "dicomdir",
+})  # fmt: skip
+
+
+class FolderListing(NamedTuple):
+    """The images of a folder, and what else is in it.
+
+    Attributes:
+      images: paths relative to the folder, with forward slashes, sorted by code point.
+      ignored: number of other files by suffix (`.gif`), and of those left out by their name: a
+        system's file or folder under that name (`@eaDir`, counted once), `hidden`.
+    """
+
+    images: list[str]
+    ignored: dict[str, int]
 
 
 def list_images(folder, multi_frame: str = "refuse") -> list[str]:
+    """The images of `index_folder`, which has the arguments and errors."""
+    return index_folder(folder, multi_frame).images
+
+
+def index_folder(folder, multi_frame: str = "refuse", known=()) -> FolderListing:
     """Lists the images in a folder and its subfolders, following links.
 
     A file is an image if it has a suffix of `IMAGE_SUFFIXES` or `dicom.SUFFIXES`, in upper or lower
-    case. Scanners write names without a suffix, or with a number after the last dot; such a file is
-    an image if it begins like a DICOM file. Hidden files and folders, macOS resource forks
-    (`._x.png`), `__MACOSX`, `DICOMDIR` and files with other suffixes are ignored.
+    case, or if it begins like a DICOM file, with or without the preamble. Everything else is
+    ignored and counted: other formats, hidden files and folders, macOS resource forks (`._x.png`),
+    what storage systems add (`@eaDir`, `__MACOSX`, `Thumbs.db`), `DICOMDIR`, pipes and devices.
 
     Args:
       folder: path of the folder.
       multi_frame: `refuse` lists a DICOM file of several frames once, and `read_image` refuses it;
         `unroll` lists each frame, as `name#0001` and so on.
+      known: paths of files that the caller reads itself, which are not counted.
 
     Returns:
-      list of paths relative to `folder`, with forward slashes, sorted by code point, so that the
-      order is the same on every machine.
+      A `FolderListing`, the same on every machine.
 
     Raises:
       DataError: no such folder, no image in it, or DICOM files in it but pydicom is missing.
@@ -42,38 +68,101 @@ def list_images(folder, multi_frame: str = "refuse") -> list[str]:
         raise DataError(f"{folder}: no such folder; check the path")
     if not folder.is_dir():
         raise DataError(f"{folder}: is a file, not a folder of images")
-    images, of_dicom = [], []
-    for path in _walk(folder, frozenset()):
-        if path.suffix.lower() in IMAGE_SUFFIXES:
+    known = {os.path.realpath(path) for path in known if path is not None}
+    images, of_dicom, ignored = [], [], collections.Counter()
+    for path in _walk(folder, frozenset(), ignored):
+        if os.path.exists(path) and not path.is_file():
+            ignored["pipe or device"] += 1
+        elif path.suffix.lower() in IMAGE_SUFFIXES:
             images.append(path.relative_to(folder).as_posix())
         elif _is_dicom(path):
             of_dicom.append(path.relative_to(folder).as_posix())
+        elif os.path.realpath(path) not in known:
+            ignored[_suffix(path)] += 1
     if of_dicom:
         dicom.require(len(of_dicom), min(of_dicom), folder)
         if multi_frame == "unroll":
             of_dicom = [x for name in of_dicom for x in dicom.frame_names(folder, name)]
-    if not images and not of_dicom:
-        suffixes = ", ".join(IMAGE_SUFFIXES + dicom.SUFFIXES)
-        raise DataError(f"{folder}: contains no image files ({suffixes})")
-    return sorted(images + of_dicom)
+    return _listing(folder, images + of_dicom, ignored, IMAGE_SUFFIXES + dicom.SUFFIXES)
+
+
+def select_images(folder: str, names: Iterable[str]) -> FolderListing:
+    """Selects by their suffix the images among the files of a remote folder.
+
+    Args:
+      folder: the folder, for the error message.
+      names: paths of files in it, with forward slashes.
+
+    Raises:
+      DataError: no image among them.
+    """
+    images, ignored, left_out = [], collections.Counter(), set()
+    for name in names:
+        parts = name.split("/")
+        depth = next((i for i, part in enumerate(parts) if _left_out(part)), None)
+        if depth is not None:  # a folder counts once
+            left_out.add(tuple(parts[: depth + 1]))
+        elif name.lower().endswith(IMAGE_SUFFIXES):
+            images.append(name)
+        else:
+            ignored[_suffix(pathlib.PurePosixPath(name))] += 1
+    ignored.update(_left_out(parts[-1]) for parts in left_out)
+    return _listing(folder, images, ignored, IMAGE_SUFFIXES)
+
+
+def _listing(folder, images, ignored, suffixes):
+    ignored = dict(sorted(ignored.items()))
+    if not images:
+        others = f", but {_counts(ignored)}" if ignored else ""
+        raise DataError(f"{folder}: contains no image files ({', '.join(suffixes)}){others}")
+    return FolderListing(sorted(images), ignored)
+
+
+def describe_ignored(ignored: dict[str, int]) -> list[str]:
+    """One line on the files that `index_folder` ignored; none if they are all hidden."""
+    if not ignored.keys() - {"hidden"}:
+        return []
+    return [f"ignored, because not read as images: {_counts(ignored)}"]
+
+
+def _counts(ignored):
+    return ", ".join(f"{count} {kind}" for kind, count in ignored.items())
+
+
+def _left_out(name):
+    """Under what to count a file or folder that is left out by its name; None for others."""
+    if name.startswith("."):
+        return "hidden"
+    return name.strip() if name.lower() in _SYSTEM_NAMES else None
+
+
+def _suffix(path):
+    """A file's suffix in lower case, unless it is rather a part of its name."""
+    suffix = path.suffix.lower()
+    return suffix if re.fullmatch(r"\.(?=.*[a-z])[a-z0-9]{1,8}", suffix) else "without suffix"
 
 
 def _is_dicom(path):
     if path.suffix.lower() in dicom.SUFFIXES:
         return True
-    bare = not path.suffix or path.suffix[1:].isdigit()
-    return bare and path.name.upper() != "DICOMDIR" and dicom.has_preamble(path)
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        return False
+    try:
+        return begins_like_dicom(path)
+    except OSError:
+        # Listed where its name is a scanner's, so that reading it reports the problem.
+        return not path.suffix or path.suffix[1:].isdigit()
 
 
-def _walk(folder, above):
+def _walk(folder, above, ignored):
     real = folder.resolve()
     if real in above:  # a link to a folder that contains it
         return
     for entry in os.scandir(folder):
-        if entry.name.startswith(".") or entry.name == "__MACOSX":
-            continue
-        if os.path.isdir(entry):  # unlike entry.is_dir(), False for a link to itself
-            yield from _walk(pathlib.Path(entry.path), above | {real})
+        if reason := _left_out(entry.name):
+            ignored[reason] += 1
+        elif os.path.isdir(entry):  # unlike entry.is_dir(), False for a link to itself
+            yield from _walk(pathlib.Path(entry.path), above | {real}, ignored)
         else:
             yield pathlib.Path(entry.path)
 
@@ -81,14 +170,15 @@ def _walk(folder, above):
 def read_image(path) -> np.ndarray:
     """Reads one image file as 8-bit pixels.
 
-    For DICOM see `dicom.read_dicom`. PNG, JPEG, TIFF, BMP and WebP (1, 8 and 16 bits; grey, RGB,
-    RGBA, palette, CMYK) are converted as follows:
+    For DICOM see `dicom.read_dicom`. PNG, JPEG, TIFF, BMP and WebP (1 to 16 bits; grey, RGB, RGBA,
+    palette, CMYK) are converted as follows:
 
     - EXIF orientation is applied.
     - Transparent pixels are composited on black.
     - A TIFF in which 0 is white is inverted.
     - 16-bit grey is scaled from the full range, round(v * 255 / 65535), not from the image's own
-      minimum and maximum, so that intensities remain comparable between images.
+      minimum and maximum, so that intensities remain comparable between images. A TIFF of 12 bits
+      is scaled from 4095.
     - Of 16-bit colour Pillow keeps the high byte.
 
     Args:
@@ -99,77 +189,15 @@ def read_image(path) -> np.ndarray:
       uint8 [H, W] for a grey image, [H, W, 3] (RGB) for a colour image.
 
     Raises:
-      UnreadableImageError: a missing or truncated file, another format, several frames, or pixels
-        without a fixed range (signed, 32 bits, floating point).
+      UnreadableImageError: a missing or truncated file, another format, several frames, pixels
+        without a fixed range (signed, 32 bits, floating point), a TIFF that Pillow garbles, or more
+        pixels than `budget.max_pixels`.
+      SettingError: FID_MED_MAX_PIXELS is not a number.
     """
     file_path, frame = dicom.split_frame(path)
     if frame is not None or _is_dicom(pathlib.Path(path)):
         return dicom.read_dicom(file_path, frame)
-    try:
-        # Given a path, Pillow 13.0 maps an uncompressed TIFF into memory with the wrong number of
-        # columns if its orientation swaps height and width. Given an open file, it reads it.
-        with open(path, "rb") as file, Image.open(file, formats=_FORMATS) as image:
-            if image.format in _ONE_FRAME_FORMATS and getattr(image, "n_frames", 1) > 1:
-                raise UnreadableImageError(
-                    f"{path}: contains {image.n_frames} frames; save each as a separate image"
-                )
-            if image.format == "TIFF":
-                _check_range(image, path)
-            image.load()
-            inverted = image.format == "TIFF" and _zero_is_white(image)
-            pixels = _to_pixels(ImageOps.exif_transpose(image))
-            return 255 - pixels if inverted else pixels
-    except UnreadableImageError:
-        raise
-    except UnidentifiedImageError:
-        raise UnreadableImageError(
-            f"{path}: not a readable image; supported formats are PNG, JPEG, TIFF, BMP, WebP and "
-            "DICOM"
-        ) from None
-    # Pillow's decoders raise many kinds of error for a damaged file.
-    except Exception as error:
-        reason = str(error) or type(error).__name__
-        raise UnreadableImageError(f"{path}: cannot be read ({reason})") from None
-
-
-def _check_range(tiff, path):
-    bits = tiff.tag_v2.get(ExifTags.Base.BitsPerSample, (1,))
-    kinds = tiff.tag_v2.get(_SAMPLE_FORMAT, (1,))
-    if max(bits) > 16 or not {1, 4}.issuperset(kinds):
-        raise UnreadableImageError(
-            f"{path}: signed, 32-bit or floating-point pixels have no fixed range; "
-            "save as unsigned 8- or 16-bit integers"
-        )
-
-
-def _zero_is_white(tiff):
-    # Pillow inverts up to 8 bits, but not 16.
-    photometric = tiff.tag_v2.get(ExifTags.Base.PhotometricInterpretation)
-    return photometric == 0 and tiff.mode.startswith("I")
-
-
-def _to_pixels(image):
-    if image.mode.startswith("I"):
-        values = np.asarray(image).astype(np.int64)
-        if "transparency" in image.info:  # the value that means transparent
-            values[values == image.info["transparency"]] = 0
-        return _rescale(values, 65535)
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        return _on_black(image)
-    if image.mode in ("1", "L"):
-        return np.asarray(image.convert("L"))
-    return np.asarray(image.convert("RGB"))
-
-
-def _on_black(image):
-    grey = image.mode in ("LA", "La", "L", "1")
-    rgba = np.asarray(image.convert("RGBA")).astype(np.int64)
-    pixels = _rescale(rgba[..., :3] * rgba[..., 3:], 255 * 255)
-    return pixels[..., 0] if grey else pixels
-
-
-def _rescale(values, maximum):
-    return ((values * 255 + maximum // 2) // maximum).astype(np.uint8)
+    return pillow_files.read_pixels(path)
 
 
 def check_pixels(image, name: str) -> np.ndarray:
@@ -207,7 +235,14 @@ def is_dark_sixteen_bit(path) -> bool:
     try:
         if dicom.split_frame(path)[1] or _is_dicom(pathlib.Path(path)):
             return dicom.is_hardly_used(path)
-        with Image.open(path) as image:
-            return image.mode.startswith("I") and int(np.asarray(image).max()) < 4096
+        return pillow_files.is_dark(path)
+    except Exception:
+        return False
+
+
+def has_wrong_depth(path) -> bool:
+    """Whether an image is a DICOM file with a look-up table that declares wrong bits."""
+    try:
+        return _is_dicom(pathlib.Path(dicom.split_frame(path)[0])) and dicom.has_wrong_depth(path)
     except Exception:
         return False

@@ -4,7 +4,22 @@ import collections
 import re
 from collections.abc import Hashable, Iterable, Sequence
 
-from fid_med.errors import DataError
+from fid_med.errors import DataError, SettingError
+
+
+def compile_patient_regex(expression: str) -> re.Pattern:
+    """Compiles the regular expression that finds a patient in a file name.
+
+    Raises:
+      SettingError: it is none.
+    """
+    try:
+        return re.compile(expression)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise SettingError(
+            f"patient_regex {expression!r}: not a regular expression ({error}); for example, "
+            "'^.{8}' takes the first eight characters of a file name"
+        ) from None
 
 
 def patients_of(names: Sequence[str], expression: str) -> list[str]:
@@ -20,12 +35,10 @@ def patients_of(names: Sequence[str], expression: str) -> list[str]:
       list of str, one per name.
 
     Raises:
-      DataError: an invalid regular expression, or one that finds no patient in some names.
+      SettingError: an invalid regular expression.
+      DataError: an expression that finds no patient in some names.
     """
-    try:
-        pattern = re.compile(expression)
-    except re.error as error:
-        raise DataError(f"patient_regex {expression!r}: {error}") from None
+    pattern = compile_patient_regex(expression)
     matches = [pattern.search(name.rsplit("/", 1)[-1]) for name in names]
     patients = [match and match.group(1 if pattern.groups else 0) for match in matches]
     # An empty match, or a group that did not participate, is no patient.

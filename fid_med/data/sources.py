@@ -17,9 +17,17 @@ from typing import Any
 import numpy as np
 
 from fid_med.data.arrays import is_array_file, read_array
-from fid_med.data.images import check_pixels, is_dark_sixteen_bit, list_images, read_image
+from fid_med.data.images import (
+    check_pixels,
+    describe_ignored,
+    has_wrong_depth,
+    index_folder,
+    is_dark_sixteen_bit,
+    read_image,
+)
 from fid_med.data.preprocessing import Preprocessing
 from fid_med.errors import DataError, UnreadableImageError
+from fid_med.utils.files import open_regular
 from fid_med.utils.hashing import ImageHasher
 from fid_med.utils.progress import Progress
 from fid_med.utils.threads import default_workers, ordered_map
@@ -43,6 +51,8 @@ class ImageSource:
       count: number of images, or None if it is unknown until the end.
       dark_sixteen_bit: number of files, among the first 20, that look like 12-bit data without
         scaling.
+      wrong_depth: number of these files with a look-up table of other bits than it declares.
+      ignored: number of files of a folder that are no images, as in `FolderListing`.
       names: file names of a folder, None for other sources.
       folder: path of a folder, empty for other sources.
     """
@@ -52,6 +62,8 @@ class ImageSource:
     loaders: Iterable[tuple[str, Callable[[], np.ndarray]]]
     count: int | None = None
     dark_sixteen_bit: int = 0
+    wrong_depth: int = 0
+    ignored: dict[str, int] = dataclasses.field(default_factory=dict)
     names: Sequence[str] | None = None
     folder: str = ""
 
@@ -62,13 +74,18 @@ class ImageSource:
 
     def warnings(self) -> list[str]:
         """Warnings that are known before the images are read."""
-        if not self.dark_sixteen_bit:
-            return []
-        return [
-            f"{self.name}: 16-bit images that use at most a sixteenth of their range (12-bit "
-            "data?) become nearly black; scale them to the whole range first, or give DICOM a "
-            "window"
-        ]
+        lines = describe_ignored(self.ignored)
+        if self.dark_sixteen_bit:
+            lines.append(
+                "16-bit images that use at most a sixteenth of their range (12-bit data?) become "
+                "nearly black; scale them to the whole range first, or give DICOM a window"
+            )
+        if self.wrong_depth:
+            lines.append(
+                "DICOM look-up tables declare another number of bits than their entries use; "
+                "pixels are scaled by the bits that are used"
+            )
+        return [f"{self.name}: {line}" for line in lines]
 
     def error_of(self, image: "Prepared") -> str:
         """Why an image cannot be read, without the path of its folder."""
@@ -141,14 +158,23 @@ def open_source(
 
 
 def _folder_source(folder, name, multi_frame):
-    paths = list_images(folder, multi_frame)
+    paths, ignored = index_folder(folder, multi_frame)
     eight_bit = (".jpg", ".jpeg", ".jpe", ".bmp", ".webp")
     sample = [folder / p for p in paths if not p.lower().endswith(eight_bit)][:20]
     loaders = _Loaders(
         len(paths), lambda i: (paths[i], functools.partial(read_image, folder / paths[i]))
     )
-    dark = sum(is_dark_sixteen_bit(path) for path in sample)
-    return ImageSource("folder", name, loaders, len(paths), dark, paths, os.fspath(folder))
+    return ImageSource(
+        "folder",
+        name,
+        loaders,
+        len(paths),
+        dark_sixteen_bit=sum(is_dark_sixteen_bit(path) for path in sample),
+        wrong_depth=sum(has_wrong_depth(path) for path in sample),
+        ignored=ignored,
+        names=paths,
+        folder=os.fspath(folder),
+    )
 
 
 def _array_source(array, name):
@@ -244,7 +270,7 @@ def content_key(load: Callable[[], np.ndarray]) -> bytes | None:
         file_name, _, frame = file_name.rpartition("#")
     digest = hashlib.sha256(frame.encode())
     try:
-        with open(file_name, "rb") as file:
+        with open_regular(file_name) as file:
             while piece := file.read(1 << 20):
                 digest.update(piece)
     except OSError:

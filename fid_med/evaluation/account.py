@@ -25,6 +25,7 @@ class ImageAccount:
       excluded: images left out because the extractor was trained on them, only on request.
       seen_in_training: images that entered although the extractor was trained on them.
       cached: images among `count` whose features came from the cache of an earlier run.
+      ignored: number of files of the folder that are no images, by suffix or name.
     """
 
     kind: str
@@ -33,6 +34,7 @@ class ImageAccount:
     excluded: int = 0
     seen_in_training: int = 0
     cached: int = 0
+    ignored: dict[str, int] = dataclasses.field(default_factory=dict)
 
     def describe(self) -> str:
         """Describes the counts, such as `40 images (folder), 160 excluded as training images`."""
@@ -43,6 +45,7 @@ class ImageAccount:
                 (self.skipped, "skipped as unreadable"),
                 (self.excluded, "excluded as training images"),
                 (self.cached, "taken from the cache"),
+                (sum(self.ignored.values()), "other files ignored"),
             )
             if number
         ]
@@ -93,7 +96,7 @@ class ImageSelection:
     ):
         self._source, self._trained = source, training_images
         self._skip_unreadable, self._exclude = skip_unreadable, exclude_training_images
-        self.account = ImageAccount(source.kind, 0)
+        self.account = ImageAccount(source.kind, 0, ignored=source.ignored)
         self.unreadable: list[str] = []
 
     @property

@@ -29,9 +29,10 @@ class StudyImages:
       patients: for each patient the indices of the images; one image each where patients are
         unknown.
       by_patient: whether patients are known.
-      account: counts by reason. `found` counts all images of the source; the other entries count
-        images left out: `repeated` (same pixels as another), `training`, `patients` (other images
-        of patients in training), `not_drawn` (beyond the requested number).
+      account: counts by reason. `found` counts all images of the source, and `ignored` its files
+        that are no images, by suffix; the other entries count images left out: `repeated` (same
+        pixels as another), `training`, `patients` (other images of patients in training),
+        `not_drawn` (beyond the requested number).
       shapes: ((height, width), number of images), the most frequent first.
     """
 
@@ -40,7 +41,7 @@ class StudyImages:
     digests: Sequence[str]
     patients: Sequence[Sequence[int]]
     by_patient: bool
-    account: dict[str, int]
+    account: dict
     shapes: Sequence[tuple[tuple[int, int], int]] = ()
 
     def __len__(self):
@@ -90,6 +91,7 @@ def open_images(
     clean.sort(key=lambda group: digests[group[0]])
     patients = _draw_patients(clean, num_images, seed)
     account["not_drawn"] = sum(map(len, clean)) - sum(map(len, patients))
+    account["ignored"] = source.ignored
     return _select(images, source.name, patients, names is not None, account)
 
 

@@ -36,7 +36,7 @@ from fid_med.study.images import (
 from fid_med.study.ratings import read_ratings
 from fid_med.study.recommendation import recommend
 from fid_med.utils.files import versions
-from fid_med.utils.progress import say
+from fid_med.utils.progress import say, warn
 
 _CACHE = "cache"
 _REPEATS_OF_COUNTS = 100
@@ -151,6 +151,9 @@ def run_study(
     sources = {"real": real, "contamination": contamination, "transfer": transfer}
     sources = {name: open_source(x, name) for name, x in sources.items() if x is not None}
     generated = {name: open_source(x, name) for name, x in (generated or {}).items()}
+    for source in (*sources.values(), *generated.values()):
+        for line in source.warnings():
+            warn(line)
     example = None if example is None else Example(read_image(example))
     rated = {} if ratings is None else read_ratings(ratings, [*study.cell_names, *generated])
 

@@ -180,3 +180,18 @@ def _explain_empty(images, groups, part, empty):
 def count_repeats(digests: Sequence[str]) -> int:
     """Counts the images that are identical to an earlier one."""
     return len(digests) - len(set(digests))
+
+
+def contradictions(digests: Sequence[str], labels: np.ndarray) -> list[tuple[int, int]]:
+    """Finds images that are identical to an earlier one with another label.
+
+    Args:
+      digests: hash of each image's pixels.
+      labels: of the images, as in `LabelledImages`.
+
+    Returns:
+      The indices of the first image with these pixels and of the other one.
+    """
+    first: dict[str, int] = {}
+    pairs = [(first.setdefault(digest, i), i) for i, digest in enumerate(digests)]
+    return [(a, b) for a, b in pairs if np.any(labels[a] != labels[b])]

@@ -29,7 +29,7 @@ from fid_med.training.devices import make_strategy
 from fid_med.training.epochs import EpochLog
 from fid_med.training.input_pipeline import decode_images
 from fid_med.training.run import TrainingRun
-from fid_med.training.splits import check_fractions, count_repeats, split
+from fid_med.training.splits import check_fractions, contradictions, count_repeats, split
 from fid_med.utils.hashing import ImageHasher
 from fid_med.utils.progress import say, warn
 
@@ -251,6 +251,13 @@ def _warn_about_splits(images, digests, assigned, base):
                 f"{images.name}: {base.name} was trained on {known} of the {len(held_out)} images "
                 "held out for validation and test, which makes the reported metrics too optimistic"
             )
+    contrary = contradictions(digests, images.labels)
+    if contrary:
+        first, other = (images.names[i] for i in contrary[0])
+        warn(
+            f"{images.name}: {len(contrary)} images have the same pixels as another one with other "
+            f"labels, such as {other} and {first}; correct the labels or remove these images"
+        )
     repeated = count_repeats(digests)
     if repeated:
         excluded = int((assigned == "repeated").sum())

@@ -1,13 +1,16 @@
 """Atomic writing of files, and the versions of packages that results record."""
 
 import contextlib
+import errno
 import importlib.metadata
 import json
 import os
 import pathlib
 import platform
+import stat
 import tempfile
 from collections.abc import Iterator
+from typing import BinaryIO
 
 from fid_med.version import __version__
 
@@ -48,6 +51,18 @@ def check_writable(path) -> None:
         pass
 
 
+def open_regular(path) -> BinaryIO:
+    """Opens a file to read its bytes, but no named pipe, which may hang, and no endless device.
+
+    Raises:
+      OSError: a missing file, a folder, a pipe or a device.
+    """
+    mode = os.stat(path).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise OSError(errno.EINVAL, "a named pipe, socket or device, not a file", os.fspath(path))
+    return open(path, "rb")
+
+
 def write_json(path, value) -> None:
     """Writes `value` as indented JSON, atomically.
 
@@ -62,7 +77,7 @@ def write_json(path, value) -> None:
 
 _PACKAGES = (
     "tensorflow", "keras", "numpy", "scipy", "pillow",
-    "pydicom", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg",
+    "pydicom", "imagecodecs", "pylibjpeg-openjpeg",
 )  # fmt: skip
 
 

@@ -74,7 +74,7 @@ def test_any_number_of_workers_gives_the_statistics_of_one_process(
     assert_equal_statistics(tmp_path / "out.npz", expected, other)
     assert account["images"] == {
         "kind": "folder", "count": 13, "skipped": 0, "excluded": 0, "seen_in_training": 0,
-        "cached": 0,
+        "cached": 0, "ignored": {},
     }  # fmt: skip
     assert account == json.loads((tmp_path / "out.json").read_text())
 

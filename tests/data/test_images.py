@@ -1,14 +1,23 @@
 """Reading images of every kind, and listing them."""
 
+import os
 import struct
 import zlib
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, PngImagePlugin
 
-from fid_med.data.images import check_pixels, is_dark_sixteen_bit, list_images, read_image
-from fid_med.errors import DataError, UnreadableImageError
+from fid_med.data.images import (
+    check_pixels,
+    describe_ignored,
+    index_folder,
+    is_dark_sixteen_bit,
+    list_images,
+    read_image,
+    select_images,
+)
+from fid_med.errors import DataError, SettingError, UnreadableImageError
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (11, 17), dtype=np.uint8)
@@ -33,36 +42,75 @@ ADAM7 = (
 )  # fmt: skip
 
 
-def png(values, bits, colour_type, *, transparency=None, interlaced=False):
-    """A PNG that Pillow does not write; values [H, W] or [H, W, c], `bits` 8 or 16."""
+def png(values, bits, colour_type, *, transparency=None, interlaced=False, rows=None, depth=None):
+    """A PNG that Pillow does not write; values [H, W] or [H, W, c], `bits` 8 or 16.
+
+    `rows` replaces the packed rows, which then have `depth` bits.
+    """
 
     def chunk(kind, data):
         check = struct.pack(">I", zlib.crc32(kind + data))
         return struct.pack(">I", len(data)) + kind + data + check
 
-    rows = b"".join(
+    rows = rows or b"".join(
         b"\0" + row.astype(f">u{bits // 8}").tobytes()
         for top, left, down, right in (ADAM7 if interlaced else [(0, 0, 1, 1)])
         for row in values[top::down, left::right]
     )
     height, width = values.shape[:2]
-    header = struct.pack(">IIBBBBB", width, height, bits, colour_type, 0, 0, interlaced)
+    header = struct.pack(">IIBBBBB", width, height, depth or bits, colour_type, 0, 0, interlaced)
     content = chunk(b"IHDR", header)
     if transparency is not None:
-        content += chunk(b"tRNS", struct.pack(">H", transparency))
+        transparency = np.atleast_1d(transparency)
+        content += chunk(b"tRNS", struct.pack(f">{transparency.size}H", *transparency))
     content += chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + content
 
 
-def tiff(values, *, order="<", sample_format=1, photometric=1, orientation=1, deflate=False):
-    """A grey TIFF of one strip, as other software writes it; values [H, W]."""
+def packed(values, bits):
+    """Values [H, W] of fewer bits than a byte or two, row by row, highest bit first."""
+    each = (values[..., None].astype(int) >> np.arange(bits)[::-1]) & 1
+    return b"".join(np.packbits(row.reshape(-1).astype(np.uint8)).tobytes() for row in each)
+
+
+def planar_tiff(planes, *, deflate=False, fill_order=1):
+    """A TIFF of one strip per plane; planes [C, H, W] of 8 or 16 bits."""
+    strips = [plane.astype(plane.dtype.newbyteorder("<")).tobytes() for plane in planes]
+    if fill_order == 2:
+        turned = bytes(int(f"{i:08b}"[::-1], 2) for i in range(256))
+        strips = [strip.translate(turned) for strip in strips]
+    strips = [zlib.compress(strip) if deflate else strip for strip in strips]
+    count, height, width = planes.shape
+    body = b"".join(strips)
+    starts = np.cumsum([8, *map(len, strips[:-1])])
+    at = 8 + len(body)
+    lists = [[8 * planes.itemsize] * count, starts, list(map(len, strips))]
+    places = at + np.cumsum([0, 4 * count, 4 * count])
+    tags = [
+        (256, 1, width), (257, 1, height), (258, count, places[0]), (259, 1, 8 if deflate else 1),
+        (262, 1, 2 if count > 2 else 1), (266, 1, fill_order), (273, count, places[1]),
+        (277, 1, count), (278, 1, height), (279, count, places[2]), (284, 1, 2),
+        *([(338, 1, 2)] if count == 2 else []),
+    ]  # fmt: skip
+    entries = b"".join(struct.pack("<HHII", tag, 4, number, value) for tag, number, value in tags)
+    lists = b"".join(struct.pack(f"<{count}I", *values) for values in lists)
+    start = b"II" + struct.pack("<HI", 42, at + len(lists))
+    return start + body + lists + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
+def tiff(
+    values, *, order="<", sample_format=1, photometric=1, orientation=1, deflate=False, bits=None
+):
+    """A grey TIFF of one strip, as other software writes it; values [H, W], 12 bits packed."""
     data = values.astype(values.dtype.newbyteorder(order)).tobytes()
+    if bits == 12:
+        data = packed(values, 12)
     data = zlib.compress(data) if deflate else data
     height, width = values.shape
     tags = [
-        (256, width), (257, height), (258, 8 * values.itemsize), (259, 8 if deflate else 1),
-        (262, photometric), (273, 8), (274, orientation), (277, 1), (278, height),
-        (279, len(data)), (339, sample_format),
+        (256, width), (257, height), (258, bits or 8 * values.itemsize),
+        (259, 8 if deflate else 1), (262, photometric), (273, 8), (274, orientation), (277, 1),
+        (278, height), (279, len(data)), (339, sample_format),
     ]  # fmt: skip
     entries = b"".join(
         struct.pack(f"{order}HHII", tag, 4, 1, value)
@@ -156,6 +204,37 @@ def test_the_one_transparent_value_of_a_grey_png_is_black(bits, tmp_path):
     np.testing.assert_array_equal(read_image(tmp_path / "x.png"), expected)
 
 
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_the_one_transparent_value_of_few_bits(bits, tmp_path):
+    values = GREY % 2**bits
+    rows = [b"\0" + packed(row[None], bits) for row in values]
+    (tmp_path / "x.png").write_bytes(
+        png(values, 8, 0, transparency=1, rows=b"".join(rows), depth=bits)
+    )
+    expected = np.where(values == 1, 0, values.astype(int) * 255 // (2**bits - 1))
+    np.testing.assert_array_equal(read_image(tmp_path / "x.png"), expected)
+
+
+def test_a_transparent_colour_of_sixteen_bits_is_refused(tmp_path):
+    (tmp_path / "x.png").write_bytes(
+        png(RGB.astype(np.uint16) * 257, 16, 2, transparency=(1, 2, 3))
+    )
+    with pytest.raises(UnreadableImageError, match="one transparent colour; save it with an alpha"):
+        read_image(tmp_path / "x.png")
+
+
+def test_text_and_colour_profile_are_no_reason_to_refuse_a_png(tmp_path):
+    info = PngImagePlugin.PngInfo()
+    info.add_text("workflow", "x" * 2_000_000, zip=True)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(GREY).save(tmp_path / "x.png", pnginfo=info, exif=exif)
+    np.testing.assert_array_equal(read_image(tmp_path / "x.png"), TURNS[6](GREY))
+    profile = b"\0" * 2_000_000
+    Image.fromarray(RGB).save(tmp_path / "x.png", icc_profile=profile)
+    np.testing.assert_array_equal(read_image(tmp_path / "x.png"), RGB)
+
+
 def test_interlaced_png(tmp_path):
     for pixels, colour_type in ((GREY, 0), (RGB, 2)):
         (tmp_path / "x.png").write_bytes(png(pixels, 8, colour_type, interlaced=True))
@@ -183,6 +262,36 @@ def test_tiff_whose_zero_is_white_is_inverted(dtype, deflate, tmp_path):
     values = GREY.astype(dtype) * (257 if dtype == np.uint16 else 1)
     (tmp_path / "x.tif").write_bytes(tiff(values, photometric=0, deflate=deflate))
     np.testing.assert_array_equal(read_image(tmp_path / "x.tif"), 255 - GREY)
+
+
+@pytest.mark.parametrize("deflate", [False, True], ids=["plain", "deflate"])
+def test_twelve_bit_tiff_is_scaled_from_its_own_range(deflate, tmp_path):
+    values = np.arange(4096, dtype=np.uint16).reshape(64, 64)
+    (tmp_path / "x.tif").write_bytes(tiff(values, bits=12, deflate=deflate))
+    expected = np.floor(values.astype(np.float64) * 255 / 4095 + 0.5)
+    np.testing.assert_array_equal(read_image(tmp_path / "x.tif"), expected)
+    assert not is_dark_sixteen_bit(tmp_path / "x.tif")
+
+
+@pytest.mark.parametrize(
+    ("planes", "dtype", "options", "read"),
+    [
+        (3, "u1", {}, True),
+        (3, "u1", {"deflate": True}, True),
+        (3, "u2", {"deflate": True}, True),
+        (3, "u2", {}, False),  # Pillow stretches each row twofold
+        (3, "u1", {"fill_order": 2}, False),
+        (2, "u1", {}, False),  # Pillow loses the alpha
+    ],
+)
+def test_planes_of_a_tiff_are_read_or_refused(planes, dtype, options, read, tmp_path):
+    values = np.moveaxis(RGB, -1, 0)[:planes].astype(dtype) * (257 if dtype == "u2" else 1)
+    (tmp_path / "x.tif").write_bytes(planar_tiff(values, **options))
+    if read:
+        np.testing.assert_array_equal(read_image(tmp_path / "x.tif"), RGB)
+        return
+    with pytest.raises(UnreadableImageError, match=rf"x\.tif: a TIFF of {planes} separate planes"):
+        read_image(tmp_path / "x.tif")
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -284,9 +393,74 @@ def test_an_image_too_large_to_be_one_is_refused_in_one_line(tmp_path):
     header[16:24] = struct.pack(">II", 60_000, 60_000)
     header[29:33] = struct.pack(">I", zlib.crc32(header[12:29]))
     (tmp_path / "x.png").write_bytes(header)
-    with pytest.raises(UnreadableImageError, match=r"x\.png: .*exceeds limit") as error:
+    with pytest.raises(UnreadableImageError, match=r"x\.png: 60000 x 60000 pixels") as error:
         read_image(tmp_path / "x.png")
     assert "\n" not in str(error.value)
+
+
+def test_the_limit_of_pixels_is_ours_and_can_be_raised(tmp_path, monkeypatch):
+    Image.fromarray(GREY).save(tmp_path / "x.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)  # Pillow's would refuse it
+    assert read_image(tmp_path / "x.png").shape == GREY.shape
+    assert Image.MAX_IMAGE_PIXELS == 10
+    monkeypatch.setenv("FID_MED_MAX_PIXELS", str(GREY.size - 1))
+    with pytest.raises(UnreadableImageError, match=f"set .* FID_MED_MAX_PIXELS={GREY.size}$"):
+        read_image(tmp_path / "x.png")
+    monkeypatch.setenv("FID_MED_MAX_PIXELS", str(GREY.size))
+    assert read_image(tmp_path / "x.png").shape == GREY.shape
+    monkeypatch.setenv("FID_MED_MAX_PIXELS", "many")
+    with pytest.raises(SettingError, match="FID_MED_MAX_PIXELS=many"):
+        read_image(tmp_path / "x.png")
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "L", "I;16"])
+def test_a_large_image_is_converted_piece_by_piece(mode, tmp_path):
+    values = RNG.integers(0, 256, (1200, 1000, 4), dtype=np.uint8)
+    image = {
+        "RGBA": Image.fromarray(values),
+        "LA": Image.fromarray(np.ascontiguousarray(values[..., :2]), "LA"),
+        "L": Image.fromarray(values[..., 0]),
+        "I;16": Image.fromarray(values[..., 0].astype(np.uint16) * 257),
+    }[mode]
+    image.save(tmp_path / "x.png", compress_level=1)
+    expected = {
+        "RGBA": on_black(values[..., :3], values[..., 3:]),
+        "LA": on_black(values[..., 0], values[..., 1]),
+    }.get(mode, values[..., 0])
+    np.testing.assert_array_equal(read_image(tmp_path / "x.png"), expected)
+
+
+@pytest.mark.parametrize("name", ["x.png", "x.dcm", "x"])
+def test_a_pipe_is_no_image(name, tmp_path):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(UnreadableImageError, match=rf"{name}: .*a named pipe"):
+        read_image(tmp_path / name)
+    Image.fromarray(GREY).save(tmp_path / "a.png")
+    listing = index_folder(tmp_path)
+    assert listing == (["a.png"], {"pipe or device": 1})
+
+
+def test_ignored_files_are_counted_by_suffix_or_name(tmp_path):
+    for name in ("a.gif", "b.GIF", "c.jp2", "d.heic", "notes", "Smith.19200512", "Thumbs.db",
+                 "@eaDir/a.png/SYNOPHOTO_THUMB_M.jpg", "@eaDir/b.png", "__MACOSX/._a.png",
+                 ".thumbnails/a.png", "._a.png", "sub/@eaDir/x.png"):  # fmt: skip
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"some content")
+    with pytest.raises(DataError, match=r"no image files \(.*\), but 2 .gif"):
+        list_images(tmp_path)
+    Image.fromarray(GREY).save(tmp_path / "a.png")
+    images, ignored = index_folder(tmp_path, known=[tmp_path / "c.jp2"])
+    assert images == ["a.png"]
+    assert ignored == {
+        ".gif": 2, ".heic": 1, "@eaDir": 2, "Thumbs.db": 1, "__MACOSX": 1, "hidden": 2,
+        "without suffix": 2,
+    }  # fmt: skip
+    assert describe_ignored({"hidden": 3}) == []
+    assert describe_ignored({".gif": 2, "hidden": 1}) == [
+        "ignored, because not read as images: 2 .gif, 1 hidden"
+    ]
+    remote = ["a.png", "b.dcm", "@eaDir/a.png", "@eaDir/b.png", "x/.c/d.png"]
+    assert select_images("gs://x", remote) == (["a.png"], {".dcm": 1, "@eaDir": 1, "hidden": 1})
 
 
 def test_the_preview_in_a_cameras_jpeg_is_no_second_image(tmp_path):

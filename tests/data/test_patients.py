@@ -1,7 +1,7 @@
 import pytest
 
 from fid_med.data.patients import linked_groups, patients_of
-from fid_med.errors import DataError
+from fid_med.errors import DataError, SettingError
 
 
 def test_patients_are_found_in_names():
@@ -9,7 +9,7 @@ def test_patients_are_found_in_names():
     assert patients_of(["x_P1.png"], "_(P[0-9])") == ["P1"]
     with pytest.raises(DataError, match=r"nothing in 1 names, such as x\.png"):
         patients_of(["x.png", "P1.png"], "P")
-    with pytest.raises(DataError, match="patient_regex"):
+    with pytest.raises(SettingError, match=r"patient_regex '\(': not a regular expression"):
         patients_of(["x.png"], "(")
 
 

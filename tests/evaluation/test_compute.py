@@ -71,9 +71,9 @@ def test_each_image_is_read_once(halves, small_extractor, write_images, monkeypa
 
 def test_each_folder_is_listed_once(halves, small_extractor, write_images, monkeypatch, tmp_path):
     folders = [write_images(name, images) for name, images in zip("rg", halves, strict=True)]
-    list_images, listed = sources.list_images, []
+    index_folder, listed = sources.index_folder, []
     monkeypatch.setattr(
-        sources, "list_images", lambda *args: listed.append(args[0]) or list_images(*args)
+        sources, "index_folder", lambda *args: listed.append(args[0]) or index_folder(*args)
     )
     result = compute_fid(*folders, small_extractor, metrics=["difference"])
     assert draw_figures(result, tmp_path / "figures")
@@ -130,7 +130,7 @@ def test_result_says_what_was_done(halves, small_extractor, capsys):
     assert fields["fid"] == result.fid
     assert fields["real"] == {
         "kind": "array", "count": 20, "skipped": 0, "excluded": 0, "seen_in_training": 0,
-        "cached": 0,
+        "cached": 0, "ignored": {},
     }  # fmt: skip
     assert fields["extractor"] == "random"
     assert fields["fingerprint"] == small_extractor.fingerprint

@@ -8,7 +8,7 @@ from helpers import rounding
 
 from fid_med.data.patients import patients_of
 from fid_med.data.sources import ImageSource, open_source
-from fid_med.errors import DataError
+from fid_med.errors import DataError, SettingError
 from fid_med.evaluation.extraction import PIXEL_HASHER, ExtractionOptions
 from fid_med.evaluation.extraction import extract as extract_source
 from fid_med.evaluation.feature_cache import FeatureStore
@@ -111,11 +111,21 @@ def test_store_grows_without_knowing_the_end():
 def test_a_wrong_patient_regex_costs_no_work(write_images):
     folder, stub = write_images("set", IMAGES[:5]), Stub()
     for expression in ("(", "^x"):
-        with pytest.raises(DataError, match="patient_regex"):
+        with pytest.raises((DataError, SettingError), match="patient_regex"):
             extract(folder, stub, keep_features=True, patient_regex=expression)
     with pytest.raises(DataError, match="works only for a folder, because it reads file names"):
         extract(IMAGES[:5], stub, patient_regex=".")
     assert stub.seen == 0
+
+
+def test_ignored_files_are_in_the_account_and_a_warning(write_images):
+    folder = write_images("set", IMAGES[:3])
+    (folder / "film.GIF").write_bytes(b"GIF89a")
+    write_images("set/@eaDir", IMAGES[:3])
+    found = extract(folder, Stub())
+    assert found.account.ignored == {".gif": 1, "@eaDir": 1}
+    assert found.account.describe() == "3 images (folder), 2 other files ignored"
+    assert any(line.endswith("1 .gif, 1 @eaDir") for line in found.warnings)
 
 
 def test_patients_are_the_first_group_or_the_match():

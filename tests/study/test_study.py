@@ -100,7 +100,7 @@ def test_training_images_leave_with_their_patient_and_repeats_once(images, write
     folder = write_images("real", [*images[:12], images[11]], names)
     opened = open_images(open_source(folder, "real"), patient_regex="^P[0-9]", trained=[trained])
     assert opened.account == {
-        "found": 13, "repeated": 1, "training": 2, "patients": 2, "not_drawn": 0
+        "found": 13, "repeated": 1, "training": 2, "patients": 2, "not_drawn": 0, "ignored": {},
     }  # fmt: skip
     kept = {content_digest(image) for image in [*images[2:4], *images[6:12]]}
     assert set(opened.digests) == kept

@@ -7,7 +7,7 @@ import pytest
 
 from fid_med.data.labelled import LabelledImages
 from fid_med.errors import DataError, SettingError
-from fid_med.training.splits import count_repeats, split
+from fid_med.training.splits import contradictions, count_repeats, split
 
 
 def labelled(labels, patients=None, splits=None, classes=("elbow", "neck"), studies=None):
@@ -277,3 +277,10 @@ def test_labels_without_test_images_cause_a_warning(capsys):
     assigned = split(images, [str(i) for i in range(82)], (0.2, 0.2), 0)
     assert "test" in assigned
     assert "no test image has the label rib" in capsys.readouterr().err
+
+
+def test_identical_images_with_different_labels_are_found():
+    digests = ["a", "b", "a", "c", "b", "a"]
+    assert contradictions(digests, np.array([0, 1, 1, 0, 1, 0])) == [(0, 2)]
+    several = np.array([[1, 0], [0, 1], [1, 0], [0, 0], [1, 1], [0, 0]], bool)
+    assert contradictions(digests, several) == [(1, 4), (0, 5)]

@@ -3,18 +3,21 @@
 import functools
 import pathlib
 import posixpath
+import re
 
 import numpy as np
 
 from fid_med.data import dicom
 from fid_med.data.datasets.csv_tables import read_rows, refuse
-from fid_med.data.images import list_images, read_image
+from fid_med.data.images import describe_ignored, index_folder, read_image
 from fid_med.data.labelled import LabelledImages, number_labels, single_out
 from fid_med.data.patients import patients_of
 from fid_med.errors import DataError
 from fid_med.utils.progress import warn
 
 _SEVERAL = "|"
+# CheXpert's "uncertain", and pandas's empty cell.
+_NO_LABEL = re.compile(r"-1(\.0*)?|nan", re.IGNORECASE)
 
 
 def load(
@@ -43,10 +46,13 @@ def load(
 
     Raises:
       DataError: no label folders, a single label, a file name that the expression does not match,
-        or a csv file that lacks a column, names an unknown image, or names an image twice.
+        or a csv file that lacks a column, names an unknown image, names an image twice, or has -1
+        or nan as a label.
     """
     folder = pathlib.Path(data_dir)
-    names = list_images(folder, multi_frame)
+    names, ignored = index_folder(folder, multi_frame, known=[labels_csv])
+    for line in describe_ignored(ignored):
+        warn(f"{folder}: {line}")
     if labels_csv is None:
         if label is not None:
             raise DataError(
@@ -161,4 +167,10 @@ def _by_path(table, folder, files, rows, label):
     refuse(table, f"name no image in {folder}", unknown)
     refuse(table, f"name an image a second time (write several labels as a{_SEVERAL}b)", twice)
     refuse(table, f"lack the {label}, the patient or the study", empty)
+    refuse(
+        table,
+        f"have an uncertain or no {label} (-1 or nan): make it 0 or 1, as CheXpert's authors do, "
+        "or remove the lines",
+        [(line, row["path"]) for line, row in rows if _NO_LABEL.fullmatch(row[label])],
+    )
     return of_path

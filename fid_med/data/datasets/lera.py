@@ -6,7 +6,7 @@ import re
 
 from fid_med.data.datasets.csv_tables import read_rows, refuse
 from fid_med.data.datasets.label_kinds import check_kind, label_name
-from fid_med.data.images import list_images, read_image
+from fid_med.data.images import describe_ignored, index_folder, read_image
 from fid_med.data.labelled import LabelledImages, number_labels
 from fid_med.errors import DataError
 from fid_med.utils.progress import warn
@@ -41,7 +41,10 @@ def load(data_dir, label: str = "body_part") -> LabelledImages:
     table = root / "labels.csv"
     of_patient = _patients(table, label)
     names, unknown = [], []
-    for name in list_images(root):
+    images, ignored = index_folder(root, known=[table])
+    for line in describe_ignored(ignored):
+        warn(f"{root}: {line}")
+    for name in images:
         (names if name.split("/")[0] in of_patient else unknown).append(name)
     patients = [name.split("/")[0] for name in names]
     without = sorted(set(of_patient) - set(patients))

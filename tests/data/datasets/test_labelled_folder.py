@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from fid_med.data.datasets import load_dataset
-from fid_med.errors import DataError
+from fid_med.errors import DataError, SettingError
 from fid_med.training.splits import split
 
 
@@ -33,8 +33,24 @@ def test_labelled_folder(folder):
     ("expression", "message"), [("^Q", "matches nothing in 3 names"), ("(", "patient_regex")]
 )
 def test_patient_regex_that_fails(expression, message, folder):
-    with pytest.raises(DataError, match=message):
+    with pytest.raises((DataError, SettingError), match=message):
         load_dataset("labelled_folder", folder, patient_regex=expression)
+
+
+@pytest.mark.parametrize("cell", ["-1.0", "-1", "nan", "NaN"])
+def test_uncertain_labels_get_a_line_that_says_what_to_do(cell, folder):
+    table = folder / "labels.csv"
+    table.write_text(f"path,Edema\nneck/P1_a.png,1.0\nelbow/P1_b.png,{cell}\n")
+    words = r"1 lines have an uncertain or no Edema.*make it 0 or 1.*line 3: elbow/P1_b\.png"
+    with pytest.raises(DataError, match=words):
+        load_dataset("labelled_folder", folder, labels_csv=table, label="Edema")
+
+
+def test_ignored_files_are_counted_without_the_labels(folder, capsys):
+    (folder / "labels.csv").write_text("path,label\nneck/P1_a.png,x\nelbow/P1_b.png,y\n")
+    (folder / "neck" / "film.gif").write_bytes(b"GIF89a")
+    load_dataset("labelled_folder", folder, labels_csv=folder / "labels.csv")
+    assert "ignored, because not read as images: 1 .gif, 1 hidden\n" in capsys.readouterr().err
 
 
 def test_stray_images_are_told(folder):
