@@ -145,7 +145,6 @@ _FIGURES = flags.DEFINE_string(
 def main(real, generated=None):
     from fid_med.errors import SettingError
     from fid_med.evaluation.compute import compute_fid
-    from fid_med.evaluation.inputs import needs_extractor
     from fid_med.utils import files
 
     if _PLAN.value:
@@ -165,9 +164,7 @@ def main(real, generated=None):
         from fid_med.evaluation.result import draw_figures
 
         check_figures(_METRICS.value, real, generated)
-    sides = (real, generated, _TRAIN_IMAGES.value, _OTHER_GENERATED.value)
-    if needs_extractor(sides, _METRICS.value):
-        cli.load_tensorflow()
+    cli.prepare_tensorflow()
     result = compute_fid(
         real,
         generated,
@@ -203,24 +200,18 @@ def _shared_options():
 def _plan(real):
     from fid_med.errors import SettingError
     from fid_med.evaluation.compute import plan
-    from fid_med.evaluation.inputs import needs_extractor
     from fid_med.utils import files
 
     if not all(count.isdecimal() and int(count) for count in _PLAN.value):
         raise SettingError(f"--plan={','.join(_PLAN.value)}: expected counts, such as 100,200,500")
     if _JSON.value:
         files.check_writable(_JSON.value)
-    if needs_extractor([real], None):
-        cli.load_tensorflow()
+    cli.prepare_tensorflow()
     counts = [int(count) for count in _PLAN.value]
     found = plan(real, _EXTRACTOR.value, counts=counts, **_shared_options())
     if _JSON.value:
         files.write_json(_JSON.value, found.to_dict())
-    for row in found.differences:
-        print(
-            f"{row.count} images per side detect a true FID of {row.difference:.4g} with "
-            f"{row.power:.0%} power"
-        )
+    print(found)
 
 
 if __name__ == "__main__":

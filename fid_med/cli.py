@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from absl import app, flags
 
 from fid_med.errors import FidMedError, SettingError
-from fid_med.utils.progress import quiet_tensorflow
+from fid_med.utils.tensorflow_import import import_tensorflow
 
 _HELP = {"--help", "-help", "-h", "--helpshort", "--helpfull", "-?"}
 
@@ -94,21 +94,24 @@ def _end(status, message):
     sys.exit(status)
 
 
+def prepare_tensorflow() -> None:
+    """Selects TensorFlow as Keras's backend, whatever `keras.json` and KERAS_BACKEND say.
+
+    Nothing is imported: a script calls this first, so that the library can refuse wrong arguments
+    before it loads TensorFlow.
+    """
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    # Keras imports matplotlib, which logs that it builds its font cache on first use.
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)
+
+
 def load_tensorflow() -> None:
     """Imports TensorFlow without its start-up messages, and selects it as Keras's backend.
 
     The settings in `keras.json` and KERAS_BACKEND are overridden.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ["KERAS_BACKEND"] = "tensorflow"
-    # Keras imports matplotlib, which logs that it builds its font cache on first use.
-    logging.getLogger("matplotlib").setLevel(logging.WARNING)
-    with quiet_tensorflow():
-        import tensorflow
+    prepare_tensorflow()
+    import_tensorflow()
+    from fid_med.extractors.keras_settings import set_plain
 
-        # TensorFlow looks for devices on first use; do it while its messages are hidden.
-        tensorflow.config.list_physical_devices()
-
-        from fid_med.extractors.keras_settings import set_plain
-
-        set_plain()
+    set_plain()

@@ -80,6 +80,10 @@ class FIDResult:
             )
         return [*lines, *_table(self._rows())]
 
+    def __str__(self) -> str:
+        """The summary with the FID last, as `compute_fid.py` prints it."""
+        return "\n".join([*self.summary(), f"FID: {self.fid:.10g}"])
+
     def _rows(self):
         for name, fields in self.metrics.items():
             if fields is None:
@@ -126,6 +130,17 @@ class PlanResult:
     versions: dict
     warnings: list[str]
     dims: int
+
+    def summary(self) -> list[str]:
+        """One line for each number of images, as `compute_fid.py --plan` prints it."""
+        return [
+            f"{row.count} images per side detect a true FID of {row.difference:.4g} with "
+            f"{row.power:.0%} power"
+            for row in self.differences
+        ]
+
+    def __str__(self) -> str:
+        return "\n".join(self.summary())
 
     def to_dict(self) -> dict:
         """The fields as JSON types."""
