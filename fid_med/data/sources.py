@@ -99,10 +99,10 @@ def open_source(
     """Opens a set of images.
 
     Args:
-      source: path of a folder; uint8 array [N, H, W], [N, H, W, 1] or [N, H, W, 3]; a
-        `tf.data.Dataset` whose elements are images or batches of them, alone, first in a tuple or
-        under the key `image`; or a callable that takes a count and returns that many images or
-        fewer (at least one) as such an array. It is called until `num_images` are there.
+      source: path of a folder; an `ImageSource`; uint8 array [N, H, W], [N, H, W, 1] or
+        [N, H, W, 3]; a `tf.data.Dataset` whose elements are images or batches of them, alone, first
+        in a tuple or under the key `image`; or a callable that takes a count and returns that many
+        images or fewer (at least one) as such an array. It is called until `num_images` are there.
       name: the set's name in messages, such as "real".
       num_images: number of images to ask a callable for.
       multi_frame: handling of DICOM files of several frames, as for `list_images`.
@@ -110,6 +110,8 @@ def open_source(
     Raises:
       DataError: not a source of images, or a callable without `num_images`.
     """
+    if isinstance(source, ImageSource):
+        return dataclasses.replace(source, name=name)
     if isinstance(source, (str, os.PathLike)):
         return _folder_source(pathlib.Path(source), name, multi_frame)
     if hasattr(source, "__array__"):

@@ -6,7 +6,7 @@
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 
-from fid_med.data.appearance import BLACK, DARK_MEAN, UNIFORM, UNIFORM_SPREAD, WHITE
+from fid_med.data.appearance import BLACK, UNIFORM, WHITE
 from fid_med.data.sources import ImageSource, Prepared
 from fid_med.errors import DataError, UnreadableImageError
 from fid_med.utils.wording import name_some
@@ -97,9 +97,9 @@ class ImageAccount:
     def blank_warnings(self, name: str) -> list[str]:
         """Warns if a tenth or more of the images are nearly black, nearly white, or uniform."""
         kinds = (
-            (self.black, f"nearly black (mean grey value below {DARK_MEAN} of 255)"),
-            (self.white, f"nearly white (mean grey value above {255 - DARK_MEAN} of 255)"),
-            (self.uniform, f"of one grey value (standard deviation below {UNIFORM_SPREAD} of 255)"),
+            (self.black, "nearly black"),
+            (self.white, "nearly white"),
+            (self.uniform, "of one grey value"),
         )
         return [
             f"{name}: {number} of {self.count} images are {what}; check how they were made and "

@@ -13,6 +13,7 @@ from fid_med.data.sources import ImageSource, Prepared, prepared_images
 from fid_med.errors import DataError
 from fid_med.evaluation.account import ImageAccount, ImageSelection
 from fid_med.evaluation.feature_cache import MEMORY_LIMIT, FeatureCache, FeatureStore
+from fid_med.metrics.feature_files import save_features
 from fid_med.metrics.pixel_copies import pixel_signatures
 from fid_med.metrics.statistics import FeatureStatistics
 from fid_med.utils.files import versions
@@ -105,6 +106,17 @@ class FeatureSet:
     def name(self, index: int) -> str | int:
         """An image's name, or its index where there are no names."""
         return self.names[index] if self.names else index
+
+    def save(self, path) -> None:
+        """Writes the statistics to an npz file, and features and patients where they are kept.
+
+        Features are written as float32, of every depth that was computed; patients as numbers.
+        """
+        if self.features is None:
+            self.statistics.save(path)
+            return
+        depths = {dims: (x.statistics, x.features) for dims, x in self.depths.items()}
+        save_features(path, self.statistics, self.features, self.patients, depths)
 
     def signatures(self) -> np.ndarray:
         """`pixel_signatures` of all images, read again from `source`."""

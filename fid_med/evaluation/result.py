@@ -7,7 +7,6 @@ from typing import Any
 from fid_med.evaluation.account import ImageAccount
 from fid_med.evaluation.extraction import FeatureSet
 from fid_med.evaluation.metric_registry import METRICS, TableRow
-from fid_med.metrics.feature_files import save_features
 from fid_med.metrics.planning import DetectableDifference
 from fid_med.metrics.statistics import FeatureStatistics
 
@@ -106,8 +105,7 @@ class FIDResult:
         for name, statistics in zip(("real", "generated"), self.statistics, strict=True):
             path, side = os.path.join(folder, f"{name}.npz"), self.features.get(name)
             if features and side is not None:
-                depths = {dims: (x.statistics, x.features) for dims, x in side.depths.items()}
-                save_features(path, statistics, side.features, side.patients, depths)
+                side.save(path)
             else:
                 statistics.save(path)
 

@@ -6,6 +6,7 @@ import pathlib
 import numpy as np
 
 from fid_med.data.labelled import SPLITS, LabelledImages
+from fid_med.data.split_files import FILE_NAME
 from fid_med.errors import DataError, reason_of
 from fid_med.extractors.keras_file import save_extractor
 from fid_med.training.checkpoints import CheckpointStore
@@ -88,7 +89,7 @@ def _write_results(output_dir, result, images, config, flags):
         "lineage": extractor.lineage,
     }
     plot_history(result.history, output_dir / "history.png")
-    _write_splits(output_dir / "splits.csv", result, images)
+    _write_splits(output_dir / FILE_NAME, result, images)
     # The classifier contains the extractor, so it is saved with the same fingerprint.
     for name, network in (
         ("classifier.keras", result.classifier),
