@@ -20,6 +20,7 @@ from fid_med.extractors.inception_v3 import (
     copy_weights,
     fingerprint,
     resize_network,
+    size_warnings,
 )
 from fid_med.utils.files import atomic_path
 
@@ -105,16 +106,17 @@ def load_keras_file(path: str, changes: dict) -> FeatureExtractor:
     if model is not None:
         return _load_foreign_model(path, model, changes)
     network = _rebuilt(path, _read_weights(path), Preprocessing())
-    return _make_extractor(path, network, Preprocessing(), changes)
+    return _make_extractor(path, network, Preprocessing(), changes, size_known=False)
 
 
-def _make_extractor(path, network, preprocessing, changes, **attributes):
-    wanted = dataclasses.replace(preprocessing, **changes)
+def _make_extractor(path, network, preprocessing, changes, size_known=True, **attributes):
+    wanted, name = dataclasses.replace(preprocessing, **changes), os.path.basename(path)
     return FeatureExtractor(
-        os.path.basename(path),
+        name,
         resize_network(network, wanted, path),
         wanted,
         fingerprint(network, wanted),
+        warnings=size_warnings(name, preprocessing, wanted) if size_known else (),
         **attributes,
     )
 
@@ -203,7 +205,8 @@ def _read_weights(path):
 
 def _load_foreign_model(path, model, changes):
     cut = _cut_at_pool(model, path)
-    height, width = (size or 299 for size in model.inputs[0].shape[1:3])
+    sizes = model.inputs[0].shape[1:3]
+    height, width = (size or 299 for size in sizes)
     scalings = [x for x in _flat_layers(model) if isinstance(x, keras.layers.Rescaling)]
     if len(scalings) > 1 or any(np.ndim(x.scale) or np.ndim(x.offset) for x in scalings):
         raise ExtractorError(
@@ -218,7 +221,7 @@ def _load_foreign_model(path, model, changes):
     network = _rebuilt(path, model, preprocessing)
     _check_same_features(network, cut, bool(scalings), preprocessing, path)
     logits = _softmax_logits(model, cut)
-    return _make_extractor(path, network, preprocessing, changes, logits=logits)
+    return _make_extractor(path, network, preprocessing, changes, all(sizes), logits=logits)
 
 
 def _softmax_logits(model, cut):

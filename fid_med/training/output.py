@@ -2,6 +2,7 @@
 
 import csv
 import pathlib
+import shlex
 
 import numpy as np
 
@@ -143,6 +144,35 @@ def _write_splits(path, result, images):
 def _format_labels(images):
     rows = map(np.flatnonzero, images.labels) if images.multi_label else images.labels[:, None]
     return ["|".join(images.classes[k] for k in row) for row in rows]
+
+
+def next_command(
+    output_dir: pathlib.Path,
+    result: TrainingResult,
+    data_dir=None,
+    patient_regex: str | None = None,
+    multi_frame: str = "refuse",
+) -> str:
+    """Returns the command that compares generated images with held-out ones of this training.
+
+    Args:
+      output_dir: folder of the results.
+      result: returned by `train`.
+      data_dir: folder of the images, if the data set is one; otherwise the command says REAL.
+      patient_regex, multi_frame: as they were given to the training.
+
+    Returns:
+      A line for a shell, in which GENERATED is in place of the folder of generated images.
+    """
+    words = ["compute_fid.py", str(data_dir or "REAL"), "GENERATED"]
+    words.append(f"--extractor={output_dir / _RESULT_FILES[0]}")
+    held_out = data_dir and (result.splits == "test").any()
+    words.append("--split=test" if held_out else "--exclude_training_images")
+    if patient_regex:
+        words.append(f"--patient_regex={patient_regex}")
+    if multi_frame != "refuse":
+        words.append(f"--multi_frame={multi_frame}")
+    return shlex.join(words)
 
 
 def summary(result: TrainingResult) -> list[str]:

@@ -177,6 +177,7 @@ def _explain_empty(images, groups, part, empty):
     )
 
 
-def count_repeats(digests: Sequence[str]) -> int:
-    """Counts the images that are identical to an earlier one."""
-    return len(digests) - len(set(digests))
+def find_repeats(digests: Sequence[str]) -> list[tuple[int, int]]:
+    """Indices of each image that is identical to an earlier one, and of the first of its kind."""
+    first: dict[str, int] = {}
+    return [(i, first[x]) for i, x in enumerate(digests) if first.setdefault(x, i) != i]
