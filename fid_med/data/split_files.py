@@ -27,7 +27,7 @@ def images_of_split(folder, splits_csv, split: str, multi_frame: str = "refuse")
     import fid_med
     from fid_med.data.split_files import images_of_split
 
-    held_out = images_of_split("radiographs", "chest/splits.csv", "test")
+    held_out = images_of_split("real_images", "chest/splits.csv", "test")
     print(fid_med.compute_fid(held_out, "generated_images", "chest/extractor.keras"))
     ```
 

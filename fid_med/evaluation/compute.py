@@ -357,7 +357,7 @@ def _extractor_spec(extractor, image_size, resize, aspect, precision, dims, seed
     """Returns an `ExtractorSpec`, or the extractor if it is already loaded."""
     if isinstance(extractor, (str, os.PathLike)):
         return ExtractorSpec(extractor, image_size, resize, aspect, precision, seed, dims)
-    if not hasattr(extractor, "extract_batch"):
+    if not hasattr(extractor, "fingerprint"):
         raise SettingError(
             f"extractor {type(extractor).__name__}: expected a name, the path of a file, or what "
             "load_extractor returns"
