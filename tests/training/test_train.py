@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import types
 
 import keras
 import numpy as np
