@@ -9,11 +9,13 @@ from fid_med.extractors.registry import DEPTHS, PRECISIONS, extractors_help
 
 USAGE = """usage: compute_fid.py REAL GENERATED [flags]
        compute_fid.py REAL --plan=COUNTS [flags]
+       compute_fid.py REAL --save_statistics=FOLDER [flags]
 
 Computes the Fréchet inception distance between two sets of images.
 REAL and GENERATED are each a folder of images (with its subfolders), a uint8 array of images
 (.npy, or .npz with the key arr_0), or a .npz of statistics, of fid_med or any with TTUR's keys mu
-and sigma. The last line on stdout is "FID: <value>"; progress and warnings go to stderr."""
+and sigma. The last line on stdout is "FID: <value>"; progress and warnings go to stderr. REAL alone
+with --save_statistics writes FOLDER/real.npz, for later comparisons and for FIDCallback."""
 
 _EXTRACTOR = flags.DEFINE_string("extractor", "imagenet", f"Extractor: {extractors_help()}.")
 _BATCH_SIZE = flags.DEFINE_integer(
@@ -66,7 +68,20 @@ _JSON = flags.DEFINE_string(
 _SAVE_STATISTICS = flags.DEFINE_string(
     "save_statistics",
     None,
-    "Folder for the statistics real.npz and generated.npz; by default they are not saved.",
+    "Folder for the statistics real.npz and generated.npz; GENERATED may be missing. By default "
+    "they are not saved.",
+)
+_SPLIT = flags.DEFINE_enum(
+    "split",
+    None,
+    ["train", "validation", "test"],
+    "Use only the images of REAL that are in this split of a training; REAL is the --data_dir of "
+    "the training, or a folder inside it. By default all images are used.",
+)
+_SPLITS = flags.DEFINE_string(
+    "splits",
+    None,
+    "splits.csv of that training, for --split; by default the one next to the file of --extractor.",
 )
 _SKIP_UNREADABLE = flags.DEFINE_bool(
     "skip_unreadable",
@@ -154,11 +169,14 @@ cli.check_regex("patient_regex", "generated_patient_regex")
 def main(real, generated=None):
     from fid_med.errors import SettingError
     from fid_med.evaluation.compute import compute_fid
-    from fid_med.evaluation.inputs import needs_extractor
     from fid_med.utils import files
 
+    if _SPLIT.value or _SPLITS.value:
+        real = _images_of_split(real)
     if _PLAN.value:
         return _plan(real)
+    if generated is None:
+        return _save_real(real)
     if _SAVE_FEATURES.value and not _SAVE_STATISTICS.value:
         raise SettingError("--save_features needs --save_statistics=FOLDER to save them to")
     folders = [
@@ -174,9 +192,7 @@ def main(real, generated=None):
         from fid_med.evaluation.result import draw_figures
 
         check_figures(_METRICS.value, real, generated)
-    sides = (real, generated, _TRAIN_IMAGES.value, _OTHER_GENERATED.value)
-    if needs_extractor(sides, _METRICS.value):
-        cli.load_tensorflow()
+    cli.prepare_tensorflow()
     result = compute_fid(
         real,
         generated,
@@ -214,33 +230,90 @@ def _shared_options():
     return {flag.name: flag.value for flag in shared} | {"dims": int(_DIMS.value)}
 
 
+def _images_of_split(real):
+    import os
+
+    from fid_med.data.split_files import FILE_NAME, images_of_split
+    from fid_med.errors import SettingError
+
+    if not _SPLIT.value:
+        raise SettingError("--splits needs --split, such as --split=test")
+    path = _SPLITS.value or os.path.join(os.path.dirname(_EXTRACTOR.value), FILE_NAME)
+    if not _SPLITS.value and not (os.path.dirname(_EXTRACTOR.value) and os.path.exists(path)):
+        raise SettingError(
+            f"--split={_SPLIT.value}: no {FILE_NAME} next to --extractor={_EXTRACTOR.value}; give "
+            f"--splits=FOLDER/{FILE_NAME} of the training"
+        )
+    return images_of_split(real, path, _SPLIT.value, _MULTI_FRAME.value)
+
+
+def _save_real(real):
+    import os
+
+    from fid_med.errors import SettingError
+    from fid_med.evaluation.extraction import ExtractionOptions
+    from fid_med.evaluation.saving import save_real_statistics
+    from fid_med.extractors.registry import ExtractorSpec
+    from fid_med.utils import files
+    from fid_med.utils.progress import warn
+
+    comparing = (
+        _JSON, _PER_CLASS, _TRAIN_IMAGES, _OTHER_GENERATED, _GENERATED_PATIENT_REGEX, _FIGURES
+    )  # fmt: skip
+    unused = [f"--{flag.name}" for flag in comparing if flag.value]
+    if unused:
+        raise SettingError(f"{', '.join(unused)}: needs GENERATED; only REAL was given")
+    if _METRICS.value and not (_METRICS.value == ["depths"] and _SAVE_FEATURES.value):
+        raise SettingError(
+            "--metrics without GENERATED: only --metrics=depths with --save_features, which saves "
+            "the features of all depths"
+        )
+    path = os.path.join(_SAVE_STATISTICS.value, "real.npz")
+    files.check_writable(path)
+    cli.prepare_tensorflow()
+    found = save_real_statistics(
+        path,
+        real,
+        ExtractorSpec(
+            _EXTRACTOR.value, _IMAGE_SIZE.value, _RESIZE.value, _ASPECT.value, _PRECISION.value,
+            _SEED.value, int(_DIMS.value),
+        ),
+        ExtractionOptions(
+            _BATCH_SIZE.value, _SKIP_UNREADABLE.value, _EXCLUDE_TRAINING_IMAGES.value,
+            _MULTI_FRAME.value, _CACHE_DIR.value,
+        ),
+        patient_regex=_PATIENT_REGEX.value,
+        features=_SAVE_FEATURES.value,
+        all_depths=bool(_METRICS.value),
+    )  # fmt: skip
+    for line in found.warnings:
+        warn(line)
+    print(f"real: {found.account.describe()}")
+    print(f"statistics: {path}")
+
+
 def _plan(real):
     from fid_med.errors import SettingError
     from fid_med.evaluation.compute import plan
-    from fid_med.evaluation.inputs import needs_extractor
     from fid_med.utils import files
 
     if not all(count.isdecimal() and int(count) for count in _PLAN.value):
         raise SettingError(f"--plan={','.join(_PLAN.value)}: expected counts, such as 100,200,500")
     if _JSON.value:
         files.check_writable(_JSON.value)
-    if needs_extractor([real], None):
-        cli.load_tensorflow()
+    cli.prepare_tensorflow()
     counts = [int(count) for count in _PLAN.value]
     found = plan(real, _EXTRACTOR.value, counts=counts, **_shared_options())
     if _JSON.value:
         files.write_json(_JSON.value, found.to_dict())
-    level = _CONFIDENCE.value
-    print(
-        f"Detected: the {level:.0%} interval of the debiased FID does not contain 0. Compare the "
-        "debiased FID of your generator with these:"
-    )
-    for row in found.differences:
-        print(
-            f"{row.count} images per side detect a true FID of {row.difference:.4g} with "
-            f"{row.power:.0%} power"
-        )
+    print(found)
+
+
+def _positional():
+    if _PLAN.value:
+        return ("REAL",)
+    return ("REAL", "[GENERATED]" if _SAVE_STATISTICS.value else "GENERATED")
 
 
 if __name__ == "__main__":
-    cli.run(main, USAGE, lambda: ("REAL",) if _PLAN.value else ("REAL", "GENERATED"))
+    cli.run(main, USAGE, _positional)

@@ -24,11 +24,18 @@ _HOMES = {
     "FidMedError": "fid_med.errors",
 }
 
+# Their modules import Keras at once.
+_NEED_TENSORFLOW = ("FIDCallback", "FeatureExtractor")
+
 __all__ = ["__version__", *sorted(_HOMES)]
 
 
 def __getattr__(name):
     if name in _HOMES:
+        if name in _NEED_TENSORFLOW:
+            from fid_med.utils.tensorflow_import import import_tensorflow
+
+            import_tensorflow()
         value = getattr(importlib.import_module(_HOMES[name]), name)
         globals()[name] = value
         return value

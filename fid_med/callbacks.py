@@ -1,7 +1,6 @@
 """FID in the training loop: a Keras callback that measures a generator as it learns."""
 
 import contextlib
-import inspect
 import math
 import os
 import random
@@ -13,15 +12,23 @@ import numpy as np
 import tensorflow as tf
 
 from fid_med.data.images import check_pixels
+from fid_med.data.sources import open_source
 from fid_med.errors import DataError
-from fid_med.evaluation.account import SMALL_SAMPLE, small_sample_warnings
-from fid_med.evaluation.compute import compute_statistics
-from fid_med.evaluation.extraction import empty_statistics
+from fid_med.evaluation.account import SMALL_SAMPLE, ImageAccount, small_sample_warnings
+from fid_med.evaluation.extraction import ExtractionOptions, FeatureSet, empty_statistics, extract
+from fid_med.evaluation.generators import NotFiniteError, callable_source, model_source
 from fid_med.evaluation.inputs import is_statistics
+from fid_med.metrics.debiased_fid import debiased_fid
+from fid_med.metrics.feature_files import load_features
 from fid_med.metrics.frechet import factored, frechet_distance
 from fid_med.metrics.statistics import FeatureStatistics, check_comparable
-from fid_med.utils.progress import warn
+from fid_med.metrics.variance_decomposition import LEAST
+from fid_med.utils.progress import say, warn
 from fid_med.utils.tensorboard import write_scalar
+
+# Splits of the debiased FID: their error is a tenth of its standard error, and the same splits are
+# drawn in every epoch.
+_REPLICATES = 100
 
 
 class FIDCallback(keras.callbacks.Callback):
@@ -36,6 +43,11 @@ class FIDCallback(keras.callbacks.Callback):
     `CSVLogger`, `TensorBoard` or `ModelCheckpoint(monitor="fid", mode="min")`. It is NaN in epochs
     without a measurement. If the generator returns NaN or infinity, it is NaN too, with a warning,
     and the training continues.
+
+    With fewer than 2,048 images on a side the FID is biased upward. Then `logs["debiased_fid"]` is
+    set as well, if the features of the real images are known: the reference is a folder, an array
+    or a dataset, or a `.npz` that `compute_fid.py real_images --save_statistics=FOLDER
+    --save_features` has written.
 
     Example:
 
@@ -59,7 +71,10 @@ class FIDCallback(keras.callbacks.Callback):
     In training, it is one of the callbacks: `gan.fit(dataset, epochs=100, callbacks=[fid])`.
 
     Attributes:
-      results: a dict for each measurement: `epoch` from 0, `fid`, `seconds`.
+      results: a dict for each measurement: `epochs_trained`, the epoch's number as Keras prints it,
+        from 1; `epoch`, its number from 0, as in the table of `CSVLogger`; `fid`; `seconds`; and,
+        where the debiased FID is computed, `debiased_fid` with the ends of its 95 % interval,
+        `debiased_low` and `debiased_high`.
       reference: `FeatureStatistics` of the real images.
       extractor: the loaded `FeatureExtractor`.
     """
@@ -99,7 +114,8 @@ class FIDCallback(keras.callbacks.Callback):
           batch_size: number of images per pass through the extractor.
           seed: seed of the latent vectors.
           log_dir: folder for TensorBoard's scalar; by default none is written.
-          name: name of the value in the logs and in TensorBoard.
+          name: name of the value in the logs and in TensorBoard; that of the debiased FID is
+            `debiased_` and this name.
 
         Raises:
           FidMedError: a reference or an extractor that cannot be used, or of different extractors.
@@ -115,36 +131,63 @@ class FIDCallback(keras.callbacks.Callback):
         self._seed, self._name, self._writer, self._log_dir = seed, name, None, log_dir
         is_model = isinstance(generator, keras.Model)
         self._source = (
-            _model_source(generator, latent_dim, output_range, num_generated, seed)
+            model_source(generator, latent_dim, output_range, num_generated, seed)
             if is_model
-            else _callable_source(generator, seed)
+            else callable_source(generator, seed)
         )
         self._ready = not is_model or generator.built
         self.results: list[dict] = []
         with _undisturbed():
             self.extractor = _loaded(extractor)
-            self.reference = _reference(reference, self.extractor, batch_size)
+            self._real = _reference(reference, self.extractor, batch_size, num_generated)
+        self.reference = self._real.statistics
         # Factored once: it would cost as much as some hundred images in every measurement.
         few = num_generated <= self.reference.dim
         self._compared = factored(self.reference) if few else self.reference
-        for line in small_sample_warnings([self.reference.count, num_generated]):
+        counts = [self.reference.count, num_generated]
+        self._small = any(count is not None and count < SMALL_SAMPLE for count in counts)
+        self._with_debiased = self._small and _enough(self._real, num_generated)
+        for line in small_sample_warnings(counts):
             warn(line)
+        say(self._describe())
+
+    def _describe(self):
+        """Says what will be measured, and when."""
+        known = self.reference.count is not None
+        real = f"{self.reference.count} real images" if known else "real images of unknown count"
+        when = "epoch" if self._every == 1 else f"{self._every} epochs, and after the last"
+        line = f"{self._name}: {self._count} generated images and {real}, after every {when}"
+        if self._with_debiased:
+            return f"{line}; debiased_{self._name} too, because there are few images"
+        if self._small and self._real.features is None:
+            line += (
+                f"; for debiased_{self._name} give a folder, or statistics saved with "
+                "--save_features"
+            )
+        return line
 
     def on_train_begin(self, logs=None):
         """Asks for two images, so that an unsuitable generator fails before the first epoch."""
         if self._ready:
-            with _undisturbed(self._seed), contextlib.suppress(_NotFinite):
+            with _undisturbed(self._seed), contextlib.suppress(NotFiniteError):
                 for image in self._source()(2):
                     check_pixels(image, "generated image")
 
     def on_epoch_end(self, epoch, logs=None):
         """Measures the FID if it is due, and adds it to the logs."""
         last = epoch + 1 == (self.params or {}).get("epochs")
-        value = math.nan
+        found = {}
         if (epoch + 1) % self._every == 0 or last:
-            value = self._measure(epoch)
+            found = self._measure(epoch)
         if logs is not None:
-            logs[self._name] = value
+            logs |= self._named(found)
+
+    def _named(self, found):
+        """The values of a measurement by their names in the logs; NaN where there is none."""
+        values = {self._name: found.get("fid", math.nan)}
+        if self._with_debiased:
+            values[f"debiased_{self._name}"] = found.get("debiased_fid", math.nan)
+        return values
 
     def on_train_end(self, logs=None):
         """Closes TensorBoard's file."""
@@ -155,33 +198,46 @@ class FIDCallback(keras.callbacks.Callback):
     def _measure(self, epoch):
         start = time.perf_counter()
         try:
-            value = self.measure()
-        except _NotFinite as error:
+            found = self._values()
+        except NotFiniteError as error:
             warn(f"epoch {epoch + 1}: {error}")
-            value = math.nan
-        self.results.append({"epoch": epoch, "fid": value, "seconds": time.perf_counter() - start})
+            found = {"fid": math.nan}
+        seconds = time.perf_counter() - start
+        self.results.append({
+            "epoch": epoch, "epochs_trained": epoch + 1, **found, "seconds": seconds
+        })  # fmt: skip
         if self._log_dir is not None:
             self._writer = self._writer or tf.summary.create_file_writer(os.fspath(self._log_dir))
             with self._writer.as_default(step=epoch):
-                write_scalar(self._name, value)
+                for name, value in self._named(found).items():
+                    write_scalar(name, value)
             self._writer.flush()
-        return value
+        return found
+
+    def _values(self):
+        """Measures the FID and, where there are few images, the debiased FID."""
+        generated = self._generated(keep_features=self._with_debiased)
+        found = {"fid": frechet_distance(self._compared, generated.statistics)}
+        if self._with_debiased:
+            debiased = debiased_fid(
+                self._real.features,
+                generated.features,
+                real_patients=self._real.patients,
+                replicates=_REPLICATES,
+            )
+            found["debiased_fid"] = debiased.value
+            found["debiased_low"], found["debiased_high"] = debiased.low, debiased.high
+        return found
 
     def measure(self) -> float:
         """Returns the FID of the generator in its present state."""
+        return frechet_distance(self._compared, self._generated().statistics)
+
+    def _generated(self, keep_features=False) -> FeatureSet:
         with _undisturbed(self._seed):
-            generated, _, _ = compute_statistics(
-                self._source(),
-                self.extractor,
-                name="generated",
-                batch_size=self._batch_size,
-                num_images=self._count,
-            )
-            return frechet_distance(self._compared, generated)
-
-
-class _NotFinite(Exception):
-    """The generator returned NaN or infinity."""
+            source = open_source(self._source(), "generated", self._count)
+            options = ExtractionOptions(self._batch_size)
+            return extract(source, self.extractor, options, keep_features=keep_features)
 
 
 @contextlib.contextmanager
@@ -212,75 +268,29 @@ def _loaded(extractor):
     return load_extractor(extractor)
 
 
-def _reference(reference, extractor, batch_size):
+def _reference(reference, extractor, batch_size, num_generated) -> FeatureSet:
     if is_statistics(reference):
-        reference = FeatureStatistics.load(reference)
-    if isinstance(reference, FeatureStatistics):
-        lines = check_comparable(reference, empty_statistics(extractor))
+        saved = load_features(reference)
+        account = ImageAccount("statistics", saved.statistics.count)
+        found = FeatureSet(
+            saved.statistics, account, features=saved.features, patients=saved.patients
+        )
+    elif isinstance(reference, FeatureStatistics):
+        found = FeatureSet(reference, ImageAccount("statistics", reference.count))
     else:
-        reference, _, lines = compute_statistics(
-            reference, extractor, name="reference", batch_size=batch_size
-        )
-    for line in lines:
+        source = open_source(reference, "reference")
+        small = min(num_generated, source.count or 0) < SMALL_SAMPLE
+        options = ExtractionOptions(batch_size)
+        found = extract(source, extractor, options, keep_features=small)
+    found.warnings += check_comparable(found.statistics, empty_statistics(extractor))
+    for line in [*extractor.warnings, *found.warnings]:
         warn(line)
-    return reference
+    return found
 
 
-def _model_source(model, latent_dim, output_range, count, seed):
-    """A function that opens the generator from its first image: from a count to its next images."""
-    if output_range is None or not output_range[0] < output_range[1]:
-        raise DataError(
-            f"output_range {output_range}: give the model's values of black and white, such as "
-            "(-1, 1)"
-        )
-    latent_dim = latent_dim or _latent_dim(model)
-    latents = np.random.default_rng(seed).standard_normal((count, latent_dim), np.float32)
-    black, white = output_range
-
-    @tf.function(input_signature=[tf.TensorSpec((None, latent_dim), tf.float32)])
-    def images_of(batch):
-        return tf.cast(model(batch, training=False), tf.float32)
-
-    def opened():
-        seen = 0
-
-        def following(number):
-            nonlocal seen
-            images = images_of(latents[seen : seen + number]).numpy()
-            seen += number
-            if not np.isfinite(images).all():
-                raise _NotFinite("the generator returned NaN or infinity, no FID")
-            pixels = (images - black) * (255 / (white - black))
-            return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
-
-        return following
-
-    return opened
-
-
-def _latent_dim(model):
-    shape = getattr(model, "input_shape", None)
-    if isinstance(shape, tuple) and len(shape) == 2 and shape[-1]:
-        return shape[-1]
-    raise DataError(
-        f"generator {model.name}: unknown length of a latent vector (input shape {shape}); give "
-        "latent_dim, or a callable that takes a count and returns images"
-    )
-
-
-def _callable_source(generator, seed):
-    if not callable(generator):
-        raise DataError(
-            f"generator {type(generator).__name__}: expected a Keras model, or a callable that "
-            "takes a count and returns uint8 images"
-        )
-    seeded = False
-    with contextlib.suppress(TypeError, ValueError):  # a callable may have no signature
-        seeded = "seed" in inspect.signature(generator).parameters
-
-    def opened():
-        # Each call gets a seed of its own, or all batches would hold the same images.
-        seeds = iter(range(seed, seed + 2**31))
-        return lambda count: generator(count, **({"seed": next(seeds)} if seeded else {}))
-
-    return opened
+def _enough(real: FeatureSet, num_generated: int) -> bool:
+    """Whether the debiased FID can be computed."""
+    if real.features is None:
+        return False
+    units = len(real.features) if real.patients is None else len(set(real.patients))
+    return min(units, num_generated) >= LEAST

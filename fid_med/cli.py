@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from absl import app, flags
 
 from fid_med.errors import FidMedError, SettingError
-from fid_med.utils.progress import quiet_tensorflow
+from fid_med.utils.tensorflow_import import import_tensorflow
 
 _HELP = {"--help", "-help", "-h", "--helpshort", "--helpfull", "-?"}
 
@@ -30,8 +30,8 @@ def run(
       main: function that takes the positional arguments as strings, and returns the exit status or
         None.
       usage: text of `--help`, shown above the flags; its first line is the usage line.
-      positional: names of the positional arguments, all required; or a function that returns them
-        after the flags are parsed.
+      positional: names of the positional arguments; one in brackets, such as `[GENERATED]`, may be
+        missing. Or a function that returns them after the flags are parsed.
       pass_on: whether to give unknown flags to `main`, together with the positional arguments and
         in the order of the command line. `main` checks both, and raises `flags.Error`.
     """
@@ -80,7 +80,8 @@ def _parse(argv, usage, positional, pass_on):
             flag.value = [*map(_expanded, flag.value)]
     given = arguments[1:]
     names = positional() if callable(positional) else positional
-    if not pass_on and len(given) != len(names):
+    required = sum(not name.startswith("[") for name in names)
+    if not pass_on and not required <= len(given) <= len(names):
         wanted = " ".join(names) if names else "no positional arguments"
         _end(2, f"expected {wanted}, got {len(given)}: {' '.join(given) or 'none'}; see --help")
     return arguments
@@ -121,21 +122,24 @@ def _end(status, message):
     sys.exit(status)
 
 
+def prepare_tensorflow() -> None:
+    """Selects TensorFlow as Keras's backend, whatever `keras.json` and KERAS_BACKEND say.
+
+    Nothing is imported: a script calls this first, so that the library can refuse wrong arguments
+    before it loads TensorFlow.
+    """
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    # Keras imports matplotlib, which logs that it builds its font cache on first use.
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)
+
+
 def load_tensorflow() -> None:
     """Imports TensorFlow without its start-up messages, and selects it as Keras's backend.
 
     The settings in `keras.json` and KERAS_BACKEND are overridden.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ["KERAS_BACKEND"] = "tensorflow"
-    # Keras imports matplotlib, which logs that it builds its font cache on first use.
-    logging.getLogger("matplotlib").setLevel(logging.WARNING)
-    with quiet_tensorflow():
-        import tensorflow
+    prepare_tensorflow()
+    import_tensorflow()
+    from fid_med.extractors.keras_settings import set_plain
 
-        # TensorFlow looks for devices on first use; do it while its messages are hidden.
-        tensorflow.config.list_physical_devices()
-
-        from fid_med.extractors.keras_settings import set_plain
-
-        set_plain()
+    set_plain()

@@ -17,6 +17,8 @@ import fid_med
 from fid_med import callbacks
 from fid_med.errors import DataError, StatisticsError
 from fid_med.evaluation.compute import compute_fid, compute_statistics
+from fid_med.metrics.debiased_fid import debiased_fid
+from fid_med.metrics.feature_files import save_features
 from fid_med.metrics.statistics import FeatureStatistics
 from fid_med.utils import plots
 
@@ -91,6 +93,7 @@ def test_every_few_epochs_it_is_in_the_history_the_table_and_tensorboard(callbac
     measured = [not math.isnan(x) for x in history["fid"]]
     assert measured == [False, True, False, True, True]  # every second, and the last
     assert [x["epoch"] for x in fid.results] == [1, 3, 4]
+    assert [x["epochs_trained"] for x in fid.results] == [2, 4, 5]  # as Keras prints them
     # The generator learns nothing here: equal images, equal values.
     assert len({x["fid"] for x in fid.results}) == 1
     with open(tmp_path / "history.csv", newline="") as file:
@@ -113,11 +116,11 @@ def test_extractor_and_reference_are_loaded_once(
     monkeypatch.setattr(
         "fid_med.extractors.registry.load_extractor", lambda x: loaded.append(x) or small_extractor
     )
-    compute = callbacks.compute_statistics
+    extract = callbacks.extract
     monkeypatch.setattr(
         callbacks,
-        "compute_statistics",
-        lambda *a, **k: opened.append(k["name"]) or compute(*a, **k),
+        "extract",
+        lambda source, *a, **k: opened.append(source.name) or extract(source, *a, **k),
     )
     folder = write_images("real", phantoms[0][:16])
     fid = fid_med.FIDCallback(
@@ -185,6 +188,45 @@ def test_a_generator_that_diverges_gets_nan_and_the_training_goes_on(callback, g
 def test_few_images_are_warned_of_once(callback, capsys):
     fit(callback(), epochs=2)
     assert capsys.readouterr().err.count("fewer than 2048 images on a side (12)") == 1
+
+
+def test_it_says_how_many_images_it_will_generate(callback, capsys):
+    callback(every=5)
+    (line,) = [x for x in capsys.readouterr().err.splitlines() if not x.startswith("warning")]
+    assert line == (
+        "fid: 12 generated images and 16 real images, after every 5 epochs, and after the last; "
+        "for debiased_fid give a folder, or statistics saved with --save_features"
+    )
+
+
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_of_few_images_the_debiased_fid_is_logged_too(
+    kind, generator, small_extractor, phantoms, write_images, tmp_path, capsys
+):
+    source = write_images("real", phantoms[0][:16])
+    features = small_extractor.extract(phantoms[0][:16])
+    if kind == "file":
+        source = tmp_path / "real.npz"
+        statistics = FeatureStatistics.from_features(features)
+        statistics.fingerprint = small_extractor.fingerprint
+        save_features(source, statistics, features)
+    fid = fid_med.FIDCallback(
+        generator, source, small_extractor, output_range=(-1, 1), num_generated=COUNT, every=2,
+        log_dir=tmp_path / "logs", name="distance",
+    )  # fmt: skip
+    assert "debiased_distance too" in capsys.readouterr().err
+    history, _ = fit(fid, epochs=3)
+    assert [math.isnan(x) for x in history["debiased_distance"]] == [True, False, False]
+    latents = np.random.default_rng(0).standard_normal((COUNT, 4), np.float32)
+    images = generator.predict(latents, verbose=0)[..., 0]
+    pixels = np.rint((images + 1) * 127.5).astype(np.uint8)
+    expected = debiased_fid(features, small_extractor.extract(pixels), replicates=100)
+    found = fid.results[-1]
+    assert history["debiased_distance"][-1] == found["debiased_fid"]
+    assert found["debiased_fid"] == pytest.approx(expected.value, rel=rounding.FID)
+    assert found["debiased_low"] == pytest.approx(expected.low, rel=rounding.FID)
+    assert found["debiased_low"] < found["debiased_fid"] < found["debiased_high"]
+    assert history["distance"][-1] == found["fid"] != found["debiased_fid"]
 
 
 @pytest.mark.parametrize(

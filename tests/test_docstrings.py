@@ -58,6 +58,8 @@ def folder(small_extractor, extractor_file, phantoms, tmp_path_factory):
             Image.fromarray(image).save(root / name / f"{i:03d}.png")
     (root / "chest").mkdir()
     (root / "chest" / "extractor.keras").symlink_to(extractor_file)
+    rows = [f"{i:03d}.png,chest,{'test' if i < 10 else 'train'}" for i in range(12)]
+    (root / "chest" / "splits.csv").write_text("\n".join(["image,label,split", *rows]))
     statistics = fid_med.FeatureStatistics.from_features(small_extractor.extract(phantoms[0][:12]))
     statistics.fingerprint = small_extractor.fingerprint
     statistics.extractor = "extractor.keras"

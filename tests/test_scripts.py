@@ -11,6 +11,7 @@ from helpers.script_runs import ROOT, fork_script
 from helpers.script_runs import run_script as run
 from PIL import Image
 
+from fid_med.metrics.feature_files import load_features
 from fid_med.metrics.statistics import FeatureStatistics
 
 COMPUTE_FID = ROOT / "eval" / "compute_fid.py"
@@ -111,6 +112,10 @@ def test_a_reader_that_has_seen_enough_is_no_crash(arguments, statistics_file, t
         ([COMPUTE_FID, "one.npz", "two.npz", "--metrics=fod"], "fod"),
         ([COMPUTE_FID, "one.npz", "two.npz", "--confidence=95"], "confidence"),
         ([COMPUTE_FID, "one.npz", "two.npz", "--save_features"], "--save_statistics"),
+        ([COMPUTE_FID, "one", "--save_statistics=x", "--json=y.json"], "--json: needs GENERATED"),
+        ([COMPUTE_FID, "one", "--save_statistics=x", "--metrics=kid"], "--metrics=depths"),
+        ([COMPUTE_FID, "one", "two", "--split=test"], "no splits.csv next to --extractor=imagenet"),
+        ([COMPUTE_FID, "one", "two", "--splits=x.csv"], "--split=test"),
         ([COMPUTE_FID, "one.npz", "--plan=many"], "--plan"),
         ([COMPUTE_FID, "one.npz", "--plan=5"], "plan 5"),
         ([COMPUTE_FID, "one.npz", "two.npz", "--seed=-1"], "seed"),
@@ -230,6 +235,29 @@ def test_folders_through_the_script(phantoms, write_images, extractor_file, tmp_
     assert float(again.stdout.splitlines()[-1].removeprefix("FID: ")) == pytest.approx(fid)
 
 
+def test_the_held_out_real_images_alone_become_statistics(
+    phantoms, write_images, extractor_file, tmp_path
+):
+    folder = write_images("real", phantoms[0][:14])
+    rows = [f"{i:03d}.png,{'test' if i < 9 else 'train'}" for i in range(14)]
+    (tmp_path / "splits.csv").write_text("\n".join(["image,split", *rows]))
+    process = fork_script(
+        COMPUTE_FID, folder, f"--extractor={extractor_file}", f"--save_statistics={tmp_path}/saved",
+        "--split=test", f"--splits={tmp_path}/splits.csv", "--save_features", "--patient_regex=^..",
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.splitlines() == [
+        "real: 9 images (folder)", f"statistics: {tmp_path}/saved/real.npz"
+    ]  # fmt: skip
+    assert "--patient_regex finds only 1 patient in 9 images" in process.stderr
+    saved = load_features(tmp_path / "saved" / "real.npz")
+    assert saved.features.shape == (9, 2048)
+    assert saved.statistics.count == 9
+    assert saved.patients.tolist() == [0] * 9
+    again = fork_script(COMPUTE_FID, tmp_path / "saved/real.npz", "--save_statistics=x")
+    assert_one_line(again, 1, "holds statistics already")
+
+
 def test_figures_through_the_script(phantoms, write_images, extractor_file, tmp_path):
     folders = write_images("real", phantoms[0][:8]), write_images("generated", phantoms[0][8:16])
     process = fork_script(
@@ -297,6 +325,14 @@ def test_a_training_without_a_label_says_so(extractor_file, tmp_path):
     )  # fmt: skip
     assert process.returncode == 0, process.stderr
     told = json.loads((tmp_path / "training.json").read_text())
+    *_, extractor, command = process.stdout.splitlines()
+    assert extractor == f"extractor: {tmp_path}/extractor.keras"
+    assert command == (
+        f"next: compute_fid.py REAL GENERATED --extractor={tmp_path}/extractor.keras "
+        "--exclude_training_images"
+    )
+    assert "head: at most 100 quick epochs" in process.stderr
+    assert "then top: at most --epochs=1" in process.stderr
     assert set(told["labels"]) == {"elbow", "hand", "knee", "pelvis"}
     assert told["flags"]["without_labels"] == ["chest", "neck"]
 

@@ -127,7 +127,9 @@ flags.DEFINE_integer(
 flags.DEFINE_integer(
     "epochs",
     None,
-    "Maximum number of epochs, not counting those of the head; by default 10, or 100 for scratch.",
+    "Maximum number of epochs; by default 10, or 100 for scratch. With transfer, only the last "
+    "blocks (top in the log) are trained for this many. Before that, the head alone is trained for "
+    "at most 100 quick epochs, which do not count.",
     lower_bound=1,
 )
 flags.DEFINE_enum(
@@ -245,7 +247,12 @@ def _check_dataset(name):
 def main():
     cli.load_tensorflow()
     from fid_med.training.config import TrainingConfig
-    from fid_med.training.output import check_output_dir, summary, write_training
+    from fid_med.training.output import (
+        check_output_dir,
+        next_command,
+        summary,
+        write_training,
+    )
     from fid_med.training.train import train
 
     fields = [field.name for field in dataclasses.fields(TrainingConfig)]
@@ -275,6 +282,14 @@ def main():
     for line in summary(result):
         print(line)
     print(f"extractor: {output_dir / 'extractor.keras'}")
+    folder = {}
+    if _DATASET.value == "labelled_folder":
+        folder = {
+            "data_dir": _DATA_DIR.value,
+            "patient_regex": _PATIENT_REGEX.value,
+            "multi_frame": _MULTI_FRAME.value,
+        }
+    print(f"next: {next_command(output_dir, result, **folder)}")
 
 
 if __name__ == "__main__":

@@ -143,7 +143,8 @@ def run_pipeline(folder, output, load, arguments: Iterable[str] = (), **options)
     account = _read_account(output)
     for line in account["unreadable"]:
         warn(f"skipped: {line}")
-    for line in ImageAccount(**account["images"]).training_warnings("images"):
+    images = ImageAccount(**account["images"])
+    for line in images.training_warnings("images") + images.blank_warnings("images"):
         warn(line)
     return account
 

@@ -45,8 +45,10 @@ class Account:
 
     def merge(self, other: "Account") -> None:
         """Adds the counts and names of another account."""
-        for field in ("count", "skipped", "excluded", "seen_in_training"):
-            setattr(self.side, field, getattr(self.side, field) + getattr(other.side, field))
+        for field in dataclasses.fields(ImageAccount):
+            if field.name not in ("kind", "ignored"):
+                total = getattr(self.side, field.name) + getattr(other.side, field.name)
+                setattr(self.side, field.name, total)
         ignored = collections.Counter(self.side.ignored) + collections.Counter(other.side.ignored)
         self.side.ignored = dict(sorted(ignored.items()))
         self.unreadable = sorted(self.unreadable + other.unreadable)[:_LISTED]

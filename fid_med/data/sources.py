@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from fid_med.data.appearance import ORDINARY, appearance
 from fid_med.data.arrays import is_array_file, read_array
 from fid_med.data.images import (
     check_pixels,
@@ -122,8 +123,8 @@ def open_source(
     """Opens a set of images.
 
     Args:
-      source: path of a folder; uint8 array [N, H, W], [N, H, W, 1] or [N, H, W, 3], or the path of
-        one (`.npy`, or `.npz` with the key `arr_0`); a
+      source: path of a folder; an `ImageSource`; uint8 array [N, H, W], [N, H, W, 1] or
+        [N, H, W, 3], or the path of one (`.npy`, or `.npz` with the key `arr_0`); a
         `tf.data.Dataset` whose elements are images or batches of them, alone, first in a tuple or
         under the key `image`; or a callable that takes a count and returns that many images or
         fewer (at least one) as such an array. It is called until `num_images` are there.
@@ -134,6 +135,8 @@ def open_source(
     Raises:
       DataError: not a source of images, or a callable without `num_images`.
     """
+    if isinstance(source, ImageSource):
+        return dataclasses.replace(source, name=name)
     if is_array_file(source):
         return _array_source(read_array(source), name)
     if isinstance(source, (str, os.PathLike)):
@@ -151,9 +154,11 @@ def open_source(
         if not num_images:
             raise DataError(f"{name}: a callable needs the number of images to ask it for")
         return ImageSource("callable", name, _asked(source, name, num_images), num_images)
+    listed = isinstance(source, (list, tuple))
     raise DataError(
         f"{name}: {type(source).__name__} is no source of images; expected a folder, an array, "
         "a tf.data.Dataset or a callable"
+        + ("; give the folder of the files, or np.stack(images)" if listed else "")
     )
 
 
@@ -180,6 +185,8 @@ def _folder_source(folder, name, multi_frame):
 def _array_source(array, name):
     if not _is_batch(array):
         raise DataError(f"{name}: array of shape {array.shape}, expected [N, H, W] or [N, H, W, 3]")
+    if len(array):
+        check_pixels(array[0], name)  # the other images have the same dtype and shape
     loaders = _Loaders(
         len(array), lambda i: (f"{name}[{i}]", functools.partial(_item, array, i, name))
     )
@@ -247,6 +254,7 @@ class Prepared:
       error: why the image cannot be read.
       key: hash of its file's content, where a `look_up` was given.
       found: what `look_up` returned for that key, in place of pixels and digests.
+      appearance: of the image before it is resized, as the function of that name returns it.
     """
 
     name: str
@@ -255,6 +263,7 @@ class Prepared:
     error: UnreadableImageError | None = None
     key: bytes | None = None
     found: Any = None
+    appearance: int = ORDINARY
 
 
 def content_key(load: Callable[[], np.ndarray]) -> bytes | None:
@@ -312,7 +321,8 @@ def prepared_images(
         if key and content_key(load) != key:
             key = None  # the file changed meanwhile: which content was read is unknown
         digests = tuple(hasher.digest(image) for hasher in hashers)
-        return Prepared(name, preprocessing.apply(image), digests, key=key)
+        pixels = preprocessing.apply(image)
+        return Prepared(name, pixels, digests, key=key, appearance=appearance(image))
 
     # Far enough ahead to keep the network fed, near enough to keep memory flat.
     images = ordered_map(

@@ -6,12 +6,22 @@
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 
+from fid_med.data.appearance import BLACK, UNIFORM, WHITE
 from fid_med.data.sources import ImageSource, Prepared
 from fid_med.errors import DataError, UnreadableImageError
+from fid_med.utils.wording import name_some
 
 # Below this many images per side a FID of 2,048 features is known to be biased (Heusel et al. 2017
 # recommend at least 10,000; with fewer than d images the covariance has no full rank).
 SMALL_SAMPLE = 2048
+# Fewest patients from which an interval is computed.
+_FEWEST_PATIENTS = 8
+# Share of a set that must be without content before that is a warning: single blank exposures are
+# part of many data sets.
+_MANY = 0.1
+# Number of repeated images that a result names.
+LISTED = 10
+_APPEARANCES = {BLACK: "black", WHITE: "white", UNIFORM: "uniform"}
 
 
 @dataclasses.dataclass
@@ -22,10 +32,15 @@ class ImageAccount:
       kind: statistics, folder, array, dataset or callable.
       count: images that entered the statistics; None for statistics of unknown origin.
       skipped: unreadable images that were left out, only on request.
-      excluded: images left out because the extractor was trained on them, only on request.
-      seen_in_training: images that entered although the extractor was trained on them.
+      excluded: images left out because the extractor was trained or validated on them, only on
+        request.
+      seen_in_training: images that entered although the extractor was trained or validated on them.
       cached: images among `count` whose features came from the cache of an earlier run.
       ignored: number of files of the folder that are no images, by suffix or name.
+      validated_on: images among `excluded` or `seen_in_training` that the extractor was validated
+        on, and not trained on.
+      black, white, uniform: images among `count` that are nearly black, nearly white, or of one
+        grey value, as `data.appearance` decides.
     """
 
     kind: str
@@ -35,21 +50,32 @@ class ImageAccount:
     seen_in_training: int = 0
     cached: int = 0
     ignored: dict[str, int] = dataclasses.field(default_factory=dict)
+    validated_on: int = 0
+    black: int = 0
+    white: int = 0
+    uniform: int = 0
 
     def describe(self) -> str:
-        """Describes the counts, such as `40 images (folder), 160 excluded as training images`."""
+        """Describes the counts, such as `80 images (folder), 320 excluded: 240 trained on, ...`."""
         count = "unknown count" if self.count is None else f"{self.count} images"
         parts = [
             f"{number} {what}"
             for number, what in (
                 (self.skipped, "skipped as unreadable"),
-                (self.excluded, "excluded as training images"),
+                (self.excluded, f"excluded as training images{self._use_in_training()}"),
                 (self.cached, "taken from the cache"),
                 (sum(self.ignored.values()), "other files ignored"),
             )
             if number
         ]
         return ", ".join([f"{count} ({self.kind})", *parts])
+
+    def _use_in_training(self):
+        """Says how the extractor's training used these images, where it was not all the same."""
+        if not self.validated_on:
+            return ""
+        trained = self.excluded + self.seen_in_training - self.validated_on
+        return f" ({trained} trained on, {self.validated_on} validated on)"
 
     def check_enough(self, name: str) -> None:
         """Raises DataError where fewer than two images are left for a covariance."""
@@ -67,8 +93,22 @@ class ImageAccount:
             return []
         return [
             f"{name}: the extractor was trained on {self.seen_in_training} of these {self.count} "
-            "images; the FID is biased in favour of training images, so compare held-out images "
-            "(--exclude_training_images)"
+            f"images{self._use_in_training()}; the FID is biased in favour of training images, so "
+            "compare held-out images (--exclude_training_images)"
+        ]
+
+    def blank_warnings(self, name: str) -> list[str]:
+        """Warns if a tenth or more of the images are nearly black, nearly white, or uniform."""
+        kinds = (
+            (self.black, "nearly black"),
+            (self.white, "nearly white"),
+            (self.uniform, "of one grey value"),
+        )
+        return [
+            f"{name}: {number} of {self.count} images are {what}; check how they were made and "
+            "scaled: pixels are whole numbers from 0 to 255"
+            for number, what in kinds
+            if number and number >= _MANY * self.count
         ]
 
 
@@ -122,13 +162,16 @@ class ImageSelection:
                 self.unreadable.append(self._source.error_of(image))
                 continue
             if image.found is not None:
-                image.digests = image.found.digests
+                image.digests, image.appearance = image.found.digests, image.found.appearance
             if self._trained and image.digests[0] in self._trained:
+                account.validated_on += image.digests[0] not in self._trained.train
                 if self._exclude:
                     account.excluded += 1
                     continue
                 account.seen_in_training += 1
             account.cached += image.found is not None
+            if kind := _APPEARANCES.get(image.appearance):
+                setattr(account, kind, getattr(account, kind) + 1)
             yield image
 
     def skipped_warnings(self) -> list[str]:
@@ -149,23 +192,82 @@ def small_sample_warnings(counts: Sequence[int | None]) -> list[str]:
     ]
 
 
+def repeated_images(real, generated, debiased: dict) -> dict[str, list[list]]:
+    """Names images that the debiased FID counts as repeated.
+
+    Args:
+      real, generated: the `FeatureSet` of both sides, with features.
+      debiased: fields of the debiased FID.
+
+    Returns:
+      Pairs of names (or of indices, where images have no names), at most `LISTED` each: `shared`,
+      a generated image and the real one that it repeats; `real` and `generated`, an image and the
+      earlier one of the same set. A kind without repeats is left out.
+    """
+    from fid_med.metrics.resampling import equal_rows
+
+    found = {}
+    if debiased["shared"]:
+        found["shared"] = (generated, real, equal_rows(generated.features, real.features, LISTED))
+    for role, side in (("real", real), ("generated", generated)):
+        if debiased[f"{role}_count"] > debiased[f"{role}_distinct"]:
+            found[role] = (side, side, equal_rows(side.features, None, LISTED))
+    return {
+        kind: [[one.name(i), other.name(j)] for i, j in pairs]
+        for kind, (one, other, pairs) in found.items()
+    }
+
+
 def repeated_image_warnings(debiased: dict) -> list[str]:
-    """Warnings about repeated images, from the fields of the debiased FID."""
-    lines = []
+    """Warnings about repeated images, from the fields of the debiased FID.
+
+    The field `repeated`, where there is one, is as `repeated_images` returns it.
+    """
+    lines, named = [], debiased.get("repeated", {})
     if debiased["shared"]:
         lines.append(
-            f"{_images_have(debiased['shared'], 'generated')} the same features as a real image; "
-            "the debiased FID assumes independent sets and is too low; remove them from one set"
+            f"{_images_have(debiased['shared'], 'generated')} the same features as a real image"
+            f"{_pairs(named.get('shared'), debiased['shared'])}; the debiased FID assumes "
+            "independent sets and is too low; remove them from one set"
         )
     for side in ("real", "generated"):
         repeats = debiased[f"{side}_count"] - debiased[f"{side}_distinct"]
         # Repeats of one patient stay together where patients are known.
         if repeats and debiased[f"{side}_patients"] is None:
             lines.append(
-                f"{_images_have(repeats, side)} the same features as another {side} image; the "
-                "debiased FID assumes independent images and is too high; remove the duplicates"
+                f"{_images_have(repeats, side)} the same features as another {side} image"
+                f"{_pairs(named.get(side), repeats)}; the debiased FID assumes independent images "
+                "and is too high; remove the duplicates"
             )
     return lines
+
+
+def _pairs(pairs, count):
+    if not pairs:
+        return ""
+    return f" ({name_some([f'{one} repeats {other}' for one, other in pairs], count)})"
+
+
+def few_patients_warnings(name: str, flag: str, patients) -> list[str]:
+    """Warns if a regular expression finds too few patients for an interval.
+
+    Args:
+      name: the set's name in messages.
+      flag: `patient_regex` or `generated_patient_regex`.
+      patients: the patient of each image, or None.
+    """
+    if patients is None or (found := len(set(patients))) >= _FEWEST_PATIENTS:
+        return []
+    advice = "drop it, because generated images have no patients"
+    if flag == "patient_regex":
+        advice = (
+            "change it so that it matches the patient in a file name, or drop it if every image is "
+            "of another patient"
+        )
+    return [
+        f"{name}: --{flag} finds only {found} patient{'' if found == 1 else 's'} in "
+        f"{len(patients)} images, and an interval needs {_FEWEST_PATIENTS}; {advice}"
+    ]
 
 
 def _images_have(count: int, side: str) -> str:

@@ -382,6 +382,11 @@ def _extractor_spec(extractor, image_size, resize, aspect, precision, dims, seed
     """Returns an `ExtractorSpec`, or the extractor if it is already loaded."""
     if isinstance(extractor, (str, os.PathLike)):
         return ExtractorSpec(extractor, image_size, resize, aspect, precision, seed, dims)
+    if not hasattr(extractor, "fingerprint"):
+        raise SettingError(
+            f"extractor {type(extractor).__name__}: expected a name, the path of a file, or what "
+            "load_extractor returns"
+        )
     changes = (image_size, resize, aspect, precision, None if dims == 2048 else dims)
     if any(value is not None for value in changes):
         raise DataError(

@@ -13,6 +13,7 @@ from fid_med.data.sources import ImageSource, Prepared, prepared_images
 from fid_med.errors import DataError
 from fid_med.evaluation.account import ImageAccount, ImageSelection
 from fid_med.evaluation.feature_cache import MEMORY_LIMIT, FeatureCache, FeatureStore
+from fid_med.metrics.feature_files import save_features
 from fid_med.metrics.pixel_copies import pixel_signatures
 from fid_med.metrics.statistics import FeatureStatistics
 from fid_med.utils.files import versions
@@ -106,6 +107,17 @@ class FeatureSet:
         """An image's name, or its index where there are no names."""
         return self.names[index] if self.names else index
 
+    def save(self, path) -> None:
+        """Writes the statistics to an npz file, and features and patients where they are kept.
+
+        Features are written as float32, of every depth that was computed; patients as numbers.
+        """
+        if self.features is None:
+            self.statistics.save(path)
+            return
+        depths = {dims: (x.statistics, x.features) for dims, x in self.depths.items()}
+        save_features(path, self.statistics, self.features, self.patients, depths)
+
     def signatures(self) -> np.ndarray:
         """`pixel_signatures` of all images, read again from `source`."""
         return pixel_signatures(self.image(i) for i in range(len(self.features)))
@@ -153,12 +165,7 @@ def extract(
       UnreadableImageError: an unreadable image, unless `options.skip_unreadable`.
       ExtractorError: `all_depths`, and the extractor lacks one.
     """
-    if patient_regex:
-        if source.names is None:
-            raise DataError(
-                f"{source.name}: patient_regex works only for a folder, because it reads file names"
-            )
-        patients_of(source.names, patient_regex)  # fail before any work
+    check_patient_regex(source, patient_regex)
     selection = ImageSelection(
         source,
         extractor.training_images,
@@ -206,7 +213,7 @@ def extract(
         found.warnings += [f"{source.name}: {line}" for line in cache.warnings]
     if not is_training_set:
         found.warnings += account.training_warnings(source.name)
-    found.warnings += source.warnings()
+    found.warnings += source.warnings() + account.blank_warnings(source.name)
     features = {}
     if store is not None:
         features = dict(_columns(store.array(), statistics))
@@ -218,6 +225,21 @@ def extract(
     if all_depths:
         found.depths = found.at_depths({k: (x, features.get(k)) for k, x in statistics.items()})
     return found
+
+
+def check_patient_regex(source: ImageSource, expression: str | None) -> None:
+    """Checks before any work that a regular expression finds a patient in every file name.
+
+    Raises:
+      DataError: a set without file names, or as for `patients_of`.
+    """
+    if not expression:
+        return
+    if source.names is None:
+        raise DataError(
+            f"{source.name}: patient_regex works only for a folder, because it reads file names"
+        )
+    patients_of(source.names, expression)
 
 
 def _columns(rows: np.ndarray, widths: Iterable[int]) -> Iterator[tuple[int, np.ndarray]]:
@@ -285,7 +307,7 @@ def _features(batch: Sequence[Prepared], extractor, batch_size: int, cache) -> n
         rows = extractor.extract_batch(pixels, batch_size)
         for image, row in zip(new, rows, strict=True):
             if cache is not None and image.key:
-                cache.put(image.key, row, image.digests)
+                cache.put(image.key, row, image.digests, image.appearance)
     if len(new) == len(batch):
         return rows
     computed = iter(() if rows is None else rows)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fid_med.data.appearance import ORDINARY
 from fid_med.errors import StatisticsError
 from fid_med.metrics.npz import read_npz, write_npz
 from fid_med.utils.files import check_writable, versions
@@ -66,10 +67,18 @@ class FeatureStore:
 
 
 class CachedImage(NamedTuple):
-    """What the cache holds of a file: features float32 [d], and digests of its pixels in hex."""
+    """What the cache holds of a file.
+
+    Attributes:
+      features: float32 [d].
+      digests: of its pixels, in hex.
+      appearance: as `data.appearance.appearance` returns it; `ORDINARY` in files of an earlier
+        version, which do not hold it.
+    """
 
     features: np.ndarray
     digests: tuple[str, ...]
+    appearance: int = ORDINARY
 
 
 class FeatureCache:
@@ -127,12 +136,19 @@ class FeatureCache:
                 return None
             row = place[1]
             digests = tuple(bytes(x).hex() for x in shard["digests"][row])
-            return CachedImage(shard["features"][row], digests)
+            appearance = int(shard["appearance"][row]) if "appearance" in shard else ORDINARY
+            return CachedImage(shard["features"][row], digests, appearance)
 
-    def put(self, key: bytes, features: np.ndarray, digests: tuple[str, ...]) -> None:
+    def put(
+        self,
+        key: bytes,
+        features: np.ndarray,
+        digests: tuple[str, ...],
+        appearance: int = ORDINARY,
+    ) -> None:
         """Keeps the features [d] of a file; written once there are 256, or when flushed."""
         if np.isfinite(features).all():
-            self._new[key] = CachedImage(np.array(features, np.float32), digests)
+            self._new[key] = CachedImage(np.array(features, np.float32), digests, appearance)
         if len(self._new) >= _SHARD_ROWS:
             self.flush()
 
@@ -148,6 +164,7 @@ class FeatureCache:
             "digests": np.frombuffer(b"".join(digests), np.uint8).reshape(
                 len(entries), self._digests, 16
             ),
+            "appearance": np.array([x.appearance for x in entries], np.uint8),
         }
         try:
             write_npz(self._folder / f"{secrets.token_hex(16)}.npz", arrays)
@@ -167,7 +184,7 @@ class FeatureCache:
 
     def _shard(self, name):
         if name not in self._loaded:
-            shard = self._read(name, ("keys", "features", "digests"))
+            shard = self._read(name, ("keys", "features", "digests", "appearance"))
             if shard is None:
                 self._index = {k: v for k, v in self._index.items() if v[0] != name}
                 return None
@@ -186,8 +203,10 @@ class FeatureCache:
                 "keys": (np.uint8, (rows, 32)),
                 "features": (np.float32, (rows, self._dim)),
                 "digests": (np.uint8, (rows, self._digests, 16)),
+                "appearance": (np.uint8, (rows,)),
             }
-            for key in wanted:
+            optional = {"appearance"} - set(arrays)  # earlier versions did not write it
+            for key in set(wanted) - optional:
                 if (arrays[key].dtype, arrays[key].shape) != form[key]:
                     raise StatisticsError(f"{name}: not a shard of this cache")
         except (StatisticsError, KeyError, TypeError):

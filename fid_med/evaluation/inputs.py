@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 from fid_med.data.arrays import is_array_file
 from fid_med.data.sources import ImageSource, is_generator, open_source
 from fid_med.errors import DataError, SettingError, StatisticsError
-from fid_med.evaluation.account import ImageAccount
+from fid_med.evaluation.account import ImageAccount, few_patients_warnings
 from fid_med.evaluation.extraction import (
     NOT_REPEATABLE,
     ExtractionOptions,
     FeatureSet,
+    check_patient_regex,
     empty_statistics,
     extract,
 )
 from fid_med.evaluation.metric_registry import (
     METRICS,
-    check_metrics,
     describe_missing_depths,
     describe_missing_features,
 )
@@ -66,13 +66,6 @@ def is_statistics(source) -> bool:
     return os.fspath(source).lower().endswith(".npz") and not is_array_file(source)
 
 
-def needs_extractor(sources: Sequence, metrics: Sequence[str] | None) -> bool:
-    """Whether `compute_fid` loads a network for these sources, None where one is not given."""
-    if any(METRICS[name].needs_classifier for name in check_metrics(metrics or ())):
-        return True
-    return any(source is not None and not is_statistics(source) for source in sources)
-
-
 def check_figures(metrics, real, generated) -> None:
     """Checks before any work that figures can be drawn.
 
@@ -108,7 +101,8 @@ class ComparisonInputs:
       sources: `ImageSource` of each role that holds images.
 
     Raises:
-      DataError: as for `open_source`, or statistics in place of training images.
+      DataError: as for `open_source`, statistics in place of training images, fewer than two
+        images, or a patient_regex that does not fit the file names.
       StatisticsError: as for `load_features`.
     """
 
@@ -124,7 +118,11 @@ class ComparisonInputs:
                 count = side.count or self.count(
                     Role.GENERATED if side.role is Role.REAL else Role.REAL
                 )
-            self.sources[side.role] = open_source(side.source, side.role.value, count, multi_frame)
+            source = open_source(side.source, side.role.value, count, multi_frame)
+            check_patient_regex(source, side.patient_regex)
+            if source.count is not None:
+                ImageAccount(source.kind, source.count).check_enough(source.name)
+            self.sources[side.role] = source
         self.sources = {role: self.sources[role] for role in self._sides if role in self.sources}
 
     def count(self, role: Role) -> int | None:
@@ -163,16 +161,21 @@ class ComparisonInputs:
         all_depths: bool = False,
     ) -> None:
         """Extracts the features of one side's images; raises as the function `extract` does."""
-        self.sets[role] = extract(
+        side = self._sides[role]
+        found = extract(
             self.sources[role],
             extractor,
             options,
             keep_features=keep_features,
             all_depths=all_depths,
-            patient_regex=self._sides[role].patient_regex,
+            patient_regex=side.patient_regex,
             # A generator's training images are often the extractor's too.
             is_training_set=role is Role.TRAINING,
         )
+        of_generated = role in (Role.GENERATED, Role.OTHER_GENERATED)
+        flag = "generated_patient_regex" if of_generated else "patient_regex"
+        found.warnings += few_patients_warnings(role.value, flag, found.patients)
+        self.sets[role] = found
 
 
 def _read_statistics(side: Side) -> FeatureSet:

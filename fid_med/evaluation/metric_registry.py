@@ -154,10 +154,14 @@ def _no_rows(fields):
 
 
 def _debiased(comparison):
+    from fid_med.evaluation.account import repeated_images
     from fid_med.metrics.debiased_fid import debiased_fid
 
     options = {"confidence": comparison.confidence, "seed": comparison.seed}
-    return Finding(debiased_fid(*comparison.features, **comparison.patients, **options).to_dict())
+    fields = debiased_fid(*comparison.features, **comparison.patients, **options).to_dict()
+    if repeated := repeated_images(comparison.real, comparison.generated, fields):
+        fields["repeated"] = repeated
+    return Finding(fields)
 
 
 def _debiased_rows(fields):
@@ -645,6 +649,9 @@ def metrics_help() -> str:
 
 def check_metrics(names: Sequence[str]) -> tuple[str, ...]:
     """Returns the names without repeats, `fid` first; raises SettingError if one is unknown."""
+    if isinstance(names, str):
+        listed = [name.strip() for name in names.split(",")]
+        raise SettingError(f"metrics {names!r}: expected a list of names, such as {listed}")
     unknown = [name for name in names if name not in METRICS]
     if unknown:
         raise SettingError(

@@ -9,7 +9,6 @@ from fid_med.evaluation.account import ImageAccount
 from fid_med.evaluation.extraction import FeatureSet
 from fid_med.evaluation.metric_registry import METRICS, TableRow, describe_debiased
 from fid_med.evaluation.verdict import Verdict
-from fid_med.metrics.feature_files import save_features
 from fid_med.metrics.planning import DetectableDifference
 from fid_med.metrics.statistics import FeatureStatistics
 
@@ -85,6 +84,10 @@ class FIDResult:
         told = [f"verdict: {self.verdict.text}", f"to report: {self.verdict.to_report}"]
         return [*lines, *_table(self.rows()), *self.meanings(), *told]
 
+    def __str__(self) -> str:
+        """The summary with the FID last, as `compute_fid.py` prints it."""
+        return "\n".join([*self.summary(), f"FID: {self.fid:.10g}"])
+
     def meanings(self) -> list[str]:
         """Returns a line for each number of the table: what it means, and which way is good."""
         shown = [METRICS[name] for name, fields in self.metrics.items() if fields is not None]
@@ -115,8 +118,7 @@ class FIDResult:
         for name, statistics in zip(("real", "generated"), self.statistics, strict=True):
             path, side = os.path.join(folder, f"{name}.npz"), self.features.get(name)
             if features and side is not None:
-                depths = {dims: (x.statistics, x.features) for dims, x in side.depths.items()}
-                save_features(path, statistics, side.features, side.patients, depths)
+                side.save(path)
             else:
                 statistics.save(path)
 
@@ -139,6 +141,22 @@ class PlanResult:
     versions: dict
     warnings: list[str]
     dims: int
+
+    def summary(self) -> list[str]:
+        """What is detected, and a line for each number of images, as `--plan` prints it."""
+        level = self.differences[0].confidence
+        told = (
+            f"Detected: the {level:.0%} interval of the debiased FID does not contain 0. Compare "
+            "the debiased FID of your generator with these:"
+        )
+        return [told] + [
+            f"{row.count} images per side detect a true FID of {row.difference:.4g} with "
+            f"{row.power:.0%} power"
+            for row in self.differences
+        ]
+
+    def __str__(self) -> str:
+        return "\n".join(self.summary())
 
     def to_dict(self) -> dict:
         """The fields as JSON types."""

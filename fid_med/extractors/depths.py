@@ -11,6 +11,7 @@ import keras
 from fid_med.errors import ExtractorError
 from fid_med.extractors.extractor import FeatureExtractor
 from fid_med.extractors.inception_2015.network import NETWORK as GRAPH_NETWORK
+from fid_med.extractors.keras_settings import plain_keras
 from fid_med.extractors.registry import DEPTHS
 
 # The blocks that end at the last 17 x 17 grid, where Szegedy et al. 2015 attach the auxiliary head:
@@ -80,6 +81,7 @@ def _changed(whole, change, network):
     return changed
 
 
+@plain_keras()
 def _pooled(network, dims):
     pools = [x for x in network.layers if isinstance(x, keras.layers.MaxPooling2D)]
     layers = [*pools[:2], *(x for x in network.layers if x.name in _BEFORE_AUXILIARY_HEAD)]

@@ -130,7 +130,25 @@ def load_imagenet_extractor(changes: dict) -> FeatureExtractor:
     network = build_network(Preprocessing())
     load_imagenet_weights(network)
     network = resize_network(network, wanted, "imagenet")
-    return FeatureExtractor("imagenet", network, wanted, fingerprint(network, wanted))
+    return FeatureExtractor(
+        "imagenet",
+        network,
+        wanted,
+        fingerprint(network, wanted),
+        warnings=size_warnings("imagenet", Preprocessing(), wanted),
+    )
+
+
+def size_warnings(name: str, trained: Preprocessing, used: Preprocessing) -> tuple[str, ...]:
+    """Warns if an extractor is used at another image size than it was trained at."""
+    sizes = [f"{x.height} x {x.width}" for x in (trained, used)]
+    if sizes[0] == sizes[1]:
+        return ()
+    return (
+        f"{name}: was trained on images of {sizes[0]} pixels and is used at {sizes[1]}; its FIDs "
+        f"cannot be compared with those at {sizes[0]}, and its features may describe images less "
+        "well; use its own image size, or train at this one",
+    )
 
 
 def load_imagenet_weights(network: keras.Model) -> None:

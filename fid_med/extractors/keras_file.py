@@ -16,6 +16,7 @@ from fid_med.extractors.inception_v3 import (
     copy_weights,
     fingerprint,
     resize_network,
+    size_warnings,
 )
 from fid_med.extractors.model_files import check_hdf5, read_json_member, read_model
 from fid_med.extractors.whole_model import check_same_features, observe, softmax_logits
@@ -105,16 +106,17 @@ def load_keras_file(path: str, changes: dict) -> FeatureExtractor:
     if model is not None:
         return _load_whole_model(path, model, changes)
     network = _rebuilt(path, _read_weights(path), Preprocessing())
-    return _make_extractor(path, network, Preprocessing(), changes)
+    return _make_extractor(path, network, Preprocessing(), changes, size_known=False)
 
 
-def _make_extractor(path, network, preprocessing, changes, **attributes):
-    wanted = dataclasses.replace(preprocessing, **changes)
+def _make_extractor(path, network, preprocessing, changes, size_known=True, **attributes):
+    wanted, name = dataclasses.replace(preprocessing, **changes), os.path.basename(path)
     return FeatureExtractor(
-        os.path.basename(path),
+        name,
         resize_network(network, wanted, path),
         wanted,
         fingerprint(network, wanted),
+        warnings=size_warnings(name, preprocessing, wanted) if size_known else (),
         **attributes,
     )
 
@@ -192,4 +194,5 @@ def _load_whole_model(path, model, changes):
     network = _rebuilt(path, model, seen.preprocessing)
     check_same_features(network, seen, path)
     logits = softmax_logits(model, seen)
-    return _make_extractor(path, network, seen.preprocessing, changes, logits=logits)
+    size_known = all(model.inputs[0].shape[1:3])
+    return _make_extractor(path, network, seen.preprocessing, changes, size_known, logits=logits)

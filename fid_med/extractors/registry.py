@@ -40,7 +40,8 @@ class ExtractorSpec:
       dims: depth of the features, a key of `DEPTHS`.
 
     Raises:
-      ExtractorError: unknown precision or depth.
+      ExtractorError: unknown precision or depth, no such extractor, or a missing file.
+      DataError: an impossible image size, or an unknown `resize` or `aspect`.
     """
 
     name_or_path: str | os.PathLike
@@ -56,6 +57,11 @@ class ExtractorSpec:
             raise ExtractorError(f"dims {self.dims!r}: expected {_either(list(map(str, DEPTHS)))}")
         if self.precision not in (None, *PRECISIONS):
             raise ExtractorError(f"precision {self.precision!r}: expected {', '.join(PRECISIONS)}")
+        # Before TensorFlow is loaded, which takes seconds.
+        from fid_med.data.preprocessing import Preprocessing
+
+        _find_entry(os.fspath(self.name_or_path))
+        Preprocessing(**self.preprocessing_changes)
 
     @property
     def preprocessing_changes(self) -> dict:
@@ -70,6 +76,9 @@ class ExtractorSpec:
 
     def load(self) -> "FeatureExtractor":
         """Loads the extractor; arguments and errors as for `load_extractor`."""
+        from fid_med.utils.tensorflow_import import import_tensorflow
+
+        import_tensorflow()
         from fid_med.extractors.keras_settings import plain_keras
 
         with plain_keras():

@@ -108,8 +108,9 @@ def image_set(features, patients, name: str, least: int) -> ImageSet:
         members.setdefault(patients[old], []).append(new)
     if len(members) < least:
         raise StatisticsError(
-            f"{len(members)} {name} patients: at least {least} are needed here, add patients (or "
-            "give no patients if the images are independent)"
+            f"{len(members)} {name} patients: at least {least} are needed here; add patients, or "
+            "give no patients (drop the patient_regex of this set) if the images are independent, "
+            "as generated images are"
         )
     return ImageSet(values, tuple(np.array(m) for m in members.values()), True)
 
@@ -123,6 +124,33 @@ def shared_rows(first: np.ndarray, second: np.ndarray) -> int:
     """Counts the rows of `second` that are equal to a row of `first`, bit for bit."""
     known = {row.tobytes() for row in first + 0.0}  # + 0.0: no negative zeros
     return sum(row.tobytes() in known for row in second + 0.0)
+
+
+def equal_rows(first: np.ndarray, second: np.ndarray | None, most: int) -> list[tuple[int, int]]:
+    """Finds rows that are equal bit for bit.
+
+    Args:
+      first: [N, d].
+      second: [M, d], or None.
+      most: largest number of pairs to return.
+
+    Returns:
+      The index of a row of `first` and that of the first equal row of `second`, or, without
+      `second`, of the first equal row before it in `first`.
+    """
+    known: dict[bytes, int] = {}
+    pairs: list[tuple[int, int]] = []
+    for j, row in enumerate(() if second is None else second):
+        known.setdefault((row + 0.0).tobytes(), j)  # + 0.0: no negative zeros
+    for i, row in enumerate(first):
+        content = (row + 0.0).tobytes()
+        if content in known:
+            pairs.append((i, known[content]))
+        elif second is None:
+            known[content] = i
+        if len(pairs) == most:
+            break
+    return pairs
 
 
 def draw_blocks(

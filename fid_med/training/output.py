@@ -2,10 +2,12 @@
 
 import csv
 import pathlib
+import shlex
 
 import numpy as np
 
 from fid_med.data.labelled import SPLITS, LabelledImages
+from fid_med.data.split_files import FILE_NAME
 from fid_med.errors import DataError, reason_of
 from fid_med.extractors.keras_file import save_extractor
 from fid_med.training.checkpoints import CheckpointStore
@@ -89,7 +91,7 @@ def _write_results(output_dir, result, images, config, flags):
         "lineage": extractor.lineage,
     }
     plot_history(result.history, output_dir / "history.png", best_epochs(result.history))
-    _write_splits(output_dir / "splits.csv", result, images)
+    _write_splits(output_dir / FILE_NAME, result, images)
     # The classifier contains the extractor, so it is saved with the same fingerprint.
     for name, network in (
         ("classifier.keras", result.classifier),
@@ -143,6 +145,35 @@ def _write_splits(path, result, images):
 def _format_labels(images):
     rows = map(np.flatnonzero, images.labels) if images.multi_label else images.labels[:, None]
     return ["|".join(images.classes[k] for k in row) for row in rows]
+
+
+def next_command(
+    output_dir: pathlib.Path,
+    result: TrainingResult,
+    data_dir=None,
+    patient_regex: str | None = None,
+    multi_frame: str = "refuse",
+) -> str:
+    """Returns the command that compares generated images with held-out ones of this training.
+
+    Args:
+      output_dir: folder of the results.
+      result: returned by `train`.
+      data_dir: folder of the images, if the data set is one; otherwise the command says REAL.
+      patient_regex, multi_frame: as they were given to the training.
+
+    Returns:
+      A line for a shell, in which GENERATED is in place of the folder of generated images.
+    """
+    words = ["compute_fid.py", str(data_dir or "REAL"), "GENERATED"]
+    words.append(f"--extractor={output_dir / _RESULT_FILES[0]}")
+    held_out = data_dir and (result.splits == "test").any()
+    words.append("--split=test" if held_out else "--exclude_training_images")
+    if patient_regex:
+        words.append(f"--patient_regex={patient_regex}")
+    if multi_frame != "refuse":
+        words.append(f"--multi_frame={multi_frame}")
+    return shlex.join(words)
 
 
 def summary(result: TrainingResult) -> list[str]:

@@ -169,6 +169,10 @@ class TrainingRun:
 
     def _train_head(self):
         """Trains the head on features that the frozen network computes once."""
+        say(
+            f"head: at most {_HEAD_EPOCHS} quick epochs, on features that are computed once; then "
+            f"top: at most --epochs={self._config.epochs}"
+        )
         features = {
             part: self._features(part, f"features of {part}") for part in ("train", "validation")
         }

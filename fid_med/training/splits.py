@@ -177,9 +177,10 @@ def _explain_empty(images, groups, part, empty):
     )
 
 
-def count_repeats(digests: Sequence[str]) -> int:
-    """Counts the images that are identical to an earlier one."""
-    return len(digests) - len(set(digests))
+def find_repeats(digests: Sequence[str]) -> list[tuple[int, int]]:
+    """Indices of each image that is identical to an earlier one, and of the first of its kind."""
+    first: dict[str, int] = {}
+    return [(i, first[x]) for i, x in enumerate(digests) if first.setdefault(x, i) != i]
 
 
 def contradictions(digests: Sequence[str], labels: np.ndarray) -> list[tuple[int, int]]:
@@ -190,8 +191,6 @@ def contradictions(digests: Sequence[str], labels: np.ndarray) -> list[tuple[int
       labels: of the images, as in `LabelledImages`.
 
     Returns:
-      The indices of the first image with these pixels and of the other one.
+      As `find_repeats`.
     """
-    first: dict[str, int] = {}
-    pairs = [(first.setdefault(digest, i), i) for i, digest in enumerate(digests)]
-    return [(a, b) for a, b in pairs if np.any(labels[a] != labels[b])]
+    return [(i, k) for i, k in find_repeats(digests) if np.any(labels[i] != labels[k])]

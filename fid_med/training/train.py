@@ -29,9 +29,10 @@ from fid_med.training.devices import make_strategy
 from fid_med.training.epochs import EpochLog
 from fid_med.training.input_pipeline import decode_images
 from fid_med.training.run import TrainingRun
-from fid_med.training.splits import check_fractions, contradictions, count_repeats, split
+from fid_med.training.splits import check_fractions, contradictions, find_repeats, split
 from fid_med.utils.hashing import ImageHasher
 from fid_med.utils.progress import say, warn
+from fid_med.utils.wording import name_some
 
 
 @dataclasses.dataclass
@@ -173,7 +174,7 @@ def _train(images, config, output_dir, store, overwrite):
         extractor=_trained_extractor(base, images, hasher, digests, assigned),
         history=run.log.rows,
         splits=assigned,
-        repeated=count_repeats(digests),
+        repeated=len(find_repeats(digests)),
         class_weights=run.class_weights(),
         **run.evaluate(),
         seconds=run.seconds(),
@@ -253,16 +254,17 @@ def _warn_about_splits(images, digests, assigned, base):
             )
     contrary = contradictions(digests, images.labels)
     if contrary:
-        first, other = (images.names[i] for i in contrary[0])
+        other, first = (images.names[i] for i in contrary[0])
         warn(
             f"{images.name}: {len(contrary)} images have the same pixels as another one with other "
             f"labels, such as {other} and {first}; correct the labels or remove these images"
         )
-    repeated = count_repeats(digests)
-    if repeated:
+    repeats = find_repeats(digests)
+    if repeats:
+        named = [f"{images.names[i]} repeats {images.names[first]}" for i, first in repeats]
         excluded = int((assigned == "repeated").sum())
         warn(
-            f"{images.name}: duplicate images: {repeated}; "
+            f"{images.name}: duplicate images: {len(repeats)} ({name_some(named)}); "
             + (
                 f"images excluded from their split: {excluded}, because a duplicate, or an image "
                 "of the same patient or study, is in validation or test"

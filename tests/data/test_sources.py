@@ -1,6 +1,8 @@
 """Images of a source: in order, overlapped, and no further ahead than needed."""
 
 import functools
+import io
+import itertools
 import threading
 import time
 
@@ -172,6 +174,31 @@ def test_a_callable_is_not_asked_for_more_than_fits_in_memory():
 
     assert len(first_pixels(open_source(as_asked, "x", 150))) == 150
     assert asked == [64, 64, 22]
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [("array", "real images: 100%"), ("callable", "real images: 100%"), ("dataset", "70it")],
+)
+def test_progress_shows_for_every_kind_of_source(kind, expected, monkeypatch):
+    import tensorflow as tf
+
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    images, clock = np.zeros((70, 8, 8), np.uint8), itertools.count()
+    made = {
+        "array": images,
+        "callable": lambda count: images[:count],
+        "dataset": tf.data.Dataset.from_tensor_slices(images).batch(20),
+    }
+    source = open_source(made[kind], "real", 70)
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setattr("tqdm.std.time", lambda: float(next(clock)))
+    assert len(list(prepared_images(source, Preprocessing(8, 8)))) == 70
+    assert expected in terminal.getvalue()
 
 
 def test_what_is_no_source_is_told():

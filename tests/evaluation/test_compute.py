@@ -8,6 +8,7 @@ import os
 import numpy as np
 import pytest
 from helpers import rounding
+from helpers.script_runs import run_script
 from PIL import Image
 
 from fid_med.data import sources
@@ -130,7 +131,7 @@ def test_result_says_what_was_done(halves, small_extractor, capsys):
     assert fields["fid"] == result.fid
     assert fields["real"] == {
         "kind": "array", "count": 20, "skipped": 0, "excluded": 0, "seen_in_training": 0,
-        "cached": 0, "ignored": {},
+        "cached": 0, "validated_on": 0, "black": 0, "white": 0, "uniform": 0, "ignored": {},
     }  # fmt: skip
     assert fields["extractor"] == "random"
     assert fields["fingerprint"] == small_extractor.fingerprint
@@ -214,6 +215,43 @@ def test_statistics_of_unknown_origin_come_with_a_warning(halves, small_extracto
     json.dumps(both.to_dict())
 
 
+WRONG = """
+import numpy as np, sys
+import fid_med
+
+images = np.zeros((9, 80, 80), np.uint8)
+for wrong in (
+    {"metrics": "kid"}, {"metrics": ["fod"]}, {"confidence": 95}, {"batch_size": 0},
+    {"extractor": "inception"}, {"extractor": None}, {"resize": "best"}, {"image_size": 0},
+    {"real": images[..., None] * 1.0}, {"real": images[0]}, {"real": images[:1]},
+    {"real": [images]}, {"generated": "no/such"}, {"patient_regex": "x"},
+    {"real": sys.argv[1], "patient_regex": "("}, {"real": sys.argv[1], "patient_regex": "^x"},
+):
+    try:
+        fid_med.compute_fid(**({"real": images, "generated": images} | wrong))
+        print("accepted", wrong)
+    except fid_med.FidMedError:
+        pass
+print("tensorflow" in sys.modules)
+"""
+
+
+def test_wrong_arguments_are_refused_before_tensorflow_loads(write_images):
+    folder = write_images("real", np.zeros((9, 8, 8), np.uint8))
+    process = run_script("-c", WRONG, folder)
+    assert (process.stdout, process.stderr) == ("False\n", "")
+
+
+def test_patients_of_generated_images_are_advised_against(halves, small_extractor, write_images):
+    folder = write_images("generated", halves[1])
+    result = compute_fid(halves[0], folder, small_extractor, generated_patient_regex="^0(.)")
+    assert result.metrics["debiased"] is None
+    assert "as generated images are" in result.unavailable["debiased"]
+    (line,) = [line for line in result.warnings if "patient" in line]
+    assert line.startswith("generated: --generated_patient_regex finds only 2 patients in 20")
+    assert "drop it" in line
+
+
 @pytest.mark.parametrize("name", ["real", "generated"])
 def test_a_missing_folder_is_told_before_the_other_is_read(name, halves, small_extractor):
     def never(count):
@@ -233,6 +271,7 @@ def test_a_missing_folder_is_told_before_the_other_is_read(name, halves, small_e
         (np.zeros((3, 80, 80, 2), np.uint8), "shape"),
         (np.zeros((80, 80), np.uint8), "shape"),
         (42, "int is no source of images"),
+        (["a.png", "b.png"], "list is no source of images.*give the folder of the files"),
     ],
 )
 def test_what_is_no_set_of_images_is_refused(images, message, halves, small_extractor):

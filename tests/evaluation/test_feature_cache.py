@@ -224,7 +224,7 @@ def test_shards_are_bounded_and_name_nobody(folder, tmp_path):
         assert b"Doe" not in path.read_bytes()
         assert "Doe" not in str(path.relative_to(tmp_path))
         with np.load(path) as shard:
-            assert set(shard.files) == {"keys", "features", "digests"}
+            assert set(shard.files) == {"keys", "features", "digests", "appearance"}
             assert len(shard["keys"]) <= 14  # a batch of 7 may come on top of 7
 
 

@@ -92,6 +92,7 @@ def test_each_number_is_its_own_functions(files, features):
     assert "debiased FID" in text
     assert "90%" in text
     assert "by patient" in text
+    assert str(result) == f"{text}\nFID: {result.fid:.10g}"
 
 
 def test_few_images_bring_what_the_verdict_needs_unasked(files):
@@ -125,6 +126,8 @@ def test_bare_statistics_leave_it_out_with_the_reason(files, features, tmp_path)
             {"metrics": ["kid"], "other_generated": "t"},
             "other_generated is used only by the metric paired",
         ),
+        ({"metrics": "debiased,kid"}, r"expected a list of names, such as \['debiased', 'kid'\]"),
+        ({"extractor": types.SimpleNamespace()}, "extractor SimpleNamespace: expected a name"),
     ],
 )
 def test_a_metric_without_its_images_is_a_slip_as_are_images_without_it(options, message):
@@ -337,6 +340,10 @@ def test_damaged_training_images_are_counted_and_named(small_extractor, phantoms
 
 def test_plan_needs_real_images_alone(files):
     found = plan(files[0], counts=[20, 200], patient_regex=None)
+    assert str(found).splitlines()[1] == (
+        f"200 images per side detect a true FID of {found.differences[1].difference:.4g} with "
+        "80% power"
+    )
     fewer, more = found.differences
     assert 0 < more.difference < fewer.difference
     assert more.real_patients == 20

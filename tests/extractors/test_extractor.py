@@ -171,7 +171,10 @@ def test_mean_and_std_of_each_channel_are_applied_and_saved(small_extractor, tmp
     plain = keras.models.load_model(tmp_path / "x.keras")
     unfolded = np.asarray(plain(pixels.astype(np.float32), training=False))
     assert np.abs(unfolded - expected).max() <= rounding.FEATURES * np.abs(expected).max()
+    assert loaded.warnings == ()
     larger = load_extractor(tmp_path / "x.keras", image_size=80)
+    (warning,) = larger.warnings
+    assert "trained on images of 75 x 75 pixels and is used at 80" in warning
     assert larger.preprocessing == dataclasses.replace(preprocessing, height=80, width=80)
 
 

@@ -126,6 +126,9 @@ def test_whole_model_gives_input_size_and_scaling(keras_model, tmp_path):
     assert loaded.preprocessing == Preprocessing(96, 96, scale=1 / 255, offset=0.0)
     resized = load_extractor(str(tmp_path / "x.keras"), image_size=75)
     assert resized.preprocessing == Preprocessing(75, 75, scale=1 / 255, offset=0.0)
+    assert loaded.warnings == ()
+    (warning,) = resized.warnings
+    assert warning.startswith("x.keras: was trained on images of 96 x 96 pixels and is used at 75")
 
 
 def test_another_network_is_refused(tmp_path):

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import signal
+import types
 import unittest.mock
 
 import keras
@@ -23,6 +24,7 @@ from fid_med.extractors import inception_v3
 from fid_med.extractors.registry import load_extractor
 from fid_med.phantoms.radiograph import phantom_set
 from fid_med.training import epochs, output
+from fid_med.training import train as train_module
 from fid_med.training.checkpoints import Checkpoint, CheckpointStore, Interrupted
 from fid_med.training.config import TrainingConfig
 from fid_med.training.output import check_output_dir, summary, write_training
@@ -128,6 +130,32 @@ def test_reports_are_those_of_the_saved_classifier(run, images):
     pixels = np.repeat(np.stack(prepared)[..., None], 3, axis=-1).astype(np.float32)
     predicted = np.asarray(classifier(pixels, training=False)).argmax(axis=1)
     assert (predicted == images.labels[members]).mean() == result.reports["test"]["accuracy"]
+
+
+def test_repeated_images_are_named(images, capsys):
+    digests = [str(i) for i in range(60)]
+    digests[7] = digests[59] = digests[3]
+    splits, base = np.full(60, "train"), types.SimpleNamespace(training_images=None)
+    train_module._warn_about_splits(images, digests, splits, base)
+    one, two, three = (images.names[i] for i in (3, 7, 59))
+    assert (
+        f"duplicate images: 2 ({two} repeats {one}, {three} repeats {one}); duplicates are in the "
+        "same split"
+    ) in capsys.readouterr().err
+
+
+def test_the_next_command_can_be_copied(run):
+    folder, result = run
+    options = {"data_dir": "my films", "patient_regex": "^.{8}", "multi_frame": "unroll"}
+    assert output.next_command(folder, result, **options) == (
+        f"compute_fid.py 'my films' GENERATED --extractor={folder}/extractor.keras --split=test "
+        "'--patient_regex=^.{8}' --multi_frame=unroll"
+    )
+    without = dataclasses.replace(result, splits=np.full(60, "train"))
+    assert output.next_command(folder, without, data_dir="films") == (
+        f"compute_fid.py films GENERATED --extractor={folder}/extractor.keras "
+        "--exclude_training_images"
+    )
 
 
 def test_output_files_describe_the_run(run, images):

@@ -1,0 +1,96 @@
+"""Generators as sources of images: a Keras model or a callable, asked for the same images again."""
+
+import contextlib
+import inspect
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+from fid_med.errors import DataError
+
+# Begins again at the first image; what it returns gives the next ones.
+Source = Callable[[], Callable[[int], np.ndarray]]
+
+
+class NotFiniteError(Exception):
+    """The generator returned NaN or infinity."""
+
+
+def model_source(
+    model,
+    latent_dim: int | None,
+    output_range: tuple[float, float] | None,
+    count: int,
+    seed: int,
+) -> Source:
+    """Makes images from a Keras model; the arguments are those of `FIDCallback`.
+
+    Returns:
+      A function that begins again at the first image. What it returns takes a count, and returns
+      the next images as uint8 [n, H, W, 1] or [n, H, W, 3].
+
+    Raises:
+      DataError: no `output_range`, or an unknown length of a latent vector.
+    """
+    if output_range is None or not output_range[0] < output_range[1]:
+        raise DataError(
+            f"output_range {output_range}: give the model's values of black and white, such as "
+            "(-1, 1)"
+        )
+    latent_dim = latent_dim or _latent_dim(model)
+    latents = np.random.default_rng(seed).standard_normal((count, latent_dim), np.float32)
+    black, white = output_range
+
+    @tf.function(input_signature=[tf.TensorSpec((None, latent_dim), tf.float32)])
+    def images_of(batch):
+        return tf.cast(model(batch, training=False), tf.float32)
+
+    def opened():
+        seen = 0
+
+        def following(number):
+            nonlocal seen
+            images = images_of(latents[seen : seen + number]).numpy()
+            seen += number
+            if not np.isfinite(images).all():
+                raise NotFiniteError("the generator returned NaN or infinity, no FID")
+            pixels = (images - black) * (255 / (white - black))
+            return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
+
+        return following
+
+    return opened
+
+
+def _latent_dim(model):
+    shape = getattr(model, "input_shape", None)
+    if isinstance(shape, tuple) and len(shape) == 2 and shape[-1]:
+        return shape[-1]
+    raise DataError(
+        f"generator {model.name}: unknown length of a latent vector (input shape {shape}); give "
+        "latent_dim, or a callable that takes a count and returns images"
+    )
+
+
+def callable_source(generator: Callable[..., np.ndarray], seed: int) -> Source:
+    """As `model_source`, from a callable that takes a count and, if it has one, a seed.
+
+    Raises:
+      DataError: not a callable.
+    """
+    if not callable(generator):
+        raise DataError(
+            f"generator {type(generator).__name__}: expected a Keras model, or a callable that "
+            "takes a count and returns uint8 images"
+        )
+    seeded = False
+    with contextlib.suppress(TypeError, ValueError):  # a callable may have no signature
+        seeded = "seed" in inspect.signature(generator).parameters
+
+    def opened():
+        # Each call gets a seed of its own, or all batches would hold the same images.
+        seeds = iter(range(seed, seed + 2**31))
+        return lambda count: generator(count, **({"seed": next(seeds)} if seeded else {}))
+
+    return opened

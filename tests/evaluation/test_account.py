@@ -1,0 +1,138 @@
+"""The account of images: how the training used them, blank images, repeats, few patients."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from fid_med.data.preprocessing import Preprocessing
+from fid_med.data.sources import open_source
+from fid_med.evaluation.account import (
+    ImageAccount,
+    few_patients_warnings,
+    repeated_image_warnings,
+    repeated_images,
+)
+from fid_med.evaluation.extraction import ExtractionOptions, FeatureSet, extract
+from fid_med.extractors.extractor import TrainingImages
+from fid_med.metrics.debiased_fid import debiased_fid
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (20, 8, 8), dtype=np.uint8)
+
+
+class Stub:
+    """An extractor without a network: a feature is a pixel."""
+
+    name, fingerprint, num_features = "stub", "0" * 64, 8
+
+    def __init__(self, training_images=None):
+        self.preprocessing, self.training_images = Preprocessing(8, 8), training_images
+
+    def compiled(self, dtype):
+        pass
+
+    def extract_batch(self, pixels, pad_to=0):
+        return pixels[:, 0, :, 0].astype(np.float32)
+
+
+def account_of(images, training_images=None, **options):
+    source = images if hasattr(images, "loaders") else open_source(images, "real")
+    made = extract(source, Stub(training_images), ExtractionOptions(**options))
+    return made.account, made.warnings
+
+
+def test_trained_and_validated_images_are_told_apart():
+    memory = TrainingImages("ab" * 16)
+    digests = [memory.hasher().digest(image) for image in IMAGES]
+    memory = dataclasses.replace(
+        memory, train=frozenset(digests[:6]), validation=frozenset(digests[4:9])
+    )
+    account, _ = account_of(IMAGES, memory, exclude_training_images=True)
+    assert (account.count, account.excluded, account.validated_on) == (11, 9, 3)
+    assert account.describe() == (
+        "11 images (array), 9 excluded as training images (6 trained on, 3 validated on)"
+    )
+    account, (warning,) = account_of(IMAGES, memory)
+    assert (account.seen_in_training, account.validated_on) == (9, 3)
+    assert "trained on 9 of these 20 images (6 trained on, 3 validated on); " in warning
+
+
+def test_accounts_of_an_earlier_version_can_be_read():
+    account = ImageAccount("folder", 40, 0, 160, 0, 0)
+    assert account.describe() == "40 images (folder), 160 excluded as training images"
+    assert account.blank_warnings("real") == []
+
+
+@pytest.mark.parametrize(
+    ("value", "field", "words"),
+    [(0, "black", "nearly black"), (255, "white", "nearly white"), (99, "uniform", "one grey")],
+)
+def test_a_set_of_blank_images_is_a_warning(value, field, words):
+    images = IMAGES.copy()
+    images[:2] = value
+    account, (warning,) = account_of(images)
+    assert getattr(account, field) == 2
+    assert warning.startswith("real: 2 of 20 images are ")
+    assert words in warning
+    images[1] = IMAGES[1]  # one in twenty is no property of the set
+    account, warnings = account_of(images)
+    assert getattr(account, field) == 1
+    assert warnings == []
+
+
+def test_blank_images_from_the_cache_are_a_warning_too(write_images, tmp_path):
+    folder = write_images("generated", np.zeros((4, 8, 8), np.uint8))
+    found = [account_of(folder, cache_dir=tmp_path / "cache") for _ in range(2)]
+    assert [account.cached for account, _ in found] == [0, 4]
+    assert found[0][1] == found[1][1]
+    assert "4 of 4 images are nearly black" in found[1][1][0]
+
+
+def feature_set(features, names):
+    return FeatureSet(None, None, features=features, names=names)
+
+
+def test_repeated_images_are_named():
+    rng = np.random.default_rng(0)
+    real, generated = (rng.normal(size=(14, 3)).astype(np.float32) for _ in range(2))
+    real[9:] = real[2]
+    generated[5], generated[7] = real[2], generated[1]
+    sides = (
+        feature_set(real, [f"r{i}.png" for i in range(14)]),
+        feature_set(generated, None),  # features from a file have no names
+    )
+    fields = debiased_fid(real, generated, replicates=4).to_dict()
+    fields["repeated"] = repeated_images(*sides, fields)
+    assert fields["repeated"] == {
+        "shared": [[5, "r2.png"]],
+        "real": [[f"r{i}.png", "r2.png"] for i in range(9, 14)],
+        "generated": [[7, 1]],
+    }
+    shared, of_real, of_generated = repeated_image_warnings(fields)
+    assert "1 generated image has the same features as a real image (5 repeats r2.png);" in shared
+    assert (
+        "(r9.png repeats r2.png, r10.png repeats r2.png, r11.png repeats r2.png and 2 more);"
+    ) in of_real
+    assert "(7 repeats 1)" in of_generated
+
+
+def test_without_repeats_nothing_is_named():
+    rng = np.random.default_rng(0)
+    rows = [rng.normal(size=(9, 3)).astype(np.float32) for _ in range(2)]
+    fields = debiased_fid(*rows, replicates=4).to_dict()
+    assert repeated_images(*(feature_set(x, None) for x in rows), fields) == {}
+    assert repeated_image_warnings(fields) == []
+
+
+def test_few_patients_of_generated_images_say_drop_the_flag():
+    patients = ["a", "b", "c"] * 10
+    (line,) = few_patients_warnings("generated", "generated_patient_regex", patients)
+    assert line == (
+        "generated: --generated_patient_regex finds only 3 patients in 30 images, and an interval "
+        "needs 8; drop it, because generated images have no patients"
+    )
+    (line,) = few_patients_warnings("real", "patient_regex", ["a"] * 30)
+    assert "--patient_regex finds only 1 patient in 30 images" in line
+    assert "if every image is of another patient" in line
+    assert few_patients_warnings("real", "patient_regex", list("abcdefgh")) == []
+    assert few_patients_warnings("real", "patient_regex", None) == []
