@@ -8,12 +8,15 @@ from fid_med.evaluation.metric_registry import metrics_help
 from fid_med.extractors.registry import DEPTHS, PRECISIONS, extractors_help
 
 USAGE = """usage: compute_fid.py REAL GENERATED [flags]
+       compute_fid.py REAL GENERATED1 GENERATED2 ... [flags]
        compute_fid.py REAL --plan=COUNTS [flags]
 
 Computes the Fréchet inception distance between two sets of images.
 REAL and GENERATED are each a folder of images (with its subfolders) or a .npz of statistics, of
 fid_med or any with TTUR's keys mu and sigma. The last line on stdout is "FID: <value>"; progress
-and warnings go to stderr."""
+and warnings go to stderr. Several generated sets, such as the checkpoints of one run in their
+order, are ranked by their debiased FIDs; the last lines are then "FID <name of the set>: <value>",
+one per set."""
 
 _EXTRACTOR = flags.DEFINE_string("extractor", "imagenet", f"Extractor: {extractors_help()}.")
 _BATCH_SIZE = flags.DEFINE_integer(
@@ -138,11 +141,12 @@ _FIGURES = flags.DEFINE_string(
     "figures",
     None,
     "Folder for figures of the metrics difference (directions.png and, where in the images the FID "
-    "comes from, heatmaps.png) and memorisation (closest_pairs.png); by default none are drawn.",
+    "comes from, heatmaps.png) and memorisation (closest_pairs.png), and of several generated sets "
+    "(ranking.png, and curve.png in the order given); by default none are drawn.",
 )
 
 
-def main(real, generated=None):
+def main(real, generated=None, *more):
     from fid_med.errors import SettingError
     from fid_med.evaluation.compute import compute_fid
     from fid_med.evaluation.inputs import needs_extractor
@@ -150,6 +154,8 @@ def main(real, generated=None):
 
     if _PLAN.value:
         return _plan(real)
+    if more:
+        return _rank(real, (generated, *more))
     if _SAVE_FEATURES.value and not _SAVE_STATISTICS.value:
         raise SettingError("--save_features needs --save_statistics=FOLDER to save them to")
     folders = [
@@ -200,6 +206,46 @@ def _shared_options():
     return {flag.name: flag.value for flag in shared} | {"dims": int(_DIMS.value)}
 
 
+def _rank(real, generated):
+    from fid_med.errors import SettingError
+    from fid_med.evaluation.inputs import needs_extractor
+    from fid_med.evaluation.ranking import compare_generators, set_names
+    from fid_med.utils import files
+
+    of_one_set = (
+        _METRICS, _PER_CLASS, _TRAIN_IMAGES, _OTHER_GENERATED, _SAVE_STATISTICS, _SAVE_FEATURES
+    )  # fmt: skip
+    for flag in of_one_set:
+        if flag.value:
+            raise SettingError(
+                f"--{flag.name} needs exactly one generated set, not {len(generated)}; leave it "
+                "out, or compare the sets one by one"
+            )
+    names = set_names(generated)
+    for folder in filter(None, (_CACHE_DIR.value, _FIGURES.value)):
+        files.check_writable(f"{folder}/file")
+    if _JSON.value:
+        files.check_writable(_JSON.value)
+    if needs_extractor((real, *generated), None):
+        cli.load_tensorflow()
+    result = compare_generators(
+        real,
+        dict(zip(names, generated, strict=True)),
+        _EXTRACTOR.value,
+        generated_patient_regex=_GENERATED_PATIENT_REGEX.value,
+        **_shared_options(),
+    )
+    if _JSON.value:
+        files.write_json(_JSON.value, result.to_dict())
+    for line in result.summary():
+        print(line)
+    if _FIGURES.value:
+        for path in result.draw(_FIGURES.value):
+            print(f"look at {path}")
+    for row in result.generated:
+        print(f"FID {row.name}: {row.fid:.10g}")
+
+
 def _plan(real):
     from fid_med.errors import SettingError
     from fid_med.evaluation.compute import plan
@@ -223,5 +269,9 @@ def _plan(real):
         )
 
 
+def _positional():
+    return ("REAL",) if _PLAN.value else ("REAL", "GENERATED", "[GENERATED ...]")
+
+
 if __name__ == "__main__":
-    cli.run(main, USAGE, lambda: ("REAL",) if _PLAN.value else ("REAL", "GENERATED"))
+    cli.run(main, USAGE, _positional)

@@ -29,8 +29,9 @@ def run(
       main: function that takes the positional arguments as strings, and returns the exit status or
         None.
       usage: text of `--help`, shown above the flags; its first line is the usage line.
-      positional: names of the positional arguments, all required; or a function that returns them
-        after the flags are parsed.
+      positional: names of the positional arguments, all required, except that a last name in square
+        brackets stands for any number of further ones; or a function that returns them after the
+        flags are parsed.
       pass_on: whether to give unknown flags to `main`, together with the positional arguments and
         in the order of the command line. `main` checks both, and raises `flags.Error`.
     """
@@ -59,7 +60,9 @@ def _parse(argv, usage, positional, pass_on):
         _end(2, f"{str(error).rstrip('.')}; see --help")
     given = arguments[1:]
     names = positional() if callable(positional) else positional
-    if not pass_on and len(given) != len(names):
+    required = sum(not name.startswith("[") for name in names)
+    fits = len(given) == required or (len(given) > required and required < len(names))
+    if not pass_on and not fits:
         wanted = " ".join(names) if names else "no positional arguments"
         _end(2, f"expected {wanted}, got {len(given)}: {' '.join(given) or 'none'}; see --help")
     return arguments

@@ -146,20 +146,25 @@ def small_sample_warnings(counts: Sequence[int | None]) -> list[str]:
     ]
 
 
-def repeated_image_warnings(debiased: dict) -> list[str]:
-    """Warnings about repeated images, from the fields of the debiased FID."""
+def repeated_image_warnings(debiased: dict, generated: str = "generated") -> list[str]:
+    """Warnings about repeated images.
+
+    Args:
+      debiased: fields of the debiased FID.
+      generated: name of the generated set.
+    """
     lines = []
     if debiased["shared"]:
         lines.append(
-            f"{_images_have(debiased['shared'], 'generated')} the same features as a real image; "
+            f"{_images_have(debiased['shared'], generated)} the same features as a real image; "
             "the debiased FID assumes independent sets and is too low; remove them from one set"
         )
-    for side in ("real", "generated"):
+    for side, name in (("real", "real"), ("generated", generated)):
         repeats = debiased[f"{side}_count"] - debiased[f"{side}_distinct"]
         # Repeats of one patient stay together where patients are known.
         if repeats and debiased[f"{side}_patients"] is None:
             lines.append(
-                f"{_images_have(repeats, side)} the same features as another {side} image; the "
+                f"{_images_have(repeats, name)} the same features as another {name} image; the "
                 "debiased FID assumes independent images and is too high; remove the duplicates"
             )
     return lines
