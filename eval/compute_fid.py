@@ -208,9 +208,6 @@ def _shared_options():
 
 def _rank(real, generated):
     from fid_med.errors import SettingError
-    from fid_med.evaluation.inputs import needs_extractor
-    from fid_med.evaluation.ranking import compare_generators, set_names
-    from fid_med.utils import files
 
     of_one_set = (
         _METRICS, _PER_CLASS, _TRAIN_IMAGES, _OTHER_GENERATED, _SAVE_STATISTICS, _SAVE_FEATURES
@@ -221,6 +218,10 @@ def _rank(real, generated):
                 f"--{flag.name} needs exactly one generated set, not {len(generated)}; leave it "
                 "out, or compare the sets one by one"
             )
+    from fid_med.evaluation.inputs import needs_extractor
+    from fid_med.evaluation.ranking import compare_generators, set_names
+    from fid_med.utils import files
+
     names = set_names(generated)
     for folder in filter(None, (_CACHE_DIR.value, _FIGURES.value)):
         files.check_writable(f"{folder}/file")

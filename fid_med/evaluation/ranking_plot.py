@@ -76,8 +76,8 @@ def _bar(marker):
 
 def _ends(row: RankedGenerator):
     """Lengths of the interval below and above the value, [2, 1]."""
-    fields = row.debiased
-    return [[max(0.0, fields["value"] - fields["low"])], [max(0.0, fields["high"] - fields["value"])]]
+    value, low, high = (row.debiased[key] for key in ("value", "low", "high"))
+    return [[max(0.0, value - low)], [max(0.0, high - value)]]
 
 
 def _is_wide(rows: Sequence[RankedGenerator]) -> bool:

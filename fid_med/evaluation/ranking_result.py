@@ -96,8 +96,8 @@ class GeneratorRanking:
 
     def _notes(self):
         yield (
-            f"interval: {self.confidence:.0%}. p: chance of so large a difference from the best set if "
-            "both have the same distance from the real images. p and the intervals of differences "
+            f"interval: {self.confidence:.0%}. p: chance of so large a difference from the best "
+            "set if both are equally far from the real images. p and the intervals of differences "
             f"are corrected for {self.comparisons} pairs of sets, because the same images chose "
             "the best set."
         )

@@ -133,9 +133,7 @@ def test_patients_and_repeated_images_count(features_file):
     ]
 
 
-def test_patients_in_both_sets_are_told_with_the_sets_name(
-    phantoms, small_extractor, write_images
-):
+def test_patients_in_both_sets_are_told_with_the_sets_name(phantoms, small_extractor, write_images):
     names = [f"{i // 2:04d}_{i % 2}.png" for i in range(20)]
     real = write_images("real", phantoms[0][:20], names)
     other = [f"9{name}" for name in names]
