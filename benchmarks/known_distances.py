@@ -36,22 +36,26 @@ class Gaussians:
         """Returns the settings of this population as JSON types."""
         return {"dimension": self.dimension, "degrees": self.degrees}
 
-    def moments(self, distance: str) -> tuple[np.ndarray, np.ndarray]:
-        """Returns mean and variances, [d] each, of a set at this distance from the real one."""
+    def moments(self, distance: str | float) -> tuple[np.ndarray, np.ndarray]:
+        """Returns mean and variances, [d] each, of a set at this distance from the real one.
+
+        Args:
+          distance: key of `STRENGTHS`, or such a strength, 0 or more.
+        """
         k = np.arange(self.dimension)
         variances = (1 + k / 3) ** -2.0
-        strength = STRENGTHS[distance]
+        strength = STRENGTHS.get(distance, distance)
         mean = 0.42 * strength * np.sqrt(variances) * np.where(k < 40, 1.0, 0.0)
         mean[1::3] *= -1
         return mean, variances * np.exp(strength * np.where(k % 2, 1.0, -1.0))
 
-    def true_distance(self, distance: str) -> float:
+    def true_distance(self, distance: str | float) -> float:
         """Returns the Fréchet distance from the real set, in closed form (diagonal covariances)."""
         _, real = self.moments("zero")
         mean, variances = self.moments(distance)
         return float(mean @ mean + ((np.sqrt(real) - np.sqrt(variances)) ** 2).sum())
 
-    def sample(self, distance: str, count: int, rng) -> np.ndarray:
+    def sample(self, distance: str | float, count: int, rng) -> np.ndarray:
         """Draws features [count, dimension] of a set at this distance."""
         mean, variances = self.moments(distance)
         rows = rng.standard_normal((count, self.dimension)) * np.sqrt(variances)

@@ -8,14 +8,17 @@ from fid_med.evaluation.metric_registry import metrics_help
 from fid_med.extractors.registry import DEPTHS, PRECISIONS, extractors_help
 
 USAGE = """usage: compute_fid.py REAL GENERATED [flags]
+       compute_fid.py REAL GENERATED1 GENERATED2 ... [flags]
        compute_fid.py REAL --plan=COUNTS [flags]
        compute_fid.py REAL --save_statistics=FOLDER [flags]
 
 Computes the Fréchet inception distance between two sets of images.
 REAL and GENERATED are each a folder of images (with its subfolders), a uint8 array of images
 (.npy, or .npz with the key arr_0), or a .npz of statistics, of fid_med or any with TTUR's keys mu
-and sigma. The last line on stdout is "FID: <value>"; progress and warnings go to stderr. REAL alone
-with --save_statistics writes FOLDER/real.npz, for later comparisons and for FIDCallback."""
+and sigma. The last line on stdout is "FID: <value>"; progress and warnings go to stderr. Several
+generated sets, such as the checkpoints of one run in their order, are ranked by their debiased
+FIDs; the last lines are then "FID <name of the set>: <value>", one per set. REAL alone with
+--save_statistics writes FOLDER/real.npz, for later comparisons and for FIDCallback."""
 
 _EXTRACTOR = flags.DEFINE_string("extractor", "imagenet", f"Extractor: {extractors_help()}.")
 _BATCH_SIZE = flags.DEFINE_integer(
@@ -154,7 +157,8 @@ _FIGURES = flags.DEFINE_string(
     "figures",
     None,
     "Folder for figures of the metrics difference (directions.png and, where in the images the FID "
-    "comes from, heatmaps.png) and memorisation (closest_pairs.png); by default none are drawn.",
+    "comes from, heatmaps.png) and memorisation (closest_pairs.png), and of several generated sets "
+    "(ranking.png, and curve.png in the order given); by default none are drawn.",
 )
 _REPORT = flags.DEFINE_string(
     "report",
@@ -166,7 +170,7 @@ _REPORT = flags.DEFINE_string(
 cli.check_regex("patient_regex", "generated_patient_regex")
 
 
-def main(real, generated=None):
+def main(real, generated=None, *more):
     from fid_med.errors import SettingError
     from fid_med.evaluation.compute import compute_fid
     from fid_med.utils import files
@@ -177,6 +181,8 @@ def main(real, generated=None):
         return _plan(real)
     if generated is None:
         return _save_real(real)
+    if more:
+        return _rank(real, (generated, *more))
     if _SAVE_FEATURES.value and not _SAVE_STATISTICS.value:
         raise SettingError("--save_features needs --save_statistics=FOLDER to save them to")
     folders = [
@@ -292,6 +298,46 @@ def _save_real(real):
     print(f"statistics: {path}")
 
 
+def _rank(real, generated):
+    from fid_med.errors import SettingError
+
+    of_one_set = (
+        _METRICS, _PER_CLASS, _TRAIN_IMAGES, _OTHER_GENERATED, _SAVE_STATISTICS, _SAVE_FEATURES,
+        _REPORT,
+    )  # fmt: skip
+    for flag in of_one_set:
+        if flag.value:
+            raise SettingError(
+                f"--{flag.name} needs exactly one generated set, not {len(generated)}; leave it "
+                "out, or compare the sets one by one"
+            )
+    from fid_med.evaluation.ranking import compare_generators, set_names
+    from fid_med.utils import files
+
+    names = set_names(generated)
+    for folder in filter(None, (_CACHE_DIR.value, _FIGURES.value)):
+        files.check_writable(f"{folder}/file")
+    if _JSON.value:
+        files.check_writable(_JSON.value)
+    cli.prepare_tensorflow()
+    result = compare_generators(
+        real,
+        dict(zip(names, generated, strict=True)),
+        _EXTRACTOR.value,
+        generated_patient_regex=_GENERATED_PATIENT_REGEX.value,
+        **_shared_options(),
+    )
+    if _JSON.value:
+        files.write_json(_JSON.value, result.to_dict())
+    for line in result.summary():
+        print(line)
+    if _FIGURES.value:
+        for path in result.draw(_FIGURES.value):
+            print(f"look at {path}")
+    for row in result.generated:
+        print(f"FID {row.name}: {row.fid:.10g}")
+
+
 def _plan(real):
     from fid_med.errors import SettingError
     from fid_med.evaluation.compute import plan
@@ -312,7 +358,9 @@ def _plan(real):
 def _positional():
     if _PLAN.value:
         return ("REAL",)
-    return ("REAL", "[GENERATED]" if _SAVE_STATISTICS.value else "GENERATED")
+    # REAL alone is enough to save its statistics.
+    one = () if _SAVE_STATISTICS.value else ("GENERATED",)
+    return ("REAL", *one, "[GENERATED ...]")
 
 
 if __name__ == "__main__":

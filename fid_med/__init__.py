@@ -10,6 +10,7 @@ from fid_med.version import __version__
 
 _HOMES = {
     "compute_fid": "fid_med.evaluation.compute",
+    "compare_generators": "fid_med.evaluation.ranking",
     "compute_statistics": "fid_med.evaluation.compute",
     "FIDCallback": "fid_med.callbacks",
     "FIDResult": "fid_med.evaluation.compute",

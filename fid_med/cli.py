@@ -5,6 +5,7 @@ all three). An error is one line on stderr.
 """
 
 import logging
+import math
 import os
 import re
 import sys
@@ -30,8 +31,9 @@ def run(
       main: function that takes the positional arguments as strings, and returns the exit status or
         None.
       usage: text of `--help`, shown above the flags; its first line is the usage line.
-      positional: names of the positional arguments; one in brackets, such as `[GENERATED]`, may be
-        missing. Or a function that returns them after the flags are parsed.
+      positional: names of the positional arguments. One in brackets, such as `[GENERATED]`, may be
+        missing; one that ends in `...]` stands for any number. Or a function that returns them
+        after the flags are parsed.
       pass_on: whether to give unknown flags to `main`, together with the positional arguments and
         in the order of the command line. `main` checks both, and raises `flags.Error`.
     """
@@ -81,7 +83,8 @@ def _parse(argv, usage, positional, pass_on):
     given = arguments[1:]
     names = positional() if callable(positional) else positional
     required = sum(not name.startswith("[") for name in names)
-    if not pass_on and not required <= len(given) <= len(names):
+    most = math.inf if names and names[-1].endswith("...]") else len(names)
+    if not pass_on and not required <= len(given) <= most:
         wanted = " ".join(names) if names else "no positional arguments"
         _end(2, f"expected {wanted}, got {len(given)}: {' '.join(given) or 'none'}; see --help")
     return arguments

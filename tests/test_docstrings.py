@@ -19,6 +19,7 @@ WITH_EXAMPLE = [
     "FIDCallback",
     "FeatureStatistics",
     "calculate_frechet_distance",
+    "compare_generators",
     "compute_fid",
     "compute_statistics",
     "frechet_distance",
@@ -48,12 +49,18 @@ def examples():
 
 @pytest.fixture(scope="module")
 def folder(small_extractor, extractor_file, phantoms, tmp_path_factory):
-    """What examples name: two folders of images, an extractor, and statistics."""
+    """What examples name: folders of images, an extractor, and statistics."""
     from PIL import Image
 
     root = tmp_path_factory.mktemp("examples")
-    for name, images in (("real_images", phantoms[0][:12]), ("generated_images", phantoms[0][20:])):
-        (root / name).mkdir()
+    folders = {
+        "real_images": phantoms[0][:12],
+        "generated_images": phantoms[0][20:],
+        "samples/epoch_10": phantoms[0][12:20],
+        "samples/epoch_20": phantoms[0][20:28],
+    }
+    for name, images in folders.items():
+        (root / name).mkdir(parents=True)
         for i, image in enumerate(images):
             Image.fromarray(image).save(root / name / f"{i:03d}.png")
     (root / "chest").mkdir()

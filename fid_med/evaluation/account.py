@@ -218,24 +218,27 @@ def repeated_images(real, generated, debiased: dict) -> dict[str, list[list]]:
     }
 
 
-def repeated_image_warnings(debiased: dict) -> list[str]:
-    """Warnings about repeated images, from the fields of the debiased FID.
+def repeated_image_warnings(debiased: dict, generated: str = "generated") -> list[str]:
+    """Warnings about repeated images.
 
-    The field `repeated`, where there is one, is as `repeated_images` returns it.
+    Args:
+      debiased: fields of the debiased FID; `repeated`, where there is one, is as `repeated_images`
+        returns it.
+      generated: name of the generated set.
     """
     lines, named = [], debiased.get("repeated", {})
     if debiased["shared"]:
         lines.append(
-            f"{_images_have(debiased['shared'], 'generated')} the same features as a real image"
+            f"{_images_have(debiased['shared'], generated)} the same features as a real image"
             f"{_pairs(named.get('shared'), debiased['shared'])}; the debiased FID assumes "
             "independent sets and is too low; remove them from one set"
         )
-    for side in ("real", "generated"):
+    for side, name in (("real", "real"), ("generated", generated)):
         repeats = debiased[f"{side}_count"] - debiased[f"{side}_distinct"]
         # Repeats of one patient stay together where patients are known.
         if repeats and debiased[f"{side}_patients"] is None:
             lines.append(
-                f"{_images_have(repeats, side)} the same features as another {side} image"
+                f"{_images_have(repeats, name)} the same features as another {name} image"
                 f"{_pairs(named.get(side), repeats)}; the debiased FID assumes independent images "
                 "and is too high; remove the duplicates"
             )

@@ -123,7 +123,7 @@ def compute_fid(
     options = ExtractionOptions(
         batch_size, skip_unreadable, exclude_training_images, multi_frame, cache_dir
     )
-    spec = _extractor_spec(extractor, image_size, resize, aspect, precision, dims, seed)
+    spec = extractor_spec(extractor, image_size, resize, aspect, precision, dims, seed)
     return _compare([x for x in sides if x.source is not None], spec, options, request)
 
 
@@ -138,7 +138,7 @@ class _Request:
     keep_features: bool
 
     def __post_init__(self):
-        _check_confidence(self.confidence)
+        check_confidence(self.confidence)
         check_metrics(self.metrics or ())
 
     @property
@@ -297,7 +297,7 @@ def plan(
     Raises:
       FidMedError: as `compute_fid`, or too few images for an estimate.
     """
-    _check_confidence(confidence)
+    check_confidence(confidence)
     if min(counts, default=0) < FEWEST_PLANNED:
         raise SettingError(
             f"plan {', '.join(map(str, counts))}: expected counts of {FEWEST_PLANNED} or more"
@@ -305,7 +305,7 @@ def plan(
     options = ExtractionOptions(
         batch_size, skip_unreadable, exclude_training_images, multi_frame, cache_dir
     )
-    spec = _extractor_spec(extractor, image_size, resize, aspect, precision, dims, seed)
+    spec = extractor_spec(extractor, image_size, resize, aspect, precision, dims, seed)
     inputs = ComparisonInputs([Side(Role.REAL, real, patient_regex)], multi_frame)
     inputs.check_features(["plan"])
     warnings = []
@@ -378,7 +378,7 @@ def compute_statistics(
     return found.statistics, found.account, found.warnings
 
 
-def _extractor_spec(extractor, image_size, resize, aspect, precision, dims, seed):
+def extractor_spec(extractor, image_size, resize, aspect, precision, dims, seed):
     """Returns an `ExtractorSpec`, or the extractor if it is already loaded."""
     if isinstance(extractor, (str, os.PathLike)):
         return ExtractorSpec(extractor, image_size, resize, aspect, precision, seed, dims)
@@ -400,7 +400,8 @@ def _loaded(spec):
     return spec.load() if isinstance(spec, ExtractorSpec) else spec
 
 
-def _check_confidence(confidence):
+def check_confidence(confidence):
+    """Raises SettingError unless a confidence level is between 0 and 1."""
     if not 0 < confidence < 1:
         raise SettingError(
             f"confidence {confidence}: expected a number between 0 and 1, such as 0.95"

@@ -51,12 +51,19 @@ class Side:
       source: images as for `open_source`, or the path of an `.npz` of statistics.
       patient_regex: regular expression that finds the patient in a file's name, or None.
       count: number of images to ask a callable for; None for as many as the other side has.
+      name: name of the set in messages, where the role alone does not identify it.
     """
 
     role: Role
     source: Any
     patient_regex: str | None = None
     count: int | None = None
+    name: str = ""
+
+    @property
+    def label(self) -> str:
+        """The set in messages."""
+        return self.name or self.role.value
 
 
 def is_statistics(source) -> bool:
@@ -118,7 +125,7 @@ class ComparisonInputs:
                 count = side.count or self.count(
                     Role.GENERATED if side.role is Role.REAL else Role.REAL
                 )
-            source = open_source(side.source, side.role.value, count, multi_frame)
+            source = open_source(side.source, side.label, count, multi_frame)
             check_patient_regex(source, side.patient_regex)
             if source.count is not None:
                 ImageAccount(source.kind, source.count).check_enough(source.name)
@@ -137,7 +144,7 @@ class ComparisonInputs:
 
     def check_features(self, wanted: Iterable[str]) -> None:
         """Raises StatisticsError where `wanted` metrics need features and a side has none."""
-        bare = [role.value for role, found in self.sets.items() if found.features is None]
+        bare = [self._sides[k].label for k, found in self.sets.items() if found.features is None]
         if bare and (names := ", ".join(wanted)):
             raise StatisticsError(f"{names}: {describe_missing_features(bare[0])}")
 

@@ -334,8 +334,16 @@ class SharedSplits:
         place = index + 1
         return _debiased(self._sets[0], self._sets[place], self._splits, place, self._options)
 
-    def difference(self, first: int, second: int) -> PairedDifference:
-        """Returns the debiased FID of one generated set less that of another."""
+    def difference(
+        self, first: int, second: int, confidence: float | None = None
+    ) -> PairedDifference:
+        """Returns the debiased FID of one generated set less that of another.
+
+        Args:
+          first, second: indices of the generated sets.
+          confidence: nominal coverage of the difference's interval; by default that of the FIDs.
+        """
+        confidence = confidence or self._options["confidence"]
         i, j = first + 1, second + 1
         parts = self._splits.decompose({(0, i): 1.0, (0, j): -1.0}, {i: -0.5, j: 0.5})
         both = self.fid(first), self.fid(second)
@@ -343,13 +351,12 @@ class SharedSplits:
         error = max(noise, math.sqrt(max(0.0, parts.quadratic + parts.linear)))
         scale = max(sum(max(0.0, found.value) for found in both), abs(parts.value), noise)
         slope = max(0.0, parts.linear) / scale if scale > 0 else 0.0
-        z = normal_quantile(self._options["confidence"])
-        low, high = difference_interval(parts.value, error, slope, z)
+        low, high = difference_interval(parts.value, error, slope, normal_quantile(confidence))
         return PairedDifference(
             value=parts.value,
             low=low,
             high=high,
-            confidence=self._options["confidence"],
+            confidence=confidence,
             standard_error=error,
             noise=noise,
             p_value=_two_sided(parts.value, error),

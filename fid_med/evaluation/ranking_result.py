@@ -1,0 +1,165 @@
+"""The result of a comparison of several generated sets: its fields, table and figures."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+
+from fid_med.evaluation.account import ImageAccount
+
+_HEADER = ("rank", "set", "debiased FID", "interval", "more than best", "interval", "p")
+_SMALLEST_P = 1e-4  # printed; further out, the normal distribution is not accurate
+
+
+@dataclasses.dataclass
+class RankedGenerator:
+    """One generated set.
+
+    Attributes:
+      name: the name that it was given.
+      rank: 1 for the smallest debiased FID.
+      fid: plain FID of all its images.
+      account: account of its images.
+      debiased: fields of `DebiasedFID`.
+      difference: fields of `PairedDifference`: this set less the best one; None for the best one.
+        Its interval is corrected for all pairs of sets, its `p_value` is that of this pair alone.
+      p_value: the corrected p-value of that difference, as in `rank_sets`; None for the best one.
+      worse: whether the set is worse than the best one.
+    """
+
+    name: str
+    rank: int
+    fid: float
+    account: ImageAccount
+    debiased: dict
+    difference: dict | None
+    p_value: float | None
+    worse: bool
+
+    @property
+    def verdict(self) -> str:
+        """The set next to the best one, in words."""
+        if self.difference is None:
+            return "best"
+        return "worse than the best" if self.worse else "no difference from the best detectable"
+
+
+@dataclasses.dataclass
+class GeneratorRanking:
+    """What `compare_generators` found; `to_dict` gives the fields of the JSON file.
+
+    Attributes:
+      generated: a `RankedGenerator` for each generated set, in the order given.
+      real: account of the real images.
+      confidence: confidence level of the intervals.
+      comparisons: number of pairs of sets, which p-values and differences are corrected for.
+      extractor, fingerprint, preprocessing, dims, versions, warnings: as for `FIDResult`.
+    """
+
+    generated: list[RankedGenerator]
+    real: ImageAccount
+    confidence: float
+    comparisons: int
+    extractor: str | None
+    fingerprint: str | None
+    preprocessing: dict | None
+    dims: int
+    versions: dict
+    warnings: list[str]
+
+    @property
+    def ranked(self) -> list[RankedGenerator]:
+        """The generated sets, the best one first."""
+        return sorted(self.generated, key=lambda row: row.rank)
+
+    @property
+    def best(self) -> str:
+        """Name of the set with the smallest debiased FID."""
+        return self.ranked[0].name
+
+    def to_dict(self) -> dict:
+        """The fields of the JSON file, as JSON types."""
+        return {"best": self.best, **dataclasses.asdict(self)}
+
+    def summary(self) -> list[str]:
+        """Returns the lines printed above the FIDs."""
+        lines = [f"real: {self.real.describe()}"]
+        lines += [f"{row.name}: {row.account.describe()}" for row in self.generated]
+        if self.fingerprint:
+            size = f"{self.preprocessing['height']} x {self.preprocessing['width']}"
+            lines.append(
+                f"extractor: {self.extractor} ({self.fingerprint[:12]}), {size}, "
+                f"{self.preprocessing['resize']}, {self.preprocessing['aspect']}"
+            )
+        lines += _columns([_HEADER, *(_cells(row) for row in self.ranked)])
+        return [*lines, *self._notes(), self._verdict(), self._advice()]
+
+    def _notes(self):
+        yield (
+            f"interval: {self.confidence:.0%}. p: chance of so large a difference from the best "
+            "set if both are equally far from the real images. p and the intervals of differences "
+            f"are corrected for {self.comparisons} pairs of sets, because the same images chose "
+            "the best set."
+        )
+        used = [(row.debiased["generated_count"], row.account.count) for row in self.generated]
+        used.append((self.generated[0].debiased["real_count"], self.real.count))
+        if any(drawn < count for drawn, count in used):
+            yield (
+                f"debiased FIDs are of at most {max(drawn for drawn, _ in used)} images per set, "
+                "drawn at random; FIDs are of all images."
+            )
+
+    def _verdict(self) -> str:
+        best, *others = self.ranked
+        worse = ", ".join(row.name for row in others if row.worse)
+        level = ", ".join(row.name for row in others if not row.worse)
+        parts = [f"smallest debiased FID: {best.name}"]
+        if level:
+            parts.append(f"no difference from it detectable: {level}")
+        if worse:
+            parts.append(f"worse (p <= {1 - self.confidence:.3g}): {worse}")
+        return "; ".join(parts)
+
+    def _advice(self) -> str:
+        return (
+            f"The smallest of {len(self.generated)} debiased FIDs is too low by chance: to report "
+            f"{self.best}'s, compare new images of it."
+        )
+
+    def draw(self, folder) -> list[str]:
+        """Draws the debiased FIDs with their intervals.
+
+        Args:
+          folder: where the PNG files go; made where it is missing.
+
+        Returns:
+          The files written: `ranking.png`, the best set first, and `curve.png`, the sets in the
+          order given, for the checkpoints of one run.
+        """
+        from fid_med.evaluation.ranking_plot import plot_curve, plot_ranking
+
+        os.makedirs(folder, exist_ok=True)
+        paths = [os.path.join(folder, name) for name in ("ranking.png", "curve.png")]
+        plot_ranking(self, paths[0])
+        plot_curve(self, paths[1])
+        return paths
+
+
+def _cells(row: RankedGenerator) -> tuple[str, ...]:
+    cells = (str(row.rank), row.name, f"{row.debiased['value']:.4g}", _interval(row.debiased))
+    if row.difference is None:
+        return (*cells, row.verdict, "", "")
+    p = f"{row.p_value:.2g}" if row.p_value >= _SMALLEST_P else f"< {_SMALLEST_P:.4f}"
+    return (*cells, f"{row.difference['value']:.4g}", _interval(row.difference), p)
+
+
+def _interval(fields) -> str:
+    return f"{fields['low']:.4g} to {fields['high']:.4g}"
+
+
+def _columns(rows) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
