@@ -248,7 +248,8 @@ def repeated_image_warnings(debiased: dict, generated: str = "generated") -> lis
 def _pairs(pairs, count):
     if not pairs:
         return ""
-    return f" ({name_some([f'{one} repeats {other}' for one, other in pairs], count)})"
+    named = [[f"image {x}" if isinstance(x, int) else x for x in pair] for pair in pairs]
+    return f" ({name_some([' repeats '.join(pair) for pair in named], count)})"
 
 
 def few_patients_warnings(name: str, flag: str, patients) -> list[str]:

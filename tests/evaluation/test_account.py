@@ -109,11 +109,14 @@ def test_repeated_images_are_named():
         "generated": [[7, 1]],
     }
     shared, of_real, of_generated = repeated_image_warnings(fields)
-    assert "1 generated image has the same features as a real image (5 repeats r2.png);" in shared
+    assert (
+        "1 generated image has the same features as a real image (image 5 repeats r2.png);"
+        in shared
+    )
     assert (
         "(r9.png repeats r2.png, r10.png repeats r2.png, r11.png repeats r2.png and 2 more);"
     ) in of_real
-    assert "(7 repeats 1)" in of_generated
+    assert "(image 7 repeats image 1)" in of_generated
 
 
 def test_without_repeats_nothing_is_named():
