@@ -147,11 +147,15 @@ def test_patients_in_both_sets_are_told_with_the_sets_name(phantoms, small_extra
     assert len(told) == 1
     assert told[0].startswith("shared: 10 patients")
     with pytest.raises(DataError, match="shared: 1 patient; a debiased FID needs at least 8"):
-        compare_generators(real, sets, "none", **regex | {"generated_patient_regex": "png"})
+        compare_generators(
+            real, sets, small_extractor, **regex | {"generated_patient_regex": "png"}
+        )
 
 
-def test_mistakes_are_told_before_any_work(files, features_file, write_images):
+def test_mistakes_are_told_before_any_work(files, features_file, write_images, tmp_path):
     real, sets = files
+    no_extractor = tmp_path / "no_extractor.keras"
+    no_extractor.touch()
     images = np.zeros((7, 80, 80), np.uint8)
     bare = features_file("bare.npz")
     FeatureStatistics.load(bare).save(bare)
@@ -164,9 +168,9 @@ def test_mistakes_are_told_before_any_work(files, features_file, write_images):
         ({"missing": "nowhere"}, FidMedError, "nowhere"),
     ]
     for more, error, message in cases:
-        # An extractor that does not exist: loading it would be another error.
+        # A file that is no extractor: loading it would be another error.
         with pytest.raises(error, match=message):
-            compare_generators(real, sets | more, "no_extractor.keras")
+            compare_generators(real, sets | more, no_extractor)
     with pytest.raises(SettingError, match="1, expected two or more"):
         compare_generators(real, {"near": sets["near"]})
     with pytest.raises(SettingError, match="confidence 2"):
