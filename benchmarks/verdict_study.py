@@ -50,7 +50,9 @@ def study(real, generated, count: int, draws: int, seed: int = 0, **options):
     """Counts the claims over draws of `count` images per side.
 
     Args:
-      real, generated: features [N, d] and [M, d] of different images.
+      real: features [N, d].
+      generated: features [M, d] of other images; or None for equal distributions, where every draw
+        divides the real images anew.
       count: images per side.
       draws: number of draws.
       options: of `verdict_of`.
@@ -60,14 +62,19 @@ def study(real, generated, count: int, draws: int, seed: int = 0, **options):
       mean baseline.
     """
     rng = np.random.default_rng(seed)
-    gaussian = count > min(len(real), len(generated))
-    sources = [drawer(x, rng) for x in (real, generated)] if gaussian else None
+    most = len(real) // 2 if generated is None else min(len(real), len(generated))
+    sources = [real] if generated is None else [real, generated]
+    if gaussian := count > most:
+        sources = [drawer(x, rng) for x in sources]
     claims, fids, baselines = [], [], []
     for _ in range(draws):
         if gaussian:
-            sides = [source(count) for source in sources]
+            sides = [source(count) for source in (sources * 2)[:2]]
+        elif generated is None:
+            order = rng.permutation(len(real))
+            sides = [real[order[:count]], real[order[count : 2 * count]]]
         else:
-            sides = [x[rng.permutation(len(x))[:count]] for x in (real, generated)]
+            sides = [x[rng.permutation(len(x))[:count]] for x in sources]
         verdict, metrics = verdict_of(*sides, **options)
         claims.append(verdict.differ)
         fids.append(metrics["fid"]["value"])
@@ -78,17 +85,14 @@ def study(real, generated, count: int, draws: int, seed: int = 0, **options):
 
 def main(argv):
     real, *degraded = [load_features(path, ()).features.astype(np.float64) for path in argv[1:]]
-    half = len(real) // 2
-    sets = {"equal": real[half:]} | {
-        pathlib.Path(path).stem: x for path, x in zip(argv[2:], degraded, strict=True)
-    }
+    names = [pathlib.Path(path).stem for path in argv[2:]]
     options = {"permutations": _PERMUTATIONS.value, "replicates": _REPLICATES.value}
     print("images per side, set, drawn from, share of draws with a claim, FID, real against real")
     for count in map(int, _COUNTS.value):
-        for name, generated in sets.items():
-            # One Gaussian for both sides where the sets are equal.
-            own = real[half:] if name == "equal" and count > half else real[:half]
-            how, share, fid, base = study(own, generated, count, _DRAWS.value, **options)
+        sets = {"equal": (real, None)}
+        sets |= {n: (real[: len(real) // 2], x) for n, x in zip(names, degraded, strict=True)}
+        for name, pair in sets.items():
+            how, share, fid, base = study(*pair, count, _DRAWS.value, **options)
             print(f"{count}, {name}, {how}, {share:.2f}, {fid:.3g}, {base:.3g}", flush=True)
 
 
