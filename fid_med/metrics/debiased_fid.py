@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-from fid_med.metrics.input_checks import checked_count, checked_fraction
+from fid_med.errors import StatisticsError
+from fid_med.metrics.input_checks import check_matrix, checked_count, checked_fraction
 from fid_med.metrics.resampling import ImageSet, distinct_rows, image_sets, shared_rows
 from fid_med.metrics.variance_decomposition import LEAST, Decomposition, HalfSplits
 
@@ -217,7 +218,9 @@ def debiased_sum(
     Raises:
       StatisticsError: as `debiased_fid`.
     """
-    joined = [np.concatenate([np.asarray(x) for x in side], axis=1) for side in (real, generated)]
+    joined = [
+        _join_spaces(side, name) for side, name in ((real, "real"), (generated, "generated"))
+    ]
     options = _checked_options(confidence, replicates, seed, largest_half)
     sets = image_sets(
         {"real": (joined[0], real_patients), "generated": (joined[1], generated_patients)}, LEAST
@@ -231,6 +234,20 @@ def debiased_sum(
     total = HalfSplits.weighted_sum(splits, weights)
     *each, of_sum = (_debiased(*sets, x, 1, options) for x in [*splits, total])
     return each, of_sum
+
+
+def _join_spaces(spaces: Sequence, name: str) -> np.ndarray:
+    """Features of the same images in several spaces next to each other, [N, sum of d_k]."""
+    arrays = [np.asarray(x) for x in spaces]
+    for array in arrays:
+        check_matrix(array, f"{name} features")
+    counts = sorted({len(array) for array in arrays})
+    if len(counts) > 1:
+        raise StatisticsError(
+            f"{name} features of {' and '.join(map(str, counts))} images: expected those of the "
+            "same images in every space"
+        )
+    return np.concatenate(arrays, axis=1)
 
 
 def paired_difference(

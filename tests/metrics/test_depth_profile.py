@@ -96,3 +96,12 @@ def test_equal_distributions_have_a_debiased_multi_depth_fid_near_0():
         assert plain.value > 0.1
     # Seven standard errors of the mean; the plain value is 0.5.
     assert abs(np.mean(values)) < 7 * np.std(values) / np.sqrt(12) < 0.1
+
+
+def test_spaces_of_other_images_are_an_error():
+    rng = np.random.default_rng(0)
+    a, b, short = rng.normal(size=(20, 3)), rng.normal(size=(20, 4)), rng.normal(size=(19, 4))
+    with pytest.raises(StatisticsError, match="real features of 19 and 20 images"):
+        debiased_sum([a, short], [a, b], [1, 1])
+    with pytest.raises(StatisticsError, match="generated features"):
+        debiased_sum([a, b], [a, b[0]], [1, 1])
