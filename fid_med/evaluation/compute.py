@@ -72,9 +72,10 @@ def compute_fid(
     ```
 
     Args:
-      real, generated: each a folder of images; a `.npz` of statistics; a uint8 array [N, H, W] or
-        [N, H, W, 3]; a `tf.data.Dataset` of uint8 images or batches of them; or a callable that
-        takes a count and returns up to that many images as such an array (a generator network).
+      real, generated: each a folder of images, or what `data.split_files.images_of_split` opened of
+        one; a `.npz` of statistics; a uint8 array [N, H, W] or [N, H, W, 3]; a `tf.data.Dataset` of
+        uint8 images or batches of them; or a callable that takes a count and returns up to that
+        many images as such an array (a generator network).
       extractor: a `FeatureExtractor`, or a name or path as for `load_extractor`. It is not loaded
         where both sides are statistics.
       metrics: names from `metric_registry.METRICS`. The default is `fid` and, where a side has
