@@ -103,7 +103,7 @@ def test_a_reader_that_has_seen_enough_is_no_crash(arguments, statistics_file, t
     [
         ([COMPUTE_FID], "REAL GENERATED"),
         ([COMPUTE_FID, "one"], "REAL GENERATED"),
-        ([COMPUTE_FID, "one", "two", "--plan=100"], "got 2"),
+        ([COMPUTE_FID, "one", "two", "three", "--plan=100"], "got 3"),
         ([COMPUTE_FID, "one", "two", "--extracter=imagenet"], "extracter"),
         ([COMPUTE_FID, "one", "two", "--resize=best"], "resize"),
         ([COMPUTE_FID, "one", "two", "--precision=half"], "precision"),
