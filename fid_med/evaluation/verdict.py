@@ -104,7 +104,8 @@ def _how_far(debiased, test):
         return ""
     if test == "permutation" and debiased["low"] <= 0:
         return f" How far is not known: {_interval_of(debiased)} contains 0."
-    return f" Debiased FID: {debiased['value']:.4g} ({_interval(debiased)})."
+    size = f" Debiased FID: {debiased['value']:.4g}"
+    return f"{size}." if test == "interval" else f"{size} ({_interval(debiased)})."
 
 
 def _what_is_not_excluded(debiased, base, test):
