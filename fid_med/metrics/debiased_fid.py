@@ -218,9 +218,7 @@ def debiased_sum(
     Raises:
       StatisticsError: as `debiased_fid`.
     """
-    joined = [
-        _join_spaces(side, name) for side, name in ((real, "real"), (generated, "generated"))
-    ]
+    joined = [_join_spaces(side, name) for side, name in ((real, "real"), (generated, "generated"))]
     options = _checked_options(confidence, replicates, seed, largest_half)
     sets = image_sets(
         {"real": (joined[0], real_patients), "generated": (joined[1], generated_patients)}, LEAST

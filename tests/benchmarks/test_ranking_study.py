@@ -5,7 +5,7 @@ import math
 import pytest
 from helpers.script_runs import run_script
 
-from benchmarks.ranking_study import Settings, Trial, one_trial, run, summarise
+from benchmarks.ranking import Settings, Trial, one_trial, run, summarise
 
 
 def test_false_claims_are_counted():
@@ -26,9 +26,9 @@ def test_false_claims_are_counted():
 
 def test_equal_sets_are_rarely_called_different():
     """At most 5 % and three errors of the count; more often without the whole correction."""
-    settings = Settings((0.12,) * 5, count=24, dimension=16, replicates=100)
-    found = summarise(settings.strengths, run(settings, 60))
-    assert found["family_wise_error"] <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 60)
+    settings = Settings((0.12,) * 5, count=24, dimension=16, replicates=60)
+    found = summarise(settings.strengths, run(settings, 40))
+    assert found["family_wise_error"] <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 40)
     assert found["uncorrected"] > found["family_wise_error"]
 
 

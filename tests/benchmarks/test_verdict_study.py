@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from benchmarks.verdict_study import study
+from benchmarks.verdicts import study
 
 OPTIONS = {"permutations": 39, "replicates": 20}
 

@@ -20,7 +20,7 @@ from PIL import Image
 from fid_med.data.datasets import phantom
 from fid_med.errors import DataError, SettingError, UnreadableImageError
 from fid_med.evaluation.compute import compute_fid
-from fid_med.extractors import inception_v3
+from fid_med.extractors import inception_v3, keras_file
 from fid_med.extractors.registry import load_extractor
 from fid_med.phantoms.radiograph import phantom_set
 from fid_med.training import epochs, output
@@ -288,9 +288,9 @@ def test_scratch_trains_every_layer_and_saves_no_auxiliary_head(
     assert float(row["learning_rate"]) == 0.045
     assert json.loads((tmp_path / "training.json").read_text())["auxiliary_weight"] == 0.3
     # Each file is loaded once: load_extractor's own model is looked at too.
-    load, models = keras.saving.load_model, []
+    read, models = keras_file.read_model, []
     monkeypatch.setattr(
-        keras.saving, "load_model", lambda *a, **k: models.append(load(*a, **k)) or models[-1]
+        keras_file, "read_model", lambda path: models.append(read(path)) or models[-1]
     )
     for name in ("extractor.keras", "classifier.keras"):
         # The fingerprint covers only InceptionV3's layers, not the auxiliary head.
