@@ -122,7 +122,7 @@ class GeneratorRanking:
 
     def _advice(self) -> str:
         return (
-            f"The smallest of {len(self.generated)} debiased FIDs is too low by chance: to report "
+            f"The smallest of {len(self.generated)} debiased FIDs is biased low: to report "
             f"{self.best}'s, compare new images of it."
         )
 

@@ -80,7 +80,8 @@ def _describe_needed(needed, count):
 
 def _describe_rivals(names):
     if names:
-        yield f"Not shown to be worse: {join_words(names)}."
+        # Semicolons, because a name may have a comma.
+        yield f"Not shown to be worse: {'; '.join(names)}."
 
 
 def _describe_transfer(name, record):
