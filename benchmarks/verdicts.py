@@ -34,7 +34,7 @@ def study(real, generated, count: int, draws: int, seed: int = 0, **options):
     Args:
       real: features [N, d].
       generated: features [M, d] of other images; or None for equal distributions, where every draw
-        divides the real images anew.
+        divides the real images again.
       count: images per side.
       draws: number of draws.
       options: of `verdict_of`.

@@ -217,13 +217,13 @@ def main(real, generated=None, *more):
         files.write_json(_JSON.value, result.to_dict())
     for line in result.summary():
         print(line)
-    if _FIGURES.value:
-        for path in draw_figures(result, _FIGURES.value):
-            print(f"look at {path}")
+    drawn = draw_figures(result, _FIGURES.value) if _FIGURES.value else None
+    for path in drawn or ():
+        print(f"look at {path}")
     if _REPORT.value:
         from fid_med.evaluation.report import write_report
 
-        write_report(result, _REPORT.value)
+        write_report(result, _REPORT.value, drawn)
         print(f"report: {_REPORT.value}")
     print(f"FID: {result.fid:.10g}")
 

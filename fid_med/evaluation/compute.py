@@ -169,7 +169,7 @@ def _compare(sides, spec, options: ExtractionOptions, request: _Request) -> FIDR
     with_classifier = any(METRICS[name].needs_classifier for name in wanted)
     if inputs.sources or with_classifier:
         with _clock(seconds, "extractor"):
-            extractor = _loaded(spec)
+            extractor = load_spec(spec)
         inputs.check_extractor(extractor)
         if with_classifier:
             check_classifier(extractor.logits)
@@ -311,7 +311,7 @@ def plan(
     inputs.check_features(["plan"])
     warnings = []
     if inputs.sources:
-        loaded = _loaded(spec)
+        loaded = load_spec(spec)
         inputs.extract(Role.REAL, loaded, options, keep_features=True)
         warnings += loaded.warnings
     found = inputs.sets[Role.REAL]
@@ -397,7 +397,8 @@ def extractor_spec(extractor, image_size, resize, aspect, precision, dims, seed)
     return extractor
 
 
-def _loaded(spec):
+def load_spec(spec):
+    """Loads an `ExtractorSpec`; an extractor that is loaded already is returned as it is."""
     return spec.load() if isinstance(spec, ExtractorSpec) else spec
 
 

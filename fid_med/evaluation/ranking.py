@@ -20,11 +20,10 @@ from fid_med.evaluation.account import (
     shared_patient_warnings,
     small_sample_warnings,
 )
-from fid_med.evaluation.compute import check_confidence, extractor_spec
+from fid_med.evaluation.compute import check_confidence, extractor_spec, load_spec
 from fid_med.evaluation.extraction import ExtractionOptions, FeatureSet
 from fid_med.evaluation.inputs import ComparisonInputs, Role, Side
 from fid_med.evaluation.ranking_result import GeneratorRanking, RankedGenerator
-from fid_med.extractors.registry import ExtractorSpec
 from fid_med.metrics.frechet import frechet_distance
 from fid_med.metrics.ranking import MOST_IMAGES, RankedSet, draw_images, rank_sets
 from fid_med.metrics.statistics import check_comparable
@@ -182,7 +181,7 @@ def _compare(sets: Sequence[_Set], spec, options, confidence, seed) -> Generator
         check_comparable(known[0], statistics)
     extractor = None
     if any(x.holds_images for x in sets):
-        extractor = spec.load() if isinstance(spec, ExtractorSpec) else spec
+        extractor = load_spec(spec)
         for x in sets:
             x.check_extractor(extractor)
     # Only what ranking needs is kept of a set before the next one is read.

@@ -2,6 +2,7 @@
 
 import pathlib
 import tempfile
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -42,7 +43,7 @@ _WHAT_NOT = (
 )
 
 
-def write_report(result: FIDResult, path) -> None:
+def write_report(result: FIDResult, path, figures: Sequence[str] | None = None) -> None:
     """Writes the page of a comparison: one file that opens from disk, without scripts.
 
     It shows the verdict, the numbers next to their baseline, samples of both sets, the figures of
@@ -61,6 +62,7 @@ def write_report(result: FIDResult, path) -> None:
     Args:
       result: of `compute_fid` with `keep_features`, without which the page has no images.
       path: the HTML file.
+      figures: the files that `draw_figures` wrote for this result; by default they are drawn again.
 
     Raises:
       OSError: the file cannot be written.
@@ -74,7 +76,7 @@ def write_report(result: FIDResult, path) -> None:
             "<h2>Samples</h2>",
             _samples(result, pathlib.Path(folder)),
             "<h2>What differs</h2>",
-            _differences(result, folder),
+            _differences(result, folder, figures),
             "<h2>What to report</h2>",
             f"<p>Copy this line: <code>{escape(result.verdict.to_report)}</code></p>",
             *(f"<p>{line}</p>" for line in _WHAT_NOT),
@@ -186,7 +188,7 @@ def _crop(image):
     return image[top : top + _PIXELS, left : left + _PIXELS]
 
 
-def _differences(result, folder):
+def _differences(result, folder, figures):
     if not result.drawn:
         return (
             "<p>Not computed. <code>--metrics=difference</code> adds the directions and places in "
@@ -196,7 +198,9 @@ def _differences(result, folder):
     if any(side is not None and side.source is None for side in result.features.values()):
         return "<p>The figures need images that can be read a second time.</p>"
     parts = []
-    for path in map(pathlib.Path, draw_figures(result, folder)):
+    if figures is None:
+        figures = draw_figures(result, folder)
+    for path in map(pathlib.Path, figures):
         caption = next((text for x, text in _CAPTIONS.items() if path.stem.startswith(x)), "")
         parts.append(f"<p>{caption}</p>{embed_png(path.read_bytes(), path.stem)}")
     return "".join(parts)

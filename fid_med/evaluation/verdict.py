@@ -57,7 +57,7 @@ def judge(
     debiased, permutation, base = (metrics.get(name) for name in PARTS)
     text = _against_baseline(fid, base, unavailable, counts)
     if permutation and exchangeable:
-        # The debiased FID is there wherever features of both sets are; its fewest images are more.
+        # The permutation test works with fewer images than the debiased FID needs.
         alpha = 1 - (debiased["confidence"] if debiased else 0.95)
         p, differ, test = permutation["p_value"], permutation["p_value"] <= alpha, "permutation"
         by = f"permutation p = {p:.2g}"

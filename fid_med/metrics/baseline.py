@@ -26,7 +26,7 @@ class Baseline:
         distribution of the real images. It is the bias of plain FID at these counts.
       sd: standard deviation of that FID over data sets.
       at_parts: mean FID between disjoint parts of the real images, before extrapolation.
-      parts: mean number of images in the two parts, larger counts first.
+      parts: mean number of images in the two parts, in the order of the counts.
       exponent: `mean` is `at_parts` times the ratio of the counts to the power of -`exponent`.
       replicates, seed: number of random divisions, and the seed they were drawn from.
       real_count, generated_count: numbers of images that the baseline is for.

@@ -343,11 +343,14 @@ class SharedSplits:
         self._options = _checked_options(confidence, replicates, seed, largest_half)
         crosses = [(0, i) for i in range(1, len(self._sets))]
         self._splits = HalfSplits(self._sets, crosses, replicates, seed, largest_half)
+        self._found: dict[int, DebiasedFID] = {}  # every difference needs two
 
     def fid(self, index: int = 0) -> DebiasedFID:
         """Returns the debiased FID of one generated set."""
-        place = index + 1
-        return _debiased(self._sets[0], self._sets[place], self._splits, place, self._options)
+        if index not in self._found:
+            sets = self._sets[0], self._sets[index + 1]
+            self._found[index] = _debiased(*sets, self._splits, index + 1, self._options)
+        return self._found[index]
 
     def difference(
         self, first: int, second: int, confidence: float | None = None

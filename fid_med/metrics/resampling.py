@@ -122,8 +122,7 @@ def distinct_rows(features: np.ndarray) -> int:
 
 def shared_rows(first: np.ndarray, second: np.ndarray) -> int:
     """Counts the rows of `second` that are equal to a row of `first`, bit for bit."""
-    known = {row.tobytes() for row in first + 0.0}  # + 0.0: no negative zeros
-    return sum(row.tobytes() in known for row in second + 0.0)
+    return len(equal_rows(second, first, len(second)))
 
 
 def equal_rows(first: np.ndarray, second: np.ndarray | None, most: int) -> list[tuple[int, int]]:
