@@ -5,7 +5,13 @@ from absl import flags
 
 from fid_med import cli
 from fid_med.evaluation.metric_registry import metrics_help
-from fid_med.extractors.registry import DEPTHS, PRECISIONS, extractors_help
+from fid_med.extractors.registry import (
+    DEPTHS,
+    LARGEST_INPUT,
+    PRECISIONS,
+    SMALLEST_INPUT,
+    extractors_help,
+)
 
 USAGE = """usage: compute_fid.py REAL GENERATED [flags]
        compute_fid.py REAL GENERATED1 GENERATED2 ... [flags]
@@ -28,8 +34,8 @@ _IMAGE_SIZE = flags.DEFINE_integer(
     "image_size",
     None,
     "Height and width of the network's input in pixels; by default as in the extractor.",
-    lower_bound=75,
-    upper_bound=4096,
+    lower_bound=SMALLEST_INPUT,
+    upper_bound=LARGEST_INPUT,
 )
 _RESIZE = flags.DEFINE_enum(
     "resize",

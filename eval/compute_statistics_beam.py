@@ -6,6 +6,7 @@ import functools
 from absl import flags
 
 from fid_med import cli
+from fid_med.extractors.registry import LARGEST_INPUT, SMALLEST_INPUT
 
 USAGE = """usage: compute_statistics_beam.py IMAGES --output=STATISTICS.npz [flags] [Beam's flags]
 
@@ -33,8 +34,8 @@ _IMAGE_SIZE = flags.DEFINE_integer(
     "image_size",
     None,
     "Height and width of the network's input in pixels; by default as in the extractor.",
-    lower_bound=75,
-    upper_bound=4096,
+    lower_bound=SMALLEST_INPUT,
+    upper_bound=LARGEST_INPUT,
 )
 _RESIZE = flags.DEFINE_enum(
     "resize",

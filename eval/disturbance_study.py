@@ -5,6 +5,7 @@ from absl import flags
 
 from fid_med import cli
 from fid_med.disturbances.registry import GROUPS, SCALES, select_disturbances
+from fid_med.extractors.registry import LARGEST_INPUT, SMALLEST_INPUT
 
 USAGE = """usage: disturbance_study.py REAL --extractors=NAME,... --output_dir=DIR [flags]
 
@@ -93,8 +94,8 @@ _IMAGE_SIZE = flags.DEFINE_integer(
     "image_size",
     None,
     "Input size in pixels; by default as in the extractors.",
-    lower_bound=75,
-    upper_bound=4096,
+    lower_bound=SMALLEST_INPUT,
+    upper_bound=LARGEST_INPUT,
 )
 _NOTE = flags.DEFINE_string(
     "note", "", "Line to print in the report, for example that weights are a stand-in."

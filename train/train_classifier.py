@@ -9,6 +9,7 @@ from absl import flags
 from fid_med import cli
 from fid_med.data.datasets import check_name, load_dataset
 from fid_med.errors import DataError
+from fid_med.extractors.registry import LARGEST_INPUT, SMALLEST_INPUT
 
 USAGE = """usage: train_classifier.py --dataset=NAME --data_dir=PATH --output_dir=DIR [flags]
 
@@ -106,8 +107,8 @@ _IMAGE_SIZE = flags.DEFINE_integer(
     "image_size",
     None,
     "Height and width of the network's input in pixels; by default those of --weights, or 299.",
-    lower_bound=75,
-    upper_bound=4096,
+    lower_bound=SMALLEST_INPUT,
+    upper_bound=LARGEST_INPUT,
 )
 flags.DEFINE_enum(
     "aspect",

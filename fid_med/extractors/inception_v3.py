@@ -8,12 +8,11 @@ import numpy as np
 from fid_med.data.preprocessing import Preprocessing
 from fid_med.errors import ExtractorError, reason_of
 from fid_med.extractors.extractor import FeatureExtractor
+from fid_med.extractors.registry import LARGEST_INPUT, SMALLEST_INPUT
 from fid_med.utils.hashing import extractor_fingerprint
 
 NETWORK = "inception_v3"
 NUM_FEATURES = 2048
-SMALLEST_INPUT = 75
-LARGEST_INPUT = 4096  # the first block's output of one image then has half a gigabyte
 # Ends of the stages of Szegedy et al. 2015 ("Rethinking the Inception Architecture"), table 1,
 # under Keras's names.
 BLOCKS = ("mixed0", "mixed1", "mixed2", "mixed3", "mixed4", "mixed5", "mixed6", "mixed7", "mixed8",

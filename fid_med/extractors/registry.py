@@ -16,6 +16,9 @@ from fid_med.errors import ExtractorError
 if TYPE_CHECKING:
     from fid_med.extractors.extractor import FeatureExtractor
 
+# Height and width of a network's input, in pixels. Keras's InceptionV3 needs the smallest; at the
+# largest, the first block's output of one image has half a gigabyte.
+SMALLEST_INPUT, LARGEST_INPUT = 75, 4096
 PRECISIONS = ("float32", "bfloat16", "float16")
 # Number of features: the layer whose output, averaged over positions, they are.
 DEPTHS = {

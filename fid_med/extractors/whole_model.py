@@ -9,7 +9,8 @@ import numpy as np
 
 from fid_med.data.preprocessing import Preprocessing
 from fid_med.errors import ExtractorError, reason_of
-from fid_med.extractors.inception_v3 import LARGEST_INPUT, NUM_FEATURES, weighted_layers
+from fid_med.extractors.inception_v3 import NUM_FEATURES, weighted_layers
+from fid_med.extractors.registry import LARGEST_INPUT
 
 _SIZE = 299  # of the input where a model takes any
 # Scale and offset to -1..1 and to 0..1, as `preprocess_input` and most tutorials have them.
