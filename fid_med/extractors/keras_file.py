@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import os
-import tempfile
 import zipfile
 
 import keras
@@ -75,11 +74,7 @@ def save_extractor(
 
 def _save_model(model, path):
     """Writes a model without its optimizer over an existing file."""
-    model = keras.Model(model.input, model.output, name=model.name)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as folder:
-        file = os.path.join(folder, "model.keras")
-        model.save(file)
-        os.replace(file, path)
+    keras.Model(model.input, model.output, name=model.name).save(path)
 
 
 def load_keras_file(path: str, changes: dict) -> FeatureExtractor:

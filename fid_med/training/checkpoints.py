@@ -14,6 +14,7 @@ import numpy as np
 
 from fid_med.errors import DataError, FidMedError, StatisticsError, reason_of
 from fid_med.metrics.npz import write_npz
+from fid_med.utils.files import sweep_partials
 
 _FOLDER = "checkpoint"
 _FILE = "state.npz"
@@ -117,8 +118,7 @@ class CheckpointStore:
         Raises:
           CheckpointError: the file is damaged.
         """
-        for partial in self.folder.glob(".*.partial.npz"):
-            partial.unlink(missing_ok=True)
+        sweep_partials(self.folder)
         if not self.path.exists():
             return None
         try:

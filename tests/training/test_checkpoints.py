@@ -88,7 +88,9 @@ def test_a_full_disk_keeps_the_previous_checkpoint(tmp_path, monkeypatch):
 def test_partial_files_of_a_killed_run_are_removed(tmp_path):
     store = CheckpointStore(tmp_path)
     store.save(FIRST)
-    (store.folder / ".abc.partial.npz").write_bytes(b"half")
+    partial = store.folder / ".0abc_123.partial.npz"
+    partial.write_bytes(b"half")
+    os.utime(partial, (0, 0))
     assert_same(store.load(), FIRST)
     assert os.listdir(store.folder) == ["state.npz"]
 

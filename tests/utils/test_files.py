@@ -1,13 +1,26 @@
 """Files whole or not at all, and the identity of images and extractors."""
 
+import errno
 import json
 import os
+import re
 import stat
+import subprocess
+import sys
+import threading
 
 import numpy as np
 import pytest
+from helpers.script_runs import ROOT
 
-from fid_med.utils.files import atomic_path, check_writable, versions, write_json
+from fid_med.utils import files
+from fid_med.utils.files import (
+    atomic_path,
+    check_writable,
+    sweep_partials,
+    versions,
+    write_json,
+)
 from fid_med.utils.hashing import ImageHasher, extractor_fingerprint
 
 
@@ -125,3 +138,143 @@ def test_what_json_cannot_hold_leaves_no_file(value, tmp_path):
     with pytest.raises((ValueError, TypeError)):
         write_json(tmp_path / "new" / "x.json", {"fid": value})
     assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_a_link_stays_and_its_target_is_replaced(missing, tmp_path):
+    target, link = tmp_path / "far" / "x.json", tmp_path / "link.json"
+    link.symlink_to("far/x.json")
+    if not missing:
+        write_json(target, [1])
+    check_writable(link)
+    write_json(link, [2])
+    assert link.is_symlink()
+    assert json.loads(target.read_text()) == [2]
+    assert os.listdir(target.parent) == ["x.json"]
+    assert sorted(os.listdir(tmp_path)) == ["far", "link.json"]
+
+
+def test_a_pipe_is_written_to_and_stays(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    check_writable(pipe)
+    with pytest.raises(OSError, match=r"nothing reads from this named pipe.*pipe"):
+        write_json(pipe, [1])
+    value = list(range(20_000))  # more than a pipe holds
+    handle = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)  # the thread below may be late
+    read = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_text()))
+    reader.start()
+    write_json(pipe, value)
+    reader.join(30)
+    os.close(handle)
+    assert json.loads(read[0]) == value
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert os.listdir(tmp_path) == ["pipe"]
+
+
+def test_devices_are_written_to_and_stay():
+    before = os.stat(os.devnull)
+    check_writable(os.devnull)
+    write_json(os.devnull, [1])
+    assert (os.stat(os.devnull).st_ino, os.stat(os.devnull).st_mode) == (
+        before.st_ino,
+        before.st_mode,
+    )
+    with pytest.raises(OSError, match="'/dev/full'") as error:
+        write_json("/dev/full", [1])
+    assert error.value.errno == errno.ENOSPC
+
+
+@pytest.mark.parametrize("piped", [False, True])
+def test_standard_output_keeps_what_was_printed_before_and_after(piped, tmp_path):
+    code = """
+from fid_med.utils.files import write_json
+print("before")
+write_json("/dev/stdout", [1])
+print("after")
+"""
+    command, environment = [sys.executable, "-c", code], os.environ | {"PYTHONPATH": str(ROOT)}
+    if piped:
+        said = subprocess.run(command, env=environment, capture_output=True, check=True).stdout
+    else:
+        with open(tmp_path / "out", "wb") as output:
+            subprocess.run(command, env=environment, stdout=output, check=True)
+        said = (tmp_path / "out").read_bytes()
+    assert said == b"before\n[\n  1\n]\nafter\n"
+
+
+def test_a_failed_write_names_its_path_and_not_the_temporary_file(tmp_path, monkeypatch):
+    path = tmp_path / "x.json"
+
+    def full(handle):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match=re.escape(f"No space left on device: '{path}'")):
+            write_json(path, [1])
+
+    def refused(**options):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), f"{options['dir']}/.abc")
+
+    monkeypatch.setattr(files.tempfile, "mkstemp", refused)
+    with pytest.raises(PermissionError, match=re.escape(f"Permission denied: '{path}'")):
+        write_json(path, [1])
+    assert not os.listdir(tmp_path)
+
+
+def test_a_folder_removed_meanwhile_is_made_again(tmp_path):
+    path = tmp_path / "folder" / "x.json"
+    check_writable(path)
+    path.parent.rmdir()
+    write_json(path, [1])
+    assert json.loads(path.read_text()) == [1]
+
+
+def test_only_abandoned_files_of_ours_are_swept(tmp_path):
+    with subprocess.Popen(["true"]) as ended:
+        pass
+    running, system = os.getppid(), files._system()
+    swept = [
+        f".0abc_123.{ended.pid}-{system}.partial.json",  # its process is gone
+        ".0abc_123.1-00000000.partial.npz*",  # an old one of another system
+        ".0abc_123.partial.npz*",  # an old one of an earlier version
+        ".0abc_123.partial*",
+    ]
+    kept = [
+        f".0abc_123.{running}-{system}.partial.json*",  # its process runs
+        f".0abc_123.{os.getpid()}-{system}.partial.json*",
+        f".0abc_123.{ended.pid}-00000000.partial.json",  # perhaps it runs on another computer
+        ".0abc_123.partial.npz",
+        "x.partial.npz*",
+        ".hidden.npz*",
+        ".partial.npz*",
+    ]
+    for name in (*swept, *kept):
+        path = tmp_path / name.removesuffix("*")
+        path.write_bytes(b"half")
+        if name.endswith("*"):
+            os.utime(path, (0, 0))
+        # The first and the last name that differ only by age would be one file.
+        if name == ".0abc_123.partial.npz*":
+            sweep_partials(tmp_path)
+            assert not path.exists()
+    sweep_partials(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == sorted(name.removesuffix("*") for name in kept)
+
+
+def test_a_killed_write_is_swept_by_the_next_run(tmp_path):
+    code = f"""
+import os, signal
+from fid_med.utils.files import atomic_path
+with atomic_path({str(tmp_path / "x.json")!r}) as temporary:
+    temporary.write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=False)
+    (left,) = os.listdir(tmp_path)
+    assert left.endswith(".partial.json")
+    write_json(tmp_path / "y.json", [1])
+    assert os.listdir(tmp_path) == ["y.json"]
