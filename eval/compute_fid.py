@@ -180,6 +180,7 @@ def main(real, generated=None, *more):
     from fid_med.errors import SettingError
     from fid_med.evaluation.compute import compute_fid
     from fid_med.utils import files
+    from fid_med.utils.progress import say
 
     if _SPLIT.value or _SPLITS.value:
         real = _images_of_split(real)
@@ -217,21 +218,31 @@ def main(real, generated=None, *more):
         keep_features=_SAVE_FEATURES.value or bool(_REPORT.value),
         **_shared_options(),
     )
-    if _SAVE_STATISTICS.value:
+    print(result)
+    drawn = None
+
+    def save_statistics():
         result.save_statistics(_SAVE_STATISTICS.value, features=_SAVE_FEATURES.value)
-    if _JSON.value:
+
+    def save_json():
         files.write_json(_JSON.value, result.to_dict())
-    for line in result.summary():
-        print(line)
-    drawn = draw_figures(result, _FIGURES.value) if _FIGURES.value else None
-    for path in drawn or ():
-        print(f"look at {path}")
-    if _REPORT.value:
+
+    def draw():
+        nonlocal drawn
+        drawn = draw_figures(result, _FIGURES.value)
+        for path in drawn:
+            say(f"look at {path}")
+
+    def save_report():
         from fid_med.evaluation.report import write_report
 
         write_report(result, _REPORT.value, drawn)
-        print(f"report: {_REPORT.value}")
-    print(f"FID: {result.fid:.10g}")
+        say(f"report: {_REPORT.value}")
+
+    wanted = {
+        save_statistics: _SAVE_STATISTICS, save_json: _JSON, draw: _FIGURES, save_report: _REPORT
+    }  # fmt: skip
+    cli.write_outputs(*(write for write, flag in wanted.items() if flag.value))
 
 
 def _shared_options():
@@ -319,6 +330,7 @@ def _rank(real, generated):
             )
     from fid_med.evaluation.ranking import compare_generators, set_names
     from fid_med.utils import files
+    from fid_med.utils.progress import say
 
     names = set_names(generated)
     for folder in filter(None, (_CACHE_DIR.value, _FIGURES.value)):
@@ -333,15 +345,20 @@ def _rank(real, generated):
         generated_patient_regex=_GENERATED_PATIENT_REGEX.value,
         **_shared_options(),
     )
-    if _JSON.value:
-        files.write_json(_JSON.value, result.to_dict())
     for line in result.summary():
         print(line)
-    if _FIGURES.value:
-        for path in result.draw(_FIGURES.value):
-            print(f"look at {path}")
     for row in result.generated:
         print(f"FID {row.name}: {row.fid:.10g}")
+
+    def save_json():
+        files.write_json(_JSON.value, result.to_dict())
+
+    def draw():
+        for path in result.draw(_FIGURES.value):
+            say(f"look at {path}")
+
+    wanted = {save_json: _JSON, draw: _FIGURES}
+    cli.write_outputs(*(write for write, flag in wanted.items() if flag.value))
 
 
 def _plan(real):
@@ -356,9 +373,9 @@ def _plan(real):
     cli.prepare_tensorflow()
     counts = [int(count) for count in _PLAN.value]
     found = plan(real, _EXTRACTOR.value, counts=counts, **_shared_options())
+    print(found, flush=True)
     if _JSON.value:
         files.write_json(_JSON.value, found.to_dict())
-    print(found)
 
 
 def _positional():

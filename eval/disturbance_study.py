@@ -117,6 +117,7 @@ def main(real):
     from fid_med.study.report.wording import describe_verdicts
     from fid_med.study.report.write import check_report_dir, write_report
     from fid_med.study.run import StudyConfig, load_extractors, name_folders, run_study
+    from fid_med.utils.progress import say
 
     check_report_dir(_OUTPUT_DIR.value)
     result = run_study(
@@ -139,10 +140,10 @@ def main(real):
         ratings=_RATINGS.value,
         example=_EXAMPLE_IMAGE.value,
     )
-    print(f"report: {write_report(result, _OUTPUT_DIR.value)}")
     for name, verdict, text in describe_verdicts(result.record):
         print(f"{name}: {verdict}. {text}")
-    print(f"recommendation: {' '.join(describe_recommendation(result.record))}")
+    print(f"recommendation: {' '.join(describe_recommendation(result.record))}", flush=True)
+    say(f"report: {write_report(result, _OUTPUT_DIR.value)}")
 
 
 if __name__ == "__main__":

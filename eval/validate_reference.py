@@ -87,9 +87,9 @@ def main():
     for row in validation.run(checks, inputs):
         rows.append(row)
         print("\n".join(validation.to_lines(row)), flush=True)
+    print(", ".join(f"{status} {n}" for status, n in validation.count(rows).items()), flush=True)
     if _JSON.value:
         files.write_json(_JSON.value, validation.to_dict(rows))
-    print(", ".join(f"{status} {n}" for status, n in validation.count(rows).items()))
     validation.check_success(rows, _REQUIRE.value)
 
 

@@ -66,6 +66,29 @@ def check_regex(*names: str) -> None:
         flags.register_validator(name, check)
 
 
+def write_outputs(*writes: Callable[[], object]) -> None:
+    """Calls functions that write files. One that fails does not keep the others from being tried.
+
+    Results are printed before: what took hours must not be lost with a full disk.
+
+    Raises:
+      FidMedError: all failures, in one line.
+    """
+    sys.stdout.flush()
+    failures = []
+    for write in writes:
+        try:
+            write()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            failures.append(_reason(error))
+        except FidMedError as error:
+            failures.append(str(error))
+    if failures:
+        raise FidMedError("; ".join(failures))
+
+
 def _parse(argv, usage, positional, pass_on):
     if _HELP & set(argv[1:]):
         print(f"{usage.strip()}\n{flags.FLAGS.main_module_help()}", flush=True)
@@ -111,10 +134,17 @@ def _guarded(main, arguments):
         raise
     except OSError as error:
         # The user can fix a full disk or a missing permission; a traceback would not help.
-        _end(1, str(error))
+        _end(1, _reason(error))
     except KeyboardInterrupt as error:
         # A training sets the status, and a message that says how to resume.
         _end(getattr(error, "status", 130), str(error) or "interrupted")
+
+
+def _reason(error: OSError) -> str:
+    """The path first, as in our own messages, and no number of the error."""
+    if error.filename is None or error.filename2 is not None or not error.strerror:
+        return str(error)
+    return f"{os.fsdecode(error.filename)}: {error.strerror}"
 
 
 def _end(status, message):

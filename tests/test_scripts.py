@@ -220,6 +220,29 @@ def test_unwritable_output_is_told_before_the_work(statistics_file, tmp_path):
     assert_one_line(run(COMPUTE_FID, one, one, f"--json={tmp_path}"), 1, "is a folder")
 
 
+def test_failed_writes_cost_neither_the_number_nor_the_other_files(statistics_file, tmp_path):
+    one = statistics_file("one.npz")
+    process = run(
+        COMPUTE_FID, one, one, "--json=/dev/full", f"--report={tmp_path}/report.html",
+        f"--save_statistics={tmp_path}/saved",
+    )  # fmt: skip
+    assert process.returncode == 1
+    errors = [line for line in process.stderr.splitlines() if "warning: " not in line]
+    assert errors[1:] == ["compute_fid.py: error: /dev/full: No space left on device"]
+    assert process.stdout.splitlines()[-1].startswith("FID: ")
+    assert (tmp_path / "report.html").exists()
+    assert sorted(x.name for x in (tmp_path / "saved").iterdir()) == ["generated.npz", "real.npz"]
+
+
+def test_json_on_standard_output_comes_after_the_number(statistics_file):
+    one = statistics_file("one.npz")
+    process = run(COMPUTE_FID, one, one, "--json=/dev/stdout")
+    assert process.returncode == 0, process.stderr
+    printed, _, written = process.stdout.partition("\n{\n")
+    assert printed.splitlines()[-1].startswith("FID: ")
+    assert json.loads("{" + written)["verdict"]
+
+
 def test_folders_through_the_script(phantoms, write_images, extractor_file, tmp_path):
     real = write_images("real", phantoms[0][:6])
     generated = write_images("generated", phantoms[0][6:12])
@@ -267,7 +290,9 @@ def test_figures_through_the_script(phantoms, write_images, extractor_file, tmp_
     assert process.returncode == 0, process.stderr
     lines = process.stdout.splitlines()
     names = ["directions.png", "heatmaps.png"]
-    assert lines[-3:-1] == [f"look at {tmp_path}/figures/{name}" for name in names]
+    assert lines[-1].startswith("FID: ")
+    shown = [line for line in process.stderr.splitlines() if line.startswith("look at ")]
+    assert shown == [f"look at {tmp_path}/figures/{name}" for name in names]
     with Image.open(tmp_path / "figures" / "heatmaps.png") as picture:
         pixels = np.asarray(picture.convert("RGB")).astype(int)
     # Radiographs are grey: what is coloured is the heat maps and their scale.

@@ -274,14 +274,13 @@ def main():
     if _WITHOUT_LABELS.value:
         images = images.without(_WITHOUT_LABELS.value)
     result = train(images, config, output_dir, overwrite=_OVERWRITE.value)
+    print("\n".join(summary(result)), flush=True)
     recorded = ["dataset", "label", "without_labels", "patient_regex", "multi_frame"]
     if _DATASET.value == "phantom":
         recorded = ["dataset", "phantoms", "label", "without_labels"]
     write_training(
         output_dir, result, images, config, {name: flags.FLAGS[name].value for name in recorded}
     )
-    for line in summary(result):
-        print(line)
     print(f"extractor: {output_dir / 'extractor.keras'}")
     folder = {}
     if _DATASET.value == "labelled_folder":

@@ -66,8 +66,8 @@ def test_study_through_the_script(phantoms, extractor_file, write_images, tmp_pa
     )
     assert "of 80 x 80 pixels: level 1, strength radians 1, radius pixels 31.25" in reported
     lines = process.stdout.splitlines()
-    assert lines[0] == f"report: {tmp_path}/out/report.html"
-    assert lines[1].startswith("chance at 64: ")
+    assert process.stderr.splitlines()[-1] == f"report: {tmp_path}/out/report.html"
+    assert lines[0].startswith("chance at 64: ")
     assert lines[-2].startswith("chance, multi-depth: ")
     assert lines[-1].startswith("recommendation: ")
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
