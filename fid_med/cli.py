@@ -4,11 +4,14 @@
 all three). An error is one line on stderr.
 """
 
+import contextlib
 import logging
 import math
 import os
 import re
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 
 from absl import app, flags
@@ -50,6 +53,32 @@ def run(
         # The reader has closed the pipe, as `| head` does. Discard the rest without a message.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+
+
+class _Terminated(KeyboardInterrupt):
+    status = 128 + signal.SIGTERM
+
+
+@contextlib.contextmanager
+def _terminable():
+    """Makes SIGTERM, by which batch systems end a job, stop a script like Ctrl-C.
+
+    What is computed so far is then written to the cache. A second SIGTERM ends the process at once.
+    Only the main thread receives signals; a notebook may run a script in another.
+    """
+
+    def stop(*_):
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        raise _Terminated("interrupted (SIGTERM)")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def check_regex(*names: str) -> None:
@@ -121,7 +150,8 @@ def _expanded(value):
 
 def _guarded(main, arguments):
     try:
-        status = main(*arguments) or 0
+        with _terminable():
+            status = main(*arguments) or 0
         sys.stdout.flush()
         return status
     except flags.Error as error:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -232,6 +233,24 @@ def test_failed_writes_cost_neither_the_number_nor_the_other_files(statistics_fi
     assert process.stdout.splitlines()[-1].startswith("FID: ")
     assert (tmp_path / "report.html").exists()
     assert sorted(x.name for x in (tmp_path / "saved").iterdir()) == ["generated.npz", "real.npz"]
+
+
+def test_sigterm_lets_a_script_save_what_it_has(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text("""
+import os, signal
+from fid_med import cli
+def main():
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        signal.pause()
+    finally:
+        print("saved")
+cli.run(main, "usage: script.py")
+""")
+    process = run(script)
+    assert_one_line(process, 128 + signal.SIGTERM, "script.py: error: interrupted (SIGTERM)")
+    assert process.stdout == "saved\n"
 
 
 def test_json_on_standard_output_comes_after_the_number(statistics_file):

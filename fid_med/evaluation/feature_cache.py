@@ -1,25 +1,31 @@
 """Storage of features within a run, and a cache between runs."""
 
 import collections
+import contextlib
 import hashlib
 import json
 import pathlib
+import re
 import secrets
 import tempfile
 import threading
+import time
 from typing import NamedTuple
 
 import numpy as np
 
 from fid_med.data.appearance import ORDINARY
 from fid_med.errors import StatisticsError
-from fid_med.metrics.npz import read_npz, write_npz
+from fid_med.metrics.npz import checksum, read_npz, write_npz
 from fid_med.utils.files import check_writable, versions
 
 MEMORY_LIMIT = 256 << 20
 _FORMAT = 1
 _SHARD_ROWS = 256
+_SHARD_SECONDS = 5.0
 _SHARDS_IN_MEMORY = 4
+_SHARD_NAME = re.compile(r"[0-9a-f]{32}\.npz")
+_ARRAYS = ("keys", "features", "digests", "appearance", "checksum")
 # Packages that do not affect features: a new version of these must not cost a new run.
 _INDIFFERENT = ("python", "numpy", "scipy")
 
@@ -86,9 +92,12 @@ class FeatureCache:
 
     Everything that affects a feature (the extractor's fingerprint, the hashers, the versions of
     fid_med, TensorFlow, Keras and Pillow) determines one folder below `folder`. It holds shards:
-    npz files of up to 256 images, with random names. Two processes never write the same file; what
-    both computed is merely stored twice. Keys are hashes; no path or file name is written. A
-    damaged shard is ignored with a warning, and its images are computed again.
+    npz files of up to 256 images, with random names. A shard is written five seconds after its
+    first image was computed, or earlier, so that a killed run loses no more. Two processes never
+    write the same file; what both computed is merely stored twice. Keys are hashes; no path or file
+    name is written. A shard that is damaged, has a wrong checksum or holds NaN is removed with a
+    warning, and its images are computed again. Shards of earlier versions have no checksum and are
+    used if every number is finite.
 
     The keys of all shards are held in memory (200 bytes per image), and the features of four
     shards.
@@ -108,11 +117,13 @@ class FeatureCache:
         identity = json.dumps([_FORMAT, fingerprint, dim, hasher_keys, decisive], sort_keys=True)
         self._folder = pathlib.Path(folder) / hashlib.sha256(identity.encode()).hexdigest()[:32]
         self._dim, self._digests = dim, len(hasher_keys)
-        self.warnings: list[str] = []
+        self._unsaved: str | None = None
+        self._damaged: list[str] = []
         self._lock = threading.Lock()
         self._index: dict[bytes, tuple[str, int]] = {}
         self._loaded: collections.OrderedDict[str, dict] = collections.OrderedDict()
         self._new: dict[bytes, CachedImage] = {}
+        self._oldest = 0.0  # when the first of them was computed
         check_writable(self._folder / "shard.npz")
         for path in sorted(self._folder.glob("*.npz")):
             if not path.name.startswith("."):
@@ -126,6 +137,17 @@ class FeatureCache:
 
     def __len__(self):
         return len(self._index)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the reader of the numbers should know, one line for each kind of trouble."""
+        found = [self._unsaved] if self._unsaved else []
+        if self._damaged:
+            others = f" and {len(self._damaged) - 1} more" if len(self._damaged) > 1 else ""
+            found.append(
+                f"cache: {self._damaged[0]}{others} damaged; these images are computed again"
+            )
+        return found
 
     def get(self, key: bytes) -> CachedImage | None:
         """Returns the cached features of a file by its SHA-256, or None; thread-safe."""
@@ -146,11 +168,14 @@ class FeatureCache:
         digests: tuple[str, ...],
         appearance: int = ORDINARY,
     ) -> None:
-        """Keeps the features [d] of a file; written once there are 256, or when flushed."""
+        """Keeps the features [d] of a file. They are written in shards, or when flushed."""
         if np.isfinite(features).all():
+            if not self._new:
+                self._oldest = time.monotonic()
             self._new[key] = CachedImage(np.array(features, np.float32), digests, appearance)
-        if len(self._new) >= _SHARD_ROWS:
-            self.flush()
+            waited = time.monotonic() - self._oldest
+            if len(self._new) >= _SHARD_ROWS or waited >= _SHARD_SECONDS:
+                self.flush()
 
     def flush(self) -> None:
         """Writes what is not yet on disk. A full disk is only a warning: the run can continue."""
@@ -166,15 +191,12 @@ class FeatureCache:
             ),
             "appearance": np.array([x.appearance for x in entries], np.uint8),
         }
+        arrays["checksum"] = checksum(arrays, self._folder.name)
         try:
             write_npz(self._folder / f"{secrets.token_hex(16)}.npz", arrays)
         except StatisticsError as error:
-            self._warn(f"cache: features could not be saved ({error})")
+            self._unsaved = self._unsaved or f"cache: features could not be saved ({error})"
         self._new = {}
-
-    def _warn(self, line):
-        if line not in self.warnings:
-            self.warnings.append(line)
 
     def _add_keys(self, name):
         arrays = self._read(name, ("keys",))
@@ -184,7 +206,7 @@ class FeatureCache:
 
     def _shard(self, name):
         if name not in self._loaded:
-            shard = self._read(name, ("keys", "features", "digests", "appearance"))
+            shard = self._read(name, _ARRAYS)
             if shard is None:
                 self._index = {k: v for k, v in self._index.items() if v[0] != name}
                 return None
@@ -195,7 +217,7 @@ class FeatureCache:
         return self._loaded[name]
 
     def _read(self, name, wanted):
-        """The wanted arrays of a shard, with checksums verified; None where it is damaged."""
+        """The wanted arrays of a shard, or None where it is damaged; the checksum is of all."""
         try:
             arrays = read_npz(self._folder / name, wanted, "a shard of features")
             rows = len(arrays["keys"])
@@ -204,12 +226,28 @@ class FeatureCache:
                 "features": (np.float32, (rows, self._dim)),
                 "digests": (np.uint8, (rows, self._digests, 16)),
                 "appearance": (np.uint8, (rows,)),
+                "checksum": (np.uint8, (32,)),
             }
-            optional = {"appearance"} - set(arrays)  # earlier versions did not write it
+            optional = {"appearance", "checksum"} - set(arrays)  # of earlier versions
             for key in set(wanted) - optional:
                 if (arrays[key].dtype, arrays[key].shape) != form[key]:
                     raise StatisticsError(f"{name}: not a shard of this cache")
+            if wanted == _ARRAYS:
+                self._verify(name, arrays)
         except (StatisticsError, KeyError, TypeError):
-            self._warn(f"cache: {name} is damaged; its images are computed again")
+            self._damaged.append(name)
+            # Else it would hide the rows that replace its own, and be reported again by every run.
+            path = self._folder / name
+            if _SHARD_NAME.fullmatch(name) and path.is_file():
+                with contextlib.suppress(OSError):
+                    path.unlink()
             return None
         return arrays
+
+    def _verify(self, name, arrays):
+        if not np.isfinite(arrays["features"]).all():
+            raise StatisticsError(f"{name}: holds NaN or infinity")
+        if "checksum" in arrays and not np.array_equal(
+            arrays["checksum"], checksum(arrays, self._folder.name)
+        ):
+            raise StatisticsError(f"{name}: wrong checksum")

@@ -16,13 +16,14 @@ import numpy as np
 from fid_med.data.preprocessing import as_rgb_batch
 from fid_med.disturbances.registry import DISTURBANCES, absolute_settings
 from fid_med.errors import StatisticsError
-from fid_med.metrics.npz import read_npz, write_npz
+from fid_med.metrics.npz import checksum, read_npz, write_npz
 from fid_med.study.image_quality import MEASURES, image_quality
 from fid_med.study.images import UNTOUCHED, Disturber, StudyImages
-from fid_med.utils.files import versions
+from fid_med.utils.files import sweep_partials, versions
 from fid_med.utils.progress import Progress
 from fid_med.utils.threads import ordered_map
 
+_QUALITY = "quality"  # in place of an extractor's fingerprint
 # Packages whose version can change a row.
 _MAKERS = ("fid_med", "tensorflow", "keras", "scipy", "pillow")
 
@@ -39,22 +40,45 @@ class StudyCache:
     def __init__(self, folder):
         self._folder = pathlib.Path(folder)
 
-    def load(self, maker: str, cell_key: str) -> dict[str, np.ndarray]:
-        """Returns every stored row, float [k], by digest; deletes files that cannot be read."""
-        rows = {}
-        for path in sorted((self._folder / maker / cell_key).glob("[!.]*.npz")):
+    def load(self, maker: str, cell_key: str, width: int) -> dict[str, np.ndarray]:
+        """Returns every stored row, float [width], by digest.
+
+        Files that cannot be read, have a wrong checksum or hold NaN are deleted, and their rows are
+        computed again. Files of earlier versions have no checksum and are used if they hold finite
+        rows of this width.
+        """
+        rows, folder = {}, self._folder / maker / cell_key
+        sweep_partials(folder)
+        for path in sorted(folder.glob("[!.]*.npz")):
             try:
-                found = read_npz(path, ("digests", "rows"), "rows of a study's cache")
+                found = read_npz(path, ("digests", "rows", "checksum"), "rows of a study's cache")
+                self._verify(found, maker, cell_key, width)
                 rows.update(zip(found["digests"].tolist(), found["rows"], strict=True))
             except (StatisticsError, KeyError, ValueError):
-                path.unlink()
+                if path.is_file():
+                    path.unlink()
         return rows
+
+    @staticmethod
+    def _verify(found, maker, cell_key, width):
+        rows = found["rows"]
+        if found["digests"].ndim != 1 or rows.shape[1:] != (width,) or rows.dtype.kind != "f":
+            raise StatisticsError("not rows of this study")
+        # Of the measures of quality, psnr is always finite; small images have no others.
+        if not np.isfinite(rows[:, :1] if maker == _QUALITY else rows).all():
+            raise StatisticsError("NaN or infinity")
+        if "checksum" in found and not np.array_equal(
+            found["checksum"], checksum(found, f"{maker}/{cell_key}")
+        ):
+            raise StatisticsError("wrong checksum")
 
     def save(self, maker: str, cell_key: str, digests: Sequence[str], rows: np.ndarray) -> None:
         """Adds rows [N, k], atomically."""
         name = hashlib.sha256("".join(digests).encode()).hexdigest()[:24]
         path = self._folder / maker / cell_key / f"{name}.npz"
-        write_npz(path, {"digests": np.array(digests), "rows": rows})
+        arrays = {"digests": np.array(digests), "rows": np.asarray(rows)}
+        arrays["checksum"] = checksum(arrays, f"{maker}/{cell_key}")
+        write_npz(path, arrays)
 
 
 def cell_key(cell: tuple[str, float], disturber: Disturber) -> str:
@@ -112,8 +136,9 @@ def compute_cell(
     """
     with_quality = cell != UNTOUCHED
     key = cell_key(cell, disturber)
-    makers = [extractor.fingerprint[:32] for extractor in extractors] + ["quality"] * with_quality
-    known = [cache.load(maker, key) for maker in makers]
+    makers = [extractor.fingerprint[:32] for extractor in extractors] + [_QUALITY] * with_quality
+    widths = [extractor.num_features for extractor in extractors] + [len(MEASURES)]
+    known = [cache.load(maker, key, width) for maker, width in zip(makers, widths, strict=False)]
     missing = [
         i for i, digest in enumerate(images.digests) if any(digest not in rows for rows in known)
     ]

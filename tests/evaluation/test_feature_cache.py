@@ -115,6 +115,18 @@ run({str(folder)!r}, {str(tmp_path / "cache")!r}, Slow())
     assert_same(resumed, run(folder, None)[0])
 
 
+def test_a_shard_is_written_after_some_seconds_however_few_images(tmp_path, monkeypatch):
+    monkeypatch.setattr(feature_cache, "_SHARD_ROWS", 1000)
+    times = iter(np.arange(1000) * 1.0)
+    monkeypatch.setattr(feature_cache.time, "monotonic", lambda: next(times))
+    cache = FeatureCache(tmp_path, "0" * 64, 1)
+    for i in range(19):
+        cache.put(bytes([i]) * 32, np.array([i], "f4"), ())
+    written = FeatureCache(tmp_path, "0" * 64, 1)  # nothing was flushed: the process was killed
+    assert 10 <= len(written) < 19
+    assert len(list(tmp_path.glob("*/*.npz"))) <= 4
+
+
 def test_a_changed_image_is_noticed_though_size_and_time_stay(folder, tmp_path):
     for path in folder.iterdir():  # bitmaps: same size whatever the pixels
         Image.open(path).save(path.with_suffix(".bmp"))
@@ -191,6 +203,66 @@ def test_a_shard_of_another_form_is_damaged(folder, tmp_path):
     assert_same(mended, plain)
 
 
+def rewrite(shard, change):
+    with np.load(shard) as file:
+        arrays = dict(file)
+    change(arrays)
+    np.savez(shard, **arrays)
+
+
+def _nan(arrays):
+    arrays["features"][0, 3] = np.nan
+
+
+def _foreign(arrays):
+    arrays["features"] = np.roll(arrays["features"], 1, axis=0)
+
+
+def _foreign_keys(arrays):
+    arrays["keys"] = np.roll(arrays["keys"], 1, axis=0)
+
+
+def _nan_of_an_earlier_version(arrays):
+    _nan(arrays)
+    del arrays["checksum"]
+
+
+@pytest.mark.parametrize("change", [_nan, _foreign, _foreign_keys, _nan_of_an_earlier_version])
+def test_rows_that_are_not_its_own_are_computed_again(change, folder, tmp_path):
+    plain, _ = run(folder, tmp_path / "cache")
+    for shard in sorted(tmp_path.glob("cache/*/*.npz"))[:3]:
+        rewrite(shard, change)
+    mended, seen = run(folder, tmp_path / "cache")
+    assert 3 <= seen <= 3 * 14
+    (line,) = [line for line in mended.warnings if "damaged" in line]
+    assert "and 2 more damaged" in line
+    assert_same(mended, plain)
+    again, seen = run(folder, tmp_path / "cache")
+    assert seen == 0
+    assert not any("damaged" in line for line in again.warnings)
+
+
+def test_a_shard_of_another_extractor_is_not_taken(folder, tmp_path):
+    plain, _ = run(folder, tmp_path / "cache")
+    (own,) = tmp_path.glob("cache/*")
+    run(folder, tmp_path / "cache", Stub("1" * 64))
+    (other,) = set(tmp_path.glob("cache/*")) - {own}
+    for shard in own.glob("*.npz"):
+        shard.unlink()
+    for shard in other.glob("*.npz"):
+        shard.rename(own / shard.name)
+    mended, seen = run(folder, tmp_path / "cache")
+    assert seen == COUNT
+    assert_same(mended, plain)
+
+
+def test_shards_of_earlier_versions_are_used(folder, tmp_path):
+    run(folder, tmp_path / "cache")
+    for shard in tmp_path.glob("cache/*/*.npz"):
+        rewrite(shard, lambda arrays: arrays.pop("checksum"))
+    assert run(folder, tmp_path / "cache")[1] == 0
+
+
 def _in_process(folder, cache, results):
     made, seen = run(folder, cache)
     results.put((seen, made.statistics.mean, made.statistics.covariance))
@@ -224,7 +296,7 @@ def test_shards_are_bounded_and_name_nobody(folder, tmp_path):
         assert b"Doe" not in path.read_bytes()
         assert "Doe" not in str(path.relative_to(tmp_path))
         with np.load(path) as shard:
-            assert set(shard.files) == {"keys", "features", "digests", "appearance"}
+            assert set(shard.files) == {"keys", "features", "digests", "appearance", "checksum"}
             assert len(shard["keys"]) <= 14  # a batch of 7 may come on top of 7
 
 

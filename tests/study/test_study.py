@@ -172,11 +172,44 @@ def test_cache_forgets_what_cannot_be_read(tmp_path):
     cache = StudyCache(tmp_path)
     cache.save("maker", "cell", ["a", "b"], np.array([[1.0], [2.0]]))
     cache.save("maker", "cell", ["c"], np.array([[3.0]]))
-    assert {k: v.item() for k, v in cache.load("maker", "cell").items()} == {"a": 1, "b": 2, "c": 3}
-    assert cache.load("maker", "other") == {}
+    rows = cache.load("maker", "cell", 1)
+    assert {k: v.item() for k, v in rows.items()} == {"a": 1, "b": 2, "c": 3}
+    assert cache.load("maker", "other", 1) == {}
     for path in (tmp_path / "maker" / "cell").iterdir():
         path.write_bytes(path.read_bytes()[:100])
-    assert cache.load("maker", "cell") == {}
+    assert cache.load("maker", "cell", 1) == {}
+
+
+@pytest.mark.parametrize("checked", [True, False])
+@pytest.mark.parametrize(
+    "rows",
+    [[[np.nan, 1]], [[1, np.inf]], [[1]], [[1, 2, 3]], [1], [[5, 6]], [["a", "b"]]],
+    ids=["nan", "inf", "narrow", "wide", "flat", "foreign", "text"],
+)
+def test_cache_forgets_rows_that_are_not_its_own(checked, rows, tmp_path):
+    cache = StudyCache(tmp_path)
+    cache.save("maker", "cell", ["a"], np.array([[1.0, 2.0]]))
+    (path,) = tmp_path.rglob("*.npz")
+    with np.load(path) as file:
+        arrays = dict(file) | {"rows": np.array(rows)}
+    if not checked:  # as earlier versions wrote it
+        del arrays["checksum"]
+        if rows == [[5, 6]]:
+            arrays["rows"] = np.array([[5.0, 6.0]])  # nothing shows that these are not its own
+    np.savez(path, **arrays)
+    found = cache.load("maker", "cell", 2)
+    kept = not checked and rows == [[5, 6]]
+    assert (len(found), path.exists()) == (int(kept), kept)
+
+
+def test_cache_forgets_rows_of_another_cell(tmp_path):
+    cache = StudyCache(tmp_path)
+    cache.save("quality", "cell", ["a"], np.array([[1.0, np.nan]]))  # an image too small for ssim
+    (path,) = tmp_path.rglob("*.npz")
+    (tmp_path / "quality" / "other").mkdir()
+    (tmp_path / "quality" / "other" / path.name).write_bytes(path.read_bytes())
+    assert list(cache.load("quality", "cell", 2)) == ["a"]
+    assert cache.load("quality", "other", 2) == {}
 
 
 def test_the_cache_distinguishes_scales_where_they_matter():
