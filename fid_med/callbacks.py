@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from fid_med.data.images import check_pixels
 from fid_med.data.sources import open_source
@@ -24,7 +23,7 @@ from fid_med.metrics.frechet import factored, frechet_distance
 from fid_med.metrics.statistics import FeatureStatistics, check_comparable
 from fid_med.metrics.variance_decomposition import LEAST
 from fid_med.utils.progress import say, warn
-from fid_med.utils.tensorboard import write_scalar
+from fid_med.utils.tensorboard import ScalarWriter
 
 # Splits of the debiased FID: their error is a tenth of its standard error, and the same splits are
 # drawn in every epoch.
@@ -207,11 +206,11 @@ class FIDCallback(keras.callbacks.Callback):
             "epoch": epoch, "epochs_trained": epoch + 1, **found, "seconds": seconds
         })  # fmt: skip
         if self._log_dir is not None:
-            self._writer = self._writer or tf.summary.create_file_writer(os.fspath(self._log_dir))
-            with self._writer.as_default(step=epoch):
-                for name, value in self._named(found).items():
-                    write_scalar(name, value)
-            self._writer.flush()
+            try:
+                self._writer = self._writer or ScalarWriter(self._log_dir)
+                self._writer.add(self._named(found), epoch)
+            except OSError as error:  # a full disk must not end the training
+                warn(f"epoch {epoch + 1}: {error}")
         return found
 
     def _values(self):

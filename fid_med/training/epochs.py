@@ -7,13 +7,12 @@ from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from fid_med.errors import DataError
 from fid_med.training.classification_report import classification_report
 from fid_med.utils.files import atomic_path
 from fid_med.utils.progress import say
-from fid_med.utils.tensorboard import write_scalar
+from fid_med.utils.tensorboard import ScalarWriter
 
 COLUMNS = (
     "phase", "epoch", "loss", "auxiliary_loss", "accuracy", "val_loss", "val_accuracy", "val_auc",
@@ -42,7 +41,7 @@ class EpochLog:
         folder = output_dir / "tensorboard"
         for file in folder.glob("events.out.tfevents.*"):
             file.unlink()
-        self._writer = tf.summary.create_file_writer(str(folder))
+        self._writer = ScalarWriter(folder)
         for row in rows:
             self.add(row)
 
@@ -57,15 +56,8 @@ class EpochLog:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
             writer.writerows(self.rows)
-        try:
-            with self._writer.as_default(step=len(self.rows)):
-                for name in COLUMNS[2:]:
-                    if row[name] is not None:
-                        write_scalar(f"{row['phase']}/{name}", row[name])
-            self._writer.flush()
-        except tf.errors.OpError as error:  # for example because the disk is full
-            reason = error.message.splitlines()[0].rpartition("}} ")[2]
-            raise OSError(f"TensorBoard logs cannot be written ({reason})") from error
+        known = [name for name in COLUMNS[2:] if row[name] is not None]
+        self._writer.add({f"{row['phase']}/{name}": row[name] for name in known}, len(self.rows))
 
     def close(self) -> None:
         """Closes the TensorBoard log."""

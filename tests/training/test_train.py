@@ -380,13 +380,13 @@ def test_an_error_of_the_log_says_how_to_resume(images, tmp_path, monkeypatch):
 
 
 def test_a_full_disk_under_tensorboard_is_a_one_line_error(tmp_path, monkeypatch):
-    def full(name, value):
-        message = "{{node x}} y.v2; No space left\n\tFailed to flush"
+    def full(*_):
+        message = "x.v2; No space left on device\n\tFailed to write"
         raise tf.errors.ResourceExhaustedError(None, None, message)
 
     log = epochs.EpochLog(tmp_path)
-    monkeypatch.setattr(epochs, "write_scalar", full)
-    with pytest.raises(OSError, match=r"cannot be written \(y\.v2; No space left\)$"):
+    monkeypatch.setattr(tf.io.TFRecordWriter, "write", full)
+    with pytest.raises(OSError, match=r"cannot be written \(No space left on device\)$"):
         log.add(dict.fromkeys(epochs.COLUMNS, 1.0))
     assert (tmp_path / "history.csv").exists()
 
