@@ -200,7 +200,7 @@ def main(_):
     rng = random.Random(_SEED.value)
     with tempfile.TemporaryDirectory() as folder:
         data = pathlib.Path(folder) / "data"
-        for seed, name in enumerate(("real", "generated")):
+        for seed, name in ((1, "real"), (2, "generated")):  # 0 is of the training
             (data / name).mkdir(parents=True)
             for i, image in enumerate(phantom_set(12, size=_SIZE, seed=seed)[0]):
                 Image.fromarray(image).save(data / name / f"{i:03d}.png")
