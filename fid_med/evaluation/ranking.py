@@ -211,7 +211,7 @@ def _compare(sets: Sequence[_Set], spec, options, confidence, seed) -> Generator
     )
     names = [x.side.name for x in sets[1:]]
     rows = [_row(*x) for x in zip(names, fids, accounts, ranked, strict=True)]
-    warnings += small_sample_warnings([real.account.count, *(x.count for x in accounts)])
+    warnings += small_sample_warnings([real.account, *accounts])
     for row in rows:
         warnings += repeated_image_warnings(row.debiased, row.name)
     warnings = list(dict.fromkeys(warnings))

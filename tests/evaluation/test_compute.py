@@ -132,6 +132,7 @@ def test_result_says_what_was_done(halves, small_extractor, capsys):
     assert fields["real"] == {
         "kind": "array", "count": 20, "skipped": 0, "excluded": 0, "seen_in_training": 0,
         "cached": 0, "validated_on": 0, "black": 0, "white": 0, "uniform": 0, "ignored": {},
+        "distinct": 20,
     }  # fmt: skip
     assert fields["extractor"] == "random"
     assert fields["fingerprint"] == small_extractor.fingerprint
