@@ -38,8 +38,11 @@ def run(
         in the order of the command line. `main` checks both, and raises `flags.Error`.
     """
 
-    # Printing a file name that is not UTF-8 must not raise; stderr has this mode by default.
-    sys.stdout.reconfigure(errors="backslashreplace")
+    _open_closed_streams()
+    # Printing a file name that is not UTF-8 must not raise; stderr has this mode by default. The
+    # stdout of a notebook has no modes.
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
     def parse(argv):
         return _parse(argv, usage, positional, pass_on)
@@ -50,6 +53,30 @@ def run(
         # The reader has closed the pipe, as `| head` does. Discard the rest without a message.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    finally:
+        _forget_flags()
+
+
+def _open_closed_streams():
+    """Discards what goes to a closed stdout or stderr (`>&-`).
+
+    Else the next file that is opened would get the stream's number, and TensorFlow's messages.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number
+        if getattr(sys, name) is None:
+            # Not closed before the interpreter's end.
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
+
+
+def _forget_flags():
+    """Removes the flags of the script: a notebook may run it, or another one, again."""
+    for flag in flags.FLAGS.get_flags_for_module(sys.argv[0]):
+        delattr(flags.FLAGS, flag.name)
+    flags.FLAGS.unparse_flags()
 
 
 def check_regex(*names: str) -> None:

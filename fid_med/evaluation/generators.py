@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from fid_med.errors import DataError
+from fid_med.errors import DataError, FidMedError
 from fid_med.utils.progress import warn
 
 # Begins again at the first image; what it returns gives the next ones.
@@ -21,7 +21,7 @@ _MANY_CLIPPED = 0.05
 _LITTLE_USED = 0.02
 
 
-class NotFiniteError(Exception):
+class NotFiniteError(FidMedError):
     """The generator returned NaN or infinity."""
 
 
