@@ -93,6 +93,20 @@ def check_regex(*names: str) -> None:
         flags.register_validator(name, check)
 
 
+def refuse_given(names: Sequence[str], why: str) -> None:
+    """Raises SettingError if one of these flags is on the command line, where it has no effect.
+
+    Args:
+      names: of the flags.
+      why: when they have no effect, such as "with --plan".
+    """
+    used = [flag for flag in map(flags.FLAGS.__getitem__, names) if flag.present]
+    given = [f"--{flag.name}" for flag in used if flag.value not in (None, False)]
+    if given:
+        have, it = ("has", "it") if len(given) == 1 else ("have", "them")
+        raise SettingError(f"{', '.join(given)}: {have} no effect {why}; leave {it} out")
+
+
 def _parse(argv, usage, positional, pass_on):
     if _HELP & set(argv[1:]):
         print(f"{usage.strip()}\n{flags.FLAGS.main_module_help()}", flush=True)

@@ -246,6 +246,8 @@ def _check_dataset(name):
 
 
 def main():
+    if _DATASET.value != "phantom":
+        cli.refuse_given(["phantoms"], f"with --dataset={_DATASET.value}")
     cli.load_tensorflow()
     from fid_med.training.config import TrainingConfig
     from fid_med.training.output import (
