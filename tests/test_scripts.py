@@ -184,8 +184,12 @@ def test_wrong_flags_end_with_2(arguments, word):
     assert_one_line(run(*arguments), 2, word)
 
 
-def test_a_wrong_flag_found_after_the_import_ends_with_2():
-    process = fork_script(TRAIN, "--output_dir=x", "--dataset=phantom", "--crop=2")
+def test_settings_of_a_training_are_checked_before_tensorflow_is_imported(tmp_path):
+    (tmp_path / "tensorflow.py").write_text("raise ImportError('must not be imported')")
+    process = run(
+        TRAIN, "--output_dir=x", "--dataset=phantom", "--crop=2",
+        PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}",
+    )  # fmt: skip
     assert_one_line(process, 2, "crop")
 
 

@@ -248,8 +248,11 @@ def _check_dataset(name):
 def main():
     if _DATASET.value != "phantom":
         cli.refuse_given(["phantoms"], f"with --dataset={_DATASET.value}")
-    cli.load_tensorflow()
     from fid_med.training.config import TrainingConfig
+
+    fields = [field.name for field in dataclasses.fields(TrainingConfig)]
+    config = TrainingConfig(**{n: flags.FLAGS[n].value for n in fields if n in flags.FLAGS})
+    cli.load_tensorflow()
     from fid_med.training.output import (
         check_output_dir,
         next_command,
@@ -258,8 +261,6 @@ def main():
     )
     from fid_med.training.train import train
 
-    fields = [field.name for field in dataclasses.fields(TrainingConfig)]
-    config = TrainingConfig(**{n: flags.FLAGS[n].value for n in fields if n in flags.FLAGS})
     output_dir = pathlib.Path(_OUTPUT_DIR.value)
     check_output_dir(output_dir, _OVERWRITE.value)
     images = load_dataset(
