@@ -175,6 +175,19 @@ _REPORT = flags.DEFINE_string(
 
 cli.check_regex("patient_regex", "generated_patient_regex")
 
+# Flags of a comparison, which have no effect where there is none.
+_OF_GENERATED = (
+    "per_class", "train_images", "other_generated", "generated_patient_regex", "figures", "report"
+)  # fmt: skip
+_USELESS = {
+    "with --plan": ("metrics", "save_statistics", "save_features", *_OF_GENERATED),
+    "without GENERATED": ("json", "confidence", *_OF_GENERATED),
+    "for several generated sets; compare them one by one": (
+        "metrics", "per_class", "train_images", "other_generated", "save_statistics",
+        "save_features", "report",
+    ),
+}  # fmt: skip
+
 
 def main(real, generated=None, *more):
     from fid_med.errors import SettingError
@@ -182,6 +195,7 @@ def main(real, generated=None, *more):
     from fid_med.utils import files
     from fid_med.utils.progress import say
 
+    _refuse_useless(generated, more)
     if _SPLIT.value or _SPLITS.value:
         real = _images_of_split(real)
     if _PLAN.value:
@@ -245,6 +259,16 @@ def main(real, generated=None, *more):
     cli.write_outputs(*(write for write, flag in wanted.items() if flag.value))
 
 
+def _refuse_useless(generated, more):
+    plan, alone, several = _USELESS
+    if _PLAN.value:
+        cli.refuse_given(_USELESS[plan], plan)
+    elif generated is None:
+        cli.refuse_given(_USELESS[alone], alone)
+    elif more:
+        cli.refuse_given(_USELESS[several], several)
+
+
 def _shared_options():
     shared = (
         _CONFIDENCE, _PATIENT_REGEX, _BATCH_SIZE, _IMAGE_SIZE, _RESIZE, _ASPECT,
@@ -280,12 +304,6 @@ def _save_real(real):
     from fid_med.utils import files
     from fid_med.utils.progress import warn
 
-    comparing = (
-        _JSON, _PER_CLASS, _TRAIN_IMAGES, _OTHER_GENERATED, _GENERATED_PATIENT_REGEX, _FIGURES
-    )  # fmt: skip
-    unused = [f"--{flag.name}" for flag in comparing if flag.value]
-    if unused:
-        raise SettingError(f"{', '.join(unused)}: needs GENERATED; only REAL was given")
     if _METRICS.value and not (_METRICS.value == ["depths"] and _SAVE_FEATURES.value):
         raise SettingError(
             "--metrics without GENERATED: only --metrics=depths with --save_features, which saves "
@@ -316,18 +334,6 @@ def _save_real(real):
 
 
 def _rank(real, generated):
-    from fid_med.errors import SettingError
-
-    of_one_set = (
-        _METRICS, _PER_CLASS, _TRAIN_IMAGES, _OTHER_GENERATED, _SAVE_STATISTICS, _SAVE_FEATURES,
-        _REPORT,
-    )  # fmt: skip
-    for flag in of_one_set:
-        if flag.value:
-            raise SettingError(
-                f"--{flag.name} needs exactly one generated set, not {len(generated)}; leave it "
-                "out, or compare the sets one by one"
-            )
     from fid_med.evaluation.ranking import compare_generators, set_names
     from fid_med.utils import files
     from fid_med.utils.progress import say

@@ -14,9 +14,15 @@ from fid_med.data.images import check_pixels
 from fid_med.data.sources import open_source
 from fid_med.errors import DataError
 from fid_med.evaluation.account import SMALL_SAMPLE, ImageAccount, small_sample_warnings
-from fid_med.evaluation.extraction import ExtractionOptions, FeatureSet, empty_statistics, extract
+from fid_med.evaluation.extraction import (
+    IF_SMALL,
+    ExtractionOptions,
+    FeatureSet,
+    empty_statistics,
+    extract,
+)
 from fid_med.evaluation.generators import NotFiniteError, callable_source, model_source
-from fid_med.evaluation.inputs import is_statistics
+from fid_med.evaluation.inputs import is_statistics, statistics_account
 from fid_med.metrics.debiased_fid import debiased_fid
 from fid_med.metrics.feature_files import load_features
 from fid_med.metrics.frechet import factored, frechet_distance
@@ -143,10 +149,10 @@ class FIDCallback(keras.callbacks.Callback):
         # Factored once: it would cost as much as some hundred images in every measurement.
         few = num_generated <= self.reference.dim
         self._compared = factored(self.reference) if few else self.reference
-        counts = [self.reference.count, num_generated]
-        self._small = any(count is not None and count < SMALL_SAMPLE for count in counts)
+        accounts = [self._real.account, ImageAccount("callable", num_generated)]
+        self._small = any(account.few for account in accounts)
         self._with_debiased = self._small and _enough(self._real, num_generated)
-        for line in small_sample_warnings(counts):
+        for line in small_sample_warnings(accounts):
             warn(line)
         say(self._describe())
 
@@ -169,8 +175,9 @@ class FIDCallback(keras.callbacks.Callback):
         """Asks for two images, so that an unsuitable generator fails before the first epoch."""
         if self._ready:
             with _undisturbed(self._seed), contextlib.suppress(NotFiniteError):
-                for image in self._source()(2):
-                    check_pixels(image, "generated image")
+                images = np.asarray(self._source()(2))
+                for image in images:
+                    check_pixels(image, "generated image", images)
 
     def on_epoch_end(self, epoch, logs=None):
         """Measures the FID if it is due, and adds it to the logs."""
@@ -236,7 +243,13 @@ class FIDCallback(keras.callbacks.Callback):
         with _undisturbed(self._seed):
             source = open_source(self._source(), "generated", self._count)
             options = ExtractionOptions(self._batch_size)
-            return extract(source, self.extractor, options, keep_features=keep_features)
+            found = extract(source, self.extractor, options, keep_features=keep_features)
+        if found.account.few and not self._small:
+            # A generator that repeats itself; said once, as for a small `num_generated`.
+            self._small = True
+            for line in small_sample_warnings([found.account]):
+                warn(line)
+        return found
 
 
 @contextlib.contextmanager
@@ -270,7 +283,7 @@ def _loaded(extractor):
 def _reference(reference, extractor, batch_size, num_generated) -> FeatureSet:
     if is_statistics(reference):
         saved = load_features(reference)
-        account = ImageAccount("statistics", saved.statistics.count)
+        account = statistics_account(saved)
         found = FeatureSet(
             saved.statistics, account, features=saved.features, patients=saved.patients
         )
@@ -280,7 +293,9 @@ def _reference(reference, extractor, batch_size, num_generated) -> FeatureSet:
         source = open_source(reference, "reference")
         small = min(num_generated, source.count or 0) < SMALL_SAMPLE
         options = ExtractionOptions(batch_size)
-        found = extract(source, extractor, options, keep_features=small)
+        found = extract(source, extractor, options, keep_features=small or IF_SMALL)
+        if not small and not found.account.few:
+            found.forget_features()
     found.warnings += check_comparable(found.statistics, empty_statistics(extractor))
     for line in [*extractor.warnings, *found.warnings]:
         warn(line)

@@ -41,8 +41,11 @@ def run(
         in the order of the command line. `main` checks both, and raises `flags.Error`.
     """
 
-    # Printing a file name that is not UTF-8 must not raise; stderr has this mode by default.
-    sys.stdout.reconfigure(errors="backslashreplace")
+    _open_closed_streams()
+    # Printing a file name that is not UTF-8 must not raise; stderr has this mode by default. The
+    # stdout of a notebook has no modes.
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
     def parse(argv):
         return _parse(argv, usage, positional, pass_on)
@@ -53,6 +56,30 @@ def run(
         # The reader has closed the pipe, as `| head` does. Discard the rest without a message.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    finally:
+        _forget_flags()
+
+
+def _open_closed_streams():
+    """Discards what goes to a closed stdout or stderr (`>&-`).
+
+    Else the next file that is opened would get the stream's number, and TensorFlow's messages.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number
+        if getattr(sys, name) is None:
+            # Not closed before the interpreter's end.
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
+
+
+def _forget_flags():
+    """Removes the flags of the script: a notebook may run it, or another one, again."""
+    for flag in flags.FLAGS.get_flags_for_module(sys.argv[0]):
+        delattr(flags.FLAGS, flag.name)
+    flags.FLAGS.unparse_flags()
 
 
 class _Terminated(KeyboardInterrupt):
@@ -116,6 +143,20 @@ def write_outputs(*writes: Callable[[], object]) -> None:
             failures.append(str(error))
     if failures:
         raise FidMedError("; ".join(failures))
+
+
+def refuse_given(names: Sequence[str], why: str) -> None:
+    """Raises SettingError if one of these flags is on the command line, where it has no effect.
+
+    Args:
+      names: of the flags.
+      why: when they have no effect, such as "with --plan".
+    """
+    used = [flag for flag in map(flags.FLAGS.__getitem__, names) if flag.present]
+    given = [f"--{flag.name}" for flag in used if flag.value not in (None, False)]
+    if given:
+        have, it = ("has", "it") if len(given) == 1 else ("have", "them")
+        raise SettingError(f"{', '.join(given)}: {have} no effect {why}; leave {it} out")
 
 
 def _parse(argv, usage, positional, pass_on):

@@ -6,6 +6,7 @@ import json
 import math
 import pathlib
 import random
+import re
 
 import keras
 import numpy as np
@@ -17,6 +18,7 @@ import fid_med
 from fid_med import callbacks
 from fid_med.errors import DataError, StatisticsError
 from fid_med.evaluation.compute import compute_fid, compute_statistics
+from fid_med.evaluation.generators import model_source
 from fid_med.metrics.debiased_fid import debiased_fid
 from fid_med.metrics.feature_files import save_features
 from fid_med.metrics.statistics import FeatureStatistics
@@ -183,6 +185,23 @@ def test_a_generator_that_diverges_gets_nan_and_the_training_goes_on(callback, g
     history, _ = fit(callback(), epochs=2)
     assert all(math.isnan(x) for x in history["fid"])
     assert capsys.readouterr().err.count("NaN or infinity") == 2
+
+
+@pytest.mark.parametrize(
+    ("output_range", "words"),
+    [
+        ((0, 1), r"clipped: [3-6]\d% of the generated values are outside output_range \(0, 1\) "),
+        ((0, 255), r"nearly uniform: the generated values, -.* use less than 2% of output_range "),
+        ((-1, 1), None),
+    ],
+)
+def test_a_wrong_output_range_is_warned_of_once(output_range, words, generator, capsys):
+    source = model_source(generator, None, output_range, 8, 0)
+    for _ in range(2):
+        source()(8)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == (words is not None)
+    assert words is None or re.match(f"warning: {words}", lines[0])
 
 
 def test_few_images_are_warned_of_once(callback, capsys):

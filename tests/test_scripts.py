@@ -1,7 +1,9 @@
 """The scripts as their users run them: exit codes, one line a mistake, the last line of stdout."""
 
+import io
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -42,6 +44,52 @@ def test_keras_runs_on_tensorflow_whatever_the_machine_is_set_to(tmp_path):
         KERAS_BACKEND="jax", KERAS_HOME=str(tmp_path),
     )  # fmt: skip
     assert_one_line(process, 1, "graph.pb: not a GraphDef")
+
+
+SCRIPTS = [
+    *sorted(x for x in (ROOT / "eval").glob("*.py") if "beam" not in x.name),
+    ROOT / "eval" / "compute_statistics_beam.py",
+    TRAIN,
+    ROOT / "examples" / "gan_phantoms.py",
+]
+
+
+class NotebookStream(io.TextIOBase):
+    """A stream as ipykernel's: no `reconfigure`, and no file below."""
+
+    def __init__(self):
+        self.text = ""
+
+    def write(self, text):
+        self.text += text
+        return len(text)
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_scripts_run_in_a_notebook_again_and_after_one_another(script, monkeypatch, tmp_path):
+    streams = NotebookStream(), NotebookStream()
+    monkeypatch.setattr(sys, "stdout", streams[0])
+    monkeypatch.setattr(sys, "stderr", streams[1])
+    monkeypatch.setattr(sys, "argv", [str(script), f"--output={tmp_path}/x.npz", "--nonsense=1"])
+    for _ in range(2):
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(script), run_name="__main__")
+        assert ended.value.code in (1, 2)  # 1 without Beam
+    errors = streams[1].text.splitlines()
+    assert errors[0] == errors[1]
+    assert len(errors) == 2
+    assert ": error: " in errors[0]
+
+
+@pytest.mark.parametrize(("closed", "status"), [(">&-", 2), ("2>&-", 2), (">&- 2>&-", 2)])
+def test_closed_streams_end_without_traceback(closed, status):
+    process = subprocess.run(
+        ["sh", "-c", f'"$0" "$@" {closed}', sys.executable, str(COMPUTE_FID), "--nonsense=1"],
+        capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False,
+    )  # fmt: skip
+    assert process.returncode == status
+    assert process.stdout == ""
+    assert len(process.stderr.splitlines()) == ("2>" not in closed)
 
 
 @pytest.fixture
@@ -113,7 +161,12 @@ def test_a_reader_that_has_seen_enough_is_no_crash(arguments, statistics_file, t
         ([COMPUTE_FID, "one.npz", "two.npz", "--metrics=fod"], "fod"),
         ([COMPUTE_FID, "one.npz", "two.npz", "--confidence=95"], "confidence"),
         ([COMPUTE_FID, "one.npz", "two.npz", "--save_features"], "--save_statistics"),
-        ([COMPUTE_FID, "one", "--save_statistics=x", "--json=y.json"], "--json: needs GENERATED"),
+        (
+            [COMPUTE_FID, "one", "--save_statistics=x", "--json=y.json", "--report=z"],
+            "--json, --report: have no effect without GENERATED; leave them out",
+        ),
+        ([COMPUTE_FID, "one", "--plan=9", "--metrics=kid"], "--metrics: has no effect with --plan"),
+        ([COMPUTE_FID, "one", "--plan=9", "--figures=x"], "--figures: has no effect with --plan"),
         ([COMPUTE_FID, "one", "--save_statistics=x", "--metrics=kid"], "--metrics=depths"),
         ([COMPUTE_FID, "one", "two", "--split=test"], "no splits.csv next to --extractor=imagenet"),
         ([COMPUTE_FID, "one", "two", "--splits=x.csv"], "--split=test"),
@@ -122,6 +175,7 @@ def test_a_reader_that_has_seen_enough_is_no_crash(arguments, statistics_file, t
         ([COMPUTE_FID, "one.npz", "two.npz", "--seed=-1"], "seed"),
         ([COMPUTE_FID, "one.npz", "two.npz", "--metrics=memorisation"], "--train_images"),
         ([TRAIN, "--output_dir=x", "--seed=-1"], "seed"),
+        ([TRAIN, "--output_dir=x", "--phantoms=50"], "--phantoms: has no effect with --dataset"),
         ([TRAIN], "output_dir"),
         ([TRAIN, "--output_dir=x", "--dataset=imagenet"], "dataset"),
         ([TRAIN, "--output_dir=x", "stray"], "stray"),
@@ -131,8 +185,12 @@ def test_wrong_flags_end_with_2(arguments, word):
     assert_one_line(run(*arguments), 2, word)
 
 
-def test_a_wrong_flag_found_after_the_import_ends_with_2():
-    process = fork_script(TRAIN, "--output_dir=x", "--dataset=phantom", "--crop=2")
+def test_settings_of_a_training_are_checked_before_tensorflow_is_imported(tmp_path):
+    (tmp_path / "tensorflow.py").write_text("raise ImportError('must not be imported')")
+    process = run(
+        TRAIN, "--output_dir=x", "--dataset=phantom", "--crop=2",
+        PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}",
+    )  # fmt: skip
     assert_one_line(process, 2, "crop")
 
 

@@ -246,8 +246,13 @@ def _check_dataset(name):
 
 
 def main():
-    cli.load_tensorflow()
+    if _DATASET.value != "phantom":
+        cli.refuse_given(["phantoms"], f"with --dataset={_DATASET.value}")
     from fid_med.training.config import TrainingConfig
+
+    fields = [field.name for field in dataclasses.fields(TrainingConfig)]
+    config = TrainingConfig(**{n: flags.FLAGS[n].value for n in fields if n in flags.FLAGS})
+    cli.load_tensorflow()
     from fid_med.training.output import (
         check_output_dir,
         next_command,
@@ -256,8 +261,6 @@ def main():
     )
     from fid_med.training.train import train
 
-    fields = [field.name for field in dataclasses.fields(TrainingConfig)]
-    config = TrainingConfig(**{n: flags.FLAGS[n].value for n in fields if n in flags.FLAGS})
     output_dir = pathlib.Path(_OUTPUT_DIR.value)
     check_output_dir(output_dir, _OVERWRITE.value)
     images = load_dataset(

@@ -46,7 +46,7 @@ class Account:
     def merge(self, other: "Account") -> None:
         """Adds the counts and names of another account."""
         for field in dataclasses.fields(ImageAccount):
-            if field.name not in ("kind", "ignored"):
+            if field.name not in ("kind", "ignored", "distinct"):
                 total = getattr(self.side, field.name) + getattr(other.side, field.name)
                 setattr(self.side, field.name, total)
         ignored = collections.Counter(self.side.ignored) + collections.Counter(other.side.ignored)

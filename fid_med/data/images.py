@@ -22,6 +22,11 @@ _SYSTEM_NAMES = frozenset({
     "dicomdir",
 })  # fmt: skip
 
+# Numbers of a batch that an error message is based on.
+_LOOKED_AT = 1 << 24
+# A network or a resize may exceed 0..1 and -1..1 a little.
+_OVERSHOOT = 0.5
+
 
 class FolderListing(NamedTuple):
     """The images of a folder, and what else is in it.
@@ -200,12 +205,14 @@ def read_image(path) -> np.ndarray:
     return pillow_files.read_pixels(path)
 
 
-def check_pixels(image, name: str) -> np.ndarray:
+def check_pixels(image, name: str, batch: np.ndarray | None = None) -> np.ndarray:
     """Checks that an array is an image in the form that `read_image` returns.
 
     Args:
       image: uint8 [H, W], [H, W, 1] or [H, W, 3].
       name: name of the image, for the error message.
+      batch: images of the same kind, whose range decides what the message advises; by default the
+        image alone.
 
     Returns:
       uint8 [H, W] or [H, W, 3].
@@ -216,14 +223,39 @@ def check_pixels(image, name: str) -> np.ndarray:
     image = np.asarray(image)
     if image.dtype != np.uint8:
         raise DataError(
-            f"{name}: pixels are {image.dtype}, expected uint8 from 0 to 255; "
-            "convert them, for example with np.clip(np.rint(x), 0, 255).astype(np.uint8)"
+            f"{name}: pixels are {image.dtype}{_how_to_convert(image if batch is None else batch)}"
         )
     if image.ndim == 3 and image.shape[-1] == 1:
         image = image[..., 0]
     if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[-1] != 3) or not image.size:
         raise DataError(f"{name}: shape {image.shape}, expected [H, W] or [H, W, 3] per image")
     return image
+
+
+def _how_to_convert(values: np.ndarray) -> str:
+    """Says which range the values have, and how they become pixels."""
+    expected = "expected uint8 from 0 to 255"
+    if values.dtype.kind not in "fiub" and not np.can_cast(values.dtype, np.float64):
+        return f", {expected}"  # text or objects
+    if values.size > _LOOKED_AT:
+        values = values[:: -(-values.size // _LOOKED_AT)]
+    values = values.astype(np.float64)
+    low, high = float(values.min(initial=np.inf)), float(values.max(initial=-np.inf))
+    if not np.isfinite([low, high]).all():
+        return f" with NaN or infinity, {expected}; find out where those come from"
+    if low >= 0 and high <= 1 + _OVERSHOOT:
+        advice = "multiply by 255, round and convert: np.rint(np.clip(x, 0, 1) * 255)"
+    elif low >= -1 - _OVERSHOOT and high <= 1 + _OVERSHOOT:
+        advice = "scale from -1..1, round and convert: np.rint((np.clip(x, -1, 1) + 1) * 127.5)"
+    elif low >= 0 and high <= 255:
+        advice = "round and convert: np.rint(x)"
+    else:
+        advice = (
+            "choose one window for all images, such as low, high = -1000, 400 for CT of the lung, "
+            "and convert: "
+            "np.rint((np.clip(x.astype(float), low, high) - low) * (255 / (high - low)))"
+        )
+    return f" from {low:.4g} to {high:.4g}, {expected}; {advice}.astype(np.uint8)"
 
 
 def is_dark_sixteen_bit(path) -> bool:

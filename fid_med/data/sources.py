@@ -27,11 +27,12 @@ from fid_med.data.images import (
     read_image,
 )
 from fid_med.data.preprocessing import Preprocessing
-from fid_med.errors import DataError, UnreadableImageError
+from fid_med.errors import DataError, FidMedError, UnreadableImageError, reason_of
 from fid_med.utils.files import open_regular
 from fid_med.utils.hashing import ImageHasher
 from fid_med.utils.progress import Progress
 from fid_med.utils.threads import default_workers, ordered_map
+from fid_med.utils.wording import name_some
 
 _MODEL_SUFFIXES = (".keras", ".h5", ".hdf5")
 _FROM_MODEL = (
@@ -155,6 +156,8 @@ def open_source(
             raise DataError(f"{name}: a callable needs the number of images to ask it for")
         return ImageSource("callable", name, _asked(source, name, num_images), num_images)
     listed = isinstance(source, (list, tuple))
+    if listed and len({np.shape(x) for x in source if hasattr(x, "shape")}) > 1:
+        raise DataError(f"{name}: a {type(source).__name__} of {_describe_sizes(source)}")
     raise DataError(
         f"{name}: {type(source).__name__} is no source of images; expected a folder, an array, "
         "a tf.data.Dataset or a callable"
@@ -183,10 +186,15 @@ def _folder_source(folder, name, multi_frame):
 
 
 def _array_source(array, name):
+    if array.dtype == object and array.ndim == 1 and len({np.shape(x) for x in array}) > 1:
+        raise DataError(f"{name}: an array of {_describe_sizes(array)}")
     if not _is_batch(array):
-        raise DataError(f"{name}: array of shape {array.shape}, expected [N, H, W] or [N, H, W, 3]")
+        features = "; of features give the statistics" if array.ndim == 2 else ""
+        raise DataError(
+            f"{name}: array of shape {array.shape}, expected [N, H, W] or [N, H, W, 3]{features}"
+        )
     if len(array):
-        check_pixels(array[0], name)  # the other images have the same dtype and shape
+        check_pixels(array[0], name, array)  # the other images have the same dtype and shape
     loaders = _Loaders(
         len(array), lambda i: (f"{name}[{i}]", functools.partial(_item, array, i, name))
     )
@@ -224,23 +232,55 @@ def _dataset_loaders(dataset, name):
                 "batches of them"
             )
         single = not _is_batch(element)
-        for image in element[None] if single else element:
-            yield f"{name}[{seen}]", functools.partial(check_pixels, image, f"{name}[{seen}]")
+        batch = element[None] if single else element
+        for image in batch:
+            load = functools.partial(check_pixels, image, f"{name}[{seen}]", batch)
+            yield f"{name}[{seen}]", load
             seen += 1
 
 
 def _asked(function, name, num_images):
     seen = 0
     while seen < num_images:
-        images = np.asarray(function(min(64, num_images - seen)))
+        images = _returned(function, min(64, num_images - seen), name)
         if not _is_batch(images) or not len(images):
             raise DataError(
                 f"{name}: the callable returned shape {images.shape}, expected at least one image "
                 "as [n, H, W] or [n, H, W, 3]"
             )
         for image in images[: num_images - seen]:
-            yield f"{name}[{seen}]", functools.partial(check_pixels, image, f"{name}[{seen}]")
+            load = functools.partial(check_pixels, image, f"{name}[{seen}]", images)
+            yield f"{name}[{seen}]", load
             seen += 1
+
+
+def _returned(function, count, name):
+    try:
+        images = function(count)
+    except FidMedError:
+        raise
+    except Exception as error:
+        raise DataError(
+            f"{name}: the callable, asked for {count} images, raised {type(error).__name__}: "
+            f"{reason_of(error)}"
+        ) from error
+    return _stacked(images, f"{name}: the callable returned")
+
+
+def _stacked(images, what):
+    """An array of images; raises DataError where a list holds several sizes."""
+    try:
+        return np.asarray(images)
+    except ValueError as error:  # NumPy's "inhomogeneous shape"
+        raise DataError(f"{what} {_describe_sizes(images)}") from error
+
+
+def _describe_sizes(images):
+    shapes = list(dict.fromkeys(str(np.shape(image)) for image in images))
+    return (
+        f"images of several sizes, {name_some(shapes)}: resize or pad them to one size, or write "
+        "them to a folder, which may hold any sizes"
+    )
 
 
 @dataclasses.dataclass

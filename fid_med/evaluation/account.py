@@ -4,7 +4,10 @@
 """
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+import hashlib
+from collections.abc import Iterable, Iterator
+
+import numpy as np
 
 from fid_med.data.appearance import BLACK, UNIFORM, WHITE
 from fid_med.data.sources import ImageSource, Prepared
@@ -41,6 +44,8 @@ class ImageAccount:
         on, and not trained on.
       black, white, uniform: images among `count` that are nearly black, nearly white, or of one
         grey value, as `data.appearance` decides.
+      distinct: images among `count` with different features, where those are fewer than
+        `SMALL_SAMPLE`; None where they are more, or unknown.
     """
 
     kind: str
@@ -54,6 +59,13 @@ class ImageAccount:
     black: int = 0
     white: int = 0
     uniform: int = 0
+    distinct: int | None = None
+
+    @property
+    def few(self) -> bool:
+        """Whether there are fewer different images than `SMALL_SAMPLE`; False if unknown."""
+        known = self.count if self.distinct is None else self.distinct
+        return known is not None and known < SMALL_SAMPLE
 
     def describe(self) -> str:
         """Describes the counts, such as `80 images (folder), 320 excluded: 240 trained on, ...`."""
@@ -110,6 +122,28 @@ class ImageAccount:
             for number, what in kinds
             if number and number >= _MANY * self.count
         ]
+
+
+class DistinctImages:
+    """Counts different images by their features, as far as `SMALL_SAMPLE`.
+
+    Copies of an image have the same features, in whatever format they are saved.
+    """
+
+    def __init__(self):
+        self._seen: set[bytes] = set()
+
+    def add(self, features: np.ndarray) -> None:
+        """Adds the features of some images, [n, d]."""
+        for row in features:
+            if len(self._seen) == SMALL_SAMPLE:
+                return
+            self._seen.add(hashlib.blake2b((row + 0.0).tobytes(), digest_size=16).digest())
+
+    @property
+    def count(self) -> int | None:
+        """The number of different images, or None if there are `SMALL_SAMPLE` or more."""
+        return len(self._seen) if len(self._seen) < SMALL_SAMPLE else None
 
 
 class ImageSelection:
@@ -179,13 +213,17 @@ class ImageSelection:
         return [f"{self._source.name}: skipped {reason}" for reason in self.unreadable]
 
 
-def small_sample_warnings(counts: Sequence[int | None]) -> list[str]:
-    """Warns if a side has fewer than `SMALL_SAMPLE` images; an unknown count is None."""
-    small = [count for count in counts if count is not None and count < SMALL_SAMPLE]
+def small_sample_warnings(accounts: Iterable[ImageAccount]) -> list[str]:
+    """Warns if a side has fewer than `SMALL_SAMPLE` different images."""
+    small = [(x.count if x.distinct is None else x.distinct, x.count) for x in accounts if x.few]
     if not small:
         return []
+    distinct, count = min(small)
+    images, number = "images", f"{count}"
+    if distinct < count:
+        images, number = "different images", f"{distinct} among {count}, the others are copies"
     return [
-        f"fewer than {SMALL_SAMPLE} images on a side ({min(small)}): the covariance is "
+        f"fewer than {SMALL_SAMPLE} {images} on a side ({number}): the covariance is "
         "rank-deficient and the FID is biased upward; compare it only with FIDs of the same "
         "extractor at the same two counts; debiased FIDs of the same extractor "
         "can be compared at any number of images"

@@ -16,7 +16,7 @@ from fid_med.evaluation.account import (
     small_sample_warnings,
 )
 from fid_med.evaluation.by_class import image_classes, measure_classes
-from fid_med.evaluation.extraction import ExtractionOptions, extract
+from fid_med.evaluation.extraction import IF_SMALL, ExtractionOptions, extract
 from fid_med.evaluation.inputs import ComparisonInputs, Role, Side
 from fid_med.evaluation.metric_registry import (
     METRICS,
@@ -79,9 +79,9 @@ def compute_fid(
       extractor: a `FeatureExtractor`, or a name or path as for `load_extractor`. It is not loaded
         where both sides are statistics.
       metrics: names from `metric_registry.METRICS`. The default is `fid` and, where a side has
-        fewer than 2,048 images, what the verdict needs: `debiased`, `permutation` and `baseline`.
-        They are added to other metrics of features, too. A metric that is named and can't be
-        computed is an error.
+        fewer than 2,048 different images, what the verdict needs: `debiased`, `permutation` and
+        `baseline`. They are added to other metrics of features, too. A metric that is named and
+        can't be computed is an error.
       per_class: add the FID of each class, which is the folder that an image is in; with the metric
         `difference` also what differs most within each class.
       confidence: confidence level of the intervals, between 0 and 1.
@@ -162,8 +162,11 @@ def _compare(sides, spec, options: ExtractionOptions, request: _Request) -> FIDR
         for role in both:
             image_classes(inputs.names(role), role.value)
     counts = [inputs.count(role) for role in both]
-    small = any(count is None or count < SMALL_SAMPLE for count in counts)
-    if small and (request.metrics is None or needing):
+    judged = request.metrics is None or bool(needing)
+    if judged and (
+        any(count is None or count < SMALL_SAMPLE for count in counts)
+        or any(found.account.few for found in inputs.sets.values())
+    ):
         wanted = tuple(dict.fromkeys((*wanted, *_parts_of_verdict(counts))))
     extractor = None
     with_classifier = any(METRICS[name].needs_classifier for name in wanted)
@@ -173,11 +176,18 @@ def _compare(sides, spec, options: ExtractionOptions, request: _Request) -> FIDR
         inputs.check_extractor(extractor)
         if with_classifier:
             check_classifier(extractor.logits)
-    keep = request.keep_features or request.per_class or len(wanted) > 1
+    needed = request.keep_features or request.per_class or len(wanted) > 1
+    # Many images may be copies of a few; only their features show it.
+    keep = needed or (IF_SMALL if judged else False)
     for role in inputs.sources:
         with _clock(seconds, role.value):
             inputs.extract(role, extractor, options, keep, all_depths=bool(deep))
     sets = {side.role: inputs.sets[side.role] for side in sides}
+    if judged and any(sets[role].account.few for role in both):
+        wanted = tuple(dict.fromkeys((*wanted, *_parts_of_verdict(counts))))
+    elif not needed:
+        for found in inputs.sources:
+            sets[found].forget_features()
     comparison = Comparison(
         sets[Role.REAL],
         sets[Role.GENERATED],
@@ -209,7 +219,7 @@ def _warnings(sets, found) -> list[str]:
     real, generated = sets[Role.REAL], sets[Role.GENERATED]
     lines = [line for of_set in sets.values() for line in of_set.warnings]
     lines += check_comparable(real.statistics, generated.statistics)
-    lines += small_sample_warnings([real.account.count, generated.account.count])
+    lines += small_sample_warnings([real.account, generated.account])
     for name, finding in found.items():
         lines += METRICS[name].warnings(finding.fields) if finding else []
     if real.features is not None and generated.features is not None:

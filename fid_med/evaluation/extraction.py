@@ -11,7 +11,7 @@ from fid_med.data.patients import patients_of
 from fid_med.data.preprocessing import as_rgb_batch
 from fid_med.data.sources import ImageSource, Prepared, prepared_images
 from fid_med.errors import DataError
-from fid_med.evaluation.account import ImageAccount, ImageSelection
+from fid_med.evaluation.account import DistinctImages, ImageAccount, ImageSelection
 from fid_med.evaluation.feature_cache import MEMORY_LIMIT, FeatureCache, FeatureStore
 from fid_med.metrics.feature_files import save_features
 from fid_med.metrics.pixel_copies import pixel_signatures
@@ -25,6 +25,9 @@ PIXEL_HASHER = ImageHasher("00" * 16)
 # Statistics take their rows in blocks of this size whatever the batch size: the last bit is then
 # the same.
 _BLOCK = 512
+# For `keep_features`: keep the features of a set only if it turns out small, by the number of
+# different images, or if memory holds them anyway.
+IF_SMALL = "if small"
 # The error for figures of images that are gone once they are read.
 NOT_REPEATABLE = "--figures reads the images a second time; give a folder or an array"
 
@@ -107,6 +110,11 @@ class FeatureSet:
         """An image's name, or its index where there are no names."""
         return self.names[index] if self.names else index
 
+    def forget_features(self) -> None:
+        """Drops what is only known of single images."""
+        self.features = self.names = self.digests = self.patients = None
+        self.source = self.extractor = None
+
     def save(self, path) -> None:
         """Writes the statistics to an npz file, and features and patients where they are kept.
 
@@ -138,7 +146,7 @@ def extract(
     extractor,
     options: ExtractionOptions = ExtractionOptions(),
     *,
-    keep_features: bool = False,
+    keep_features: bool | str = False,
     all_depths: bool = False,
     patient_regex: str | None = None,
     is_training_set: bool = False,
@@ -153,7 +161,9 @@ def extract(
       source: images, as `open_source` returns them.
       extractor: a loaded `FeatureExtractor`.
       options: see `ExtractionOptions`.
-      keep_features: keep the features of every image, with names, digests and patients.
+      keep_features: keep the features of every image, with names, digests and patients. With
+        `IF_SMALL`, they are not kept of a set that exceeds `memory_limit` and has many different
+        images.
       all_depths: compute every depth of the extractor in the same pass; see `FeatureSet.depths`.
       patient_regex: finds the patient in a file's name, as for `patients_of`.
       is_training_set: these are the training images of a generator: images that the extractor was
@@ -184,7 +194,7 @@ def extract(
     statistics = {x.num_features: empty_statistics(x) for x in parts}
     blocks = {dims: _Blocks() for dims in statistics}
     store = FeatureStore(network.num_features, memory_limit) if keep_features else None
-    names, digests = [], []
+    names, digests, distinct = [], [], DistinctImages()
     with _opened_cache(cache_dir, network, hashers) as cache:
         images = prepared_images(
             source,
@@ -198,15 +208,19 @@ def extract(
                 rows = _features(batch, network, options.batch_size, cache)
                 for dims, columns in _columns(rows, statistics):
                     blocks[dims].add(columns, statistics[dims])
+                distinct.add(rows)
                 if store is not None:
                     store.append(rows)
                     names += [image.name for image in batch]
                     digests += [image.digests[-1] for image in batch]
+                    many = distinct.count is None and store.size > memory_limit
+                    if many and keep_features == IF_SMALL:
+                        store, names, digests = None, [], []
     for dims, of_depth in blocks.items():
         of_depth.finish(statistics[dims])
     main = statistics[extractor.num_features]
     account = selection.account
-    account.count = main.count
+    account.count, account.distinct = main.count, distinct.count
     account.check_enough(source.name)
     found = FeatureSet(main, account, selection.skipped_warnings())
     if cache is not None:

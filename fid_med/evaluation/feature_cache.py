@@ -49,6 +49,11 @@ class FeatureStore:
         self._file = None
         self.count = 0
 
+    @property
+    def size(self) -> int:
+        """Bytes of all rows."""
+        return self.count * self._dim * 4
+
     def append(self, rows: np.ndarray) -> None:
         """Adds float32 [n, d]; the array may be reused afterwards."""
         self.count += len(rows)

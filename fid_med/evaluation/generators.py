@@ -7,13 +7,21 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from fid_med.errors import DataError
+from fid_med.errors import DataError, FidMedError
+from fid_med.utils.progress import warn
 
 # Begins again at the first image; what it returns gives the next ones.
 Source = Callable[[], Callable[[int], np.ndarray]]
 
 
-class NotFiniteError(Exception):
+# When a generator's values do not fit `output_range`. A trained generator without a last activation
+# exceeds it a little; an untrained one may use a twentieth of it.
+_SLACK = 0.01
+_MANY_CLIPPED = 0.05
+_LITTLE_USED = 0.02
+
+
+class NotFiniteError(FidMedError):
     """The generator returned NaN or infinity."""
 
 
@@ -41,6 +49,13 @@ def model_source(
     latent_dim = latent_dim or _latent_dim(model)
     latents = np.random.default_rng(seed).standard_normal((count, latent_dim), np.float32)
     black, white = output_range
+    warned: set[str] = set()
+
+    def check_range(images):
+        for line in _range_warnings(images, black, white):
+            if (kind := line.split(":")[0]) not in warned:
+                warned.add(kind)
+                warn(line)
 
     @tf.function(input_signature=[tf.TensorSpec((None, latent_dim), tf.float32)])
     def images_of(batch):
@@ -55,12 +70,35 @@ def model_source(
             seen += number
             if not np.isfinite(images).all():
                 raise NotFiniteError("the generator returned NaN or infinity, no FID")
+            check_range(images)
             pixels = (images - black) * (255 / (white - black))
             return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
 
         return following
 
     return opened
+
+
+def _range_warnings(images: np.ndarray, black: float, white: float) -> list[str]:
+    """Warns if `output_range` clips many values, or if the values fill little of it."""
+    span, lines = white - black, []
+    slack = _SLACK * span
+    clipped = float(np.mean((images < black - slack) | (images > white + slack)))
+    low, high = float(images.min()), float(images.max())
+    given = f"output_range ({black:g}, {white:g})"
+    if clipped > _MANY_CLIPPED:
+        lines.append(
+            f"clipped: {clipped:.0%} of the generated values are outside {given} by more than "
+            f"{_SLACK:.0%} of it, and become black or white (warned of above {_MANY_CLIPPED:.0%}); "
+            f"they go from {low:.4g} to {high:.4g}"
+        )
+    if high - low < _LITTLE_USED * span:
+        lines.append(
+            f"nearly uniform: the generated values, {low:.4g} to {high:.4g}, use less than "
+            f"{_LITTLE_USED:.0%} of {given}; if this is no untrained generator, give the range of "
+            "its last layer, such as (-1, 1) for tanh"
+        )
+    return lines
 
 
 def _latent_dim(model):

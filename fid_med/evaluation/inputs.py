@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fid_med.data.arrays import is_array_file
 from fid_med.data.sources import ImageSource, is_generator, open_source
 from fid_med.errors import DataError, SettingError, StatisticsError
-from fid_med.evaluation.account import ImageAccount, few_patients_warnings
+from fid_med.evaluation.account import DistinctImages, ImageAccount, few_patients_warnings
 from fid_med.evaluation.extraction import (
     NOT_REPEATABLE,
     ExtractionOptions,
@@ -26,7 +26,7 @@ from fid_med.evaluation.metric_registry import (
     describe_missing_features,
 )
 from fid_med.extractors.registry import DEPTHS
-from fid_med.metrics.feature_files import load_features
+from fid_med.metrics.feature_files import SavedFeatures, load_features
 from fid_med.metrics.statistics import check_comparable
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ class ComparisonInputs:
         role: Role,
         extractor: FeatureExtractor,
         options: ExtractionOptions,
-        keep_features: bool,
+        keep_features: bool | str,
         all_depths: bool = False,
     ) -> None:
         """Extracts the features of one side's images; raises as the function `extract` does."""
@@ -185,13 +185,23 @@ class ComparisonInputs:
         self.sets[role] = found
 
 
+def statistics_account(saved: SavedFeatures) -> ImageAccount:
+    """The account of what `load_features` has read."""
+    account = ImageAccount("statistics", saved.statistics.count)
+    if saved.features is not None:
+        distinct = DistinctImages()
+        distinct.add(saved.features)
+        account.distinct = distinct.count
+    return account
+
+
 def _read_statistics(side: Side) -> FeatureSet:
     if side.role is Role.TRAINING:
         raise DataError(
             f"{side.source}: expected a folder of training images; statistics cannot replace them"
         )
     saved = load_features(side.source, DEPTHS)
-    account = ImageAccount("statistics", saved.statistics.count)
+    account = statistics_account(saved)
     found = FeatureSet(saved.statistics, account, features=saved.features, patients=saved.patients)
     if len(saved.depths) == len(DEPTHS):
         found.depths = found.at_depths(saved.depths)

@@ -474,13 +474,12 @@ def _draw_difference(result, folder):
 
 
 def _depths(comparison):
-    from fid_med.evaluation.account import SMALL_SAMPLE
     from fid_med.metrics.depth_profile import add_debiased, depth_profile
 
     sides = [x.depths for x in (comparison.real, comparison.generated)]
     profile = depth_profile(*({k: x.statistics for k, x in side.items()} for side in sides))
     # As by default for the FID: for large sets the bias is negligible, and the splits take long.
-    if min(len(x) for x in comparison.features) < SMALL_SAMPLE:
+    if comparison.real.account.few or comparison.generated.account.few:
         profile = add_debiased(
             profile,
             *({k: x.features for k, x in side.items()} for side in sides),

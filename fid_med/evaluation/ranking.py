@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import collections
 import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -105,12 +106,15 @@ def compare_generators(
 
 
 def set_names(paths: Sequence[str]) -> list[str]:
-    """Names sets by the last part of their paths, `.npz` removed.
+    """Names sets by the last part of their paths, without `.npz` or `.npy`.
 
     Raises:
       SettingError: two sets of one name.
     """
-    names = [os.path.basename(os.path.abspath(x)).removesuffix(".npz") for x in paths]
+    names = [
+        re.sub(r"\.np[yz]$", "", os.path.basename(os.path.abspath(x)), flags=re.IGNORECASE)
+        for x in paths
+    ]
     for name, count in collections.Counter(names).items():
         if count > 1:
             same = [path for path, x in zip(paths, names, strict=True) if x == name]
@@ -211,7 +215,7 @@ def _compare(sets: Sequence[_Set], spec, options, confidence, seed) -> Generator
     )
     names = [x.side.name for x in sets[1:]]
     rows = [_row(*x) for x in zip(names, fids, accounts, ranked, strict=True)]
-    warnings += small_sample_warnings([real.account.count, *(x.count for x in accounts)])
+    warnings += small_sample_warnings([real.account, *accounts])
     for row in rows:
         warnings += repeated_image_warnings(row.debiased, row.name)
     warnings = list(dict.fromkeys(warnings))

@@ -90,7 +90,8 @@ def _against_baseline(fid, base, unavailable, counts):
     if base:
         mean, sd = base["mean"], base["sd"]
         return f"Real against real at these counts: {mean:.4g} +- {sd:.2g}. Yours: {fid:.4g}"
-    if min((n for n in counts if n is not None), default=0) >= SMALL_SAMPLE:
+    large = min((n for n in counts if n is not None), default=0) >= SMALL_SAMPLE
+    if large and "baseline" not in unavailable:
         return (
             f"Yours: {fid:.4g}. For sets this large no baseline is computed by default; "
             "--metrics=baseline computes it"

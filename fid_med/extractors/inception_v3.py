@@ -13,10 +13,6 @@ from fid_med.utils.hashing import extractor_fingerprint
 
 NETWORK = "inception_v3"
 NUM_FEATURES = 2048
-# Ends of the stages of Szegedy et al. 2015 ("Rethinking the Inception Architecture"), table 1,
-# under Keras's names.
-BLOCKS = ("mixed0", "mixed1", "mixed2", "mixed3", "mixed4", "mixed5", "mixed6", "mixed7", "mixed8",
-          "mixed9", "mixed10")  # fmt: skip
 
 
 def build_network(preprocessing: Preprocessing) -> keras.Model:

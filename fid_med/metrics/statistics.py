@@ -34,6 +34,7 @@ _EXPECTED = (
     "expected an npz with 'mu' [d] and 'sigma' [d, d], as FeatureStatistics.save, TTUR and "
     "pytorch-fid write it"
 )
+_OR_IMAGES = "; or, for an array of images, the key arr_0, as np.savez(path, images) writes it"
 
 
 class _Moments(NamedTuple):
@@ -368,7 +369,7 @@ class FeatureStatistics:
             found = ", ".join(sorted(arrays)[:8]) or "none"
             raise StatisticsError(
                 f"{path}: no {' and no '.join(map(repr, missing))} in it (keys found: {found}): "
-                f"{_EXPECTED}"
+                f"{_EXPECTED}" + ("" if len(missing) == 1 else _OR_IMAGES)
             )
         try:
             file_format = int(_scalar(arrays, "format", "iu") or FILE_FORMAT)

@@ -1,10 +1,14 @@
 """Data augmentation: random rotation, crop and shift; on request flip and grey-level changes."""
 
-import dataclasses
+from __future__ import annotations
 
-import tensorflow as tf
+import dataclasses
+from typing import TYPE_CHECKING
 
 from fid_med.errors import SettingError
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 # Random numbers per image, in this order: angle, crop size, crop position (down, right), shift
 # (down, right), flip, brightness, contrast, gamma.
@@ -85,6 +89,8 @@ class Augmentation:
         Returns:
           float32 [B, h, w, c], 0 to 255, bilinearly interpolated.
         """
+        import tensorflow as tf  # not above: the settings are checked before this slow import
+
         images = self._change_grey_levels(tf.cast(pixels, tf.float32), draws)
         if dataclasses.replace(self, brightness=0, contrast=0, gamma=0).is_identity:
             return images
@@ -100,6 +106,8 @@ class Augmentation:
 
     def _transforms(self, height, width, draws):
         """Projective transforms float32 [B, 8] from output to input pixels."""
+        import tensorflow as tf
+
         angle = (draws[:, 0] * 2 - 1) * (self.rotation * 3.141592653589793 / 180)
         share = 1 - draws[:, 1] * (1 - self.crop)
         # Offset of the crop's centre from the image's centre. Pixel centres span 0 to n - 1, so a
@@ -126,6 +134,8 @@ class Augmentation:
         """Applies gamma, then contrast and brightness, and clips to 0 to 255."""
         if not (self.brightness or self.contrast or self.gamma):
             return images
+        import tensorflow as tf
+
         either = (draws[:, 7:10] * 2 - 1)[:, None, None, None, :]
         power = (1 + self.gamma) ** either[..., 2]
         factor = 1 + self.contrast * either[..., 1]

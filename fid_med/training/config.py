@@ -10,14 +10,22 @@ import dataclasses
 import pathlib
 
 from fid_med.errors import SettingError
-from fid_med.extractors.inception_v3 import BLOCKS
 from fid_med.training.augmentation import Augmentation
-from fid_med.training.devices import MIXED_PRECISION_POLICIES
 
 RECIPES = ("transfer", "scratch")
 OPTIMIZERS = ("sgd", "rmsprop", "adam")
 ALL_LAYERS = "all"
 AUXILIARY_WEIGHT = 0.3
+# Values of `TrainingConfig.mixed_precision`, and Keras's name of each dtype policy.
+MIXED_PRECISION_POLICIES = {
+    "off": "float32",
+    "float16": "mixed_float16",
+    "bfloat16": "mixed_bfloat16",
+}
+# Ends of the stages of Szegedy et al. 2015 ("Rethinking the Inception Architecture"), table 1,
+# under Keras's names.
+_BLOCKS = ("mixed0", "mixed1", "mixed2", "mixed3", "mixed4", "mixed5", "mixed6", "mixed7", "mixed8",
+           "mixed9", "mixed10")  # fmt: skip
 
 # Szegedy et al. 2015, section 8: "a learning rate of 0.045".
 _SCRATCH_LEARNING_RATE = 0.045
@@ -103,7 +111,7 @@ class TrainingConfig:
 
     def __post_init__(self):
         _check_choice("recipe", self.recipe, RECIPES)
-        _check_choice("train_from", self.train_from, (ALL_LAYERS, *BLOCKS))
+        _check_choice("train_from", self.train_from, (ALL_LAYERS, *_BLOCKS))
         _check_choice("mixed_precision", self.mixed_precision, MIXED_PRECISION_POLICIES)
         if self.optimizer is not None:
             _check_choice("optimizer", self.optimizer, OPTIMIZERS)

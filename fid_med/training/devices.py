@@ -7,14 +7,8 @@ import keras
 import tensorflow as tf
 
 from fid_med.errors import SettingError
+from fid_med.training.config import MIXED_PRECISION_POLICIES
 from fid_med.utils.gpus import visible_gpus
-
-# Values of `TrainingConfig.mixed_precision`, and Keras's name of each dtype policy.
-MIXED_PRECISION_POLICIES = {
-    "off": "float32",
-    "float16": "mixed_float16",
-    "bfloat16": "mixed_bfloat16",
-}
 
 
 def make_strategy(num_gpus: int | None) -> tf.distribute.Strategy:

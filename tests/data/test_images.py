@@ -17,6 +17,7 @@ from fid_med.data.images import (
     read_image,
     select_images,
 )
+from fid_med.data.sources import open_source
 from fid_med.errors import DataError, SettingError, UnreadableImageError
 
 RNG = np.random.default_rng(0)
@@ -536,6 +537,34 @@ def test_no_folder_at_all(tmp_path):
         list_images(tmp_path / "missing")
     with pytest.raises(DataError, match="is a file"):
         list_images(tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "dtype"),
+    [(0, 1, "f4"), (-1, 1, "f2"), (-1.02, 1.03, "f8"), (0, 255, "f4"), (3, 250, "i8"),
+     (-32768, 32767, "i2"), (0, 65535, "u2"), (0, 1, "?")],
+)  # fmt: skip
+def test_the_advice_gives_images_with_contrast(low, high, dtype):
+    x = np.linspace(low, high, 300).reshape(15, 20).astype(dtype)
+    with pytest.raises(DataError, match="expected uint8 from 0 to 255; ") as error:
+        check_pixels(x, "x")
+    assert f"x: pixels are {x.dtype} from {float(x.min()):.4g} to " in str(error.value)
+    found = eval(
+        str(error.value).rpartition("convert: ")[2], {"np": np, "x": x, "low": low, "high": high}
+    )
+    assert found.dtype == np.uint8
+    assert np.ptp(found) > 200
+    assert (np.diff(found.reshape(-1).astype(int)) >= 0).all()
+
+
+def test_the_advice_goes_by_all_images_of_a_batch():
+    batch = np.stack([np.zeros((4, 4)), np.full((4, 4), 200.0)])
+    with pytest.raises(DataError, match=r"from 0 to 200, .*; round and convert"):
+        open_source(batch, "x")
+    with pytest.raises(DataError, match="NaN or infinity"):
+        open_source(batch * np.nan, "x")
+    with pytest.raises(DataError, match=r"expected uint8 from 0 to 255$"):
+        open_source(batch.astype(str), "x")
 
 
 def test_check_pixels():

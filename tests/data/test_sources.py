@@ -97,6 +97,30 @@ def test_callable_that_returns_too_many_is_cut():
         open_source(lambda count: NUMBERED, "generated")
 
 
+def test_a_callable_that_raises_is_one_line_with_its_reason():
+    def generate(count):
+        raise RuntimeError("no\n weights")
+
+    with pytest.raises(DataError) as caught:
+        list(prepared_images(open_source(generate, "generated", 10), TINY))
+    assert str(caught.value) == (
+        "generated: the callable, asked for 10 images, raised RuntimeError: no weights"
+    )
+    assert isinstance(caught.value.__cause__, RuntimeError)
+    of_no_argument = open_source(lambda: NUMBERED, "generated", 10)
+    with pytest.raises(DataError, match=r"TypeError: .*0 positional arguments"):
+        list(prepared_images(of_no_argument, TINY))
+
+
+def test_images_of_several_sizes_get_the_way_out():
+    images = [np.zeros((8, 8), np.uint8), np.zeros((8, 9), np.uint8)]
+    as_objects = np.empty(2, object)
+    as_objects[:] = images
+    for source in (images, tuple(images), as_objects, lambda count: images):
+        with pytest.raises(DataError, match=r"images of several sizes, \(8, 8\), \(8, 9\): resize"):
+            list(prepared_images(open_source(source, "x", 2), TINY))
+
+
 def test_endless_dataset_is_refused():
     import tensorflow as tf
 
@@ -149,7 +173,7 @@ def test_datasets_of_no_images_are_refused():
         with pytest.raises(DataError, match="x: the dataset's elements have shape"):
             list(prepared_images(open_source(dataset, "x"), TINY))
     floats = tf.data.Dataset.from_tensor_slices(NUMBERED / 255)
-    with pytest.raises(DataError, match=r"x\[0\]: pixels are float64, expected uint8"):
+    with pytest.raises(DataError, match=r"x\[0\]: pixels are float64 .*, expected uint8"):
         list(prepared_images(open_source(floats, "x"), TINY))
 
 

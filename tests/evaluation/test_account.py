@@ -7,13 +7,17 @@ import pytest
 
 from fid_med.data.preprocessing import Preprocessing
 from fid_med.data.sources import open_source
+from fid_med.errors import StatisticsError
+from fid_med.evaluation import compute
 from fid_med.evaluation.account import (
     ImageAccount,
     few_patients_warnings,
     repeated_image_warnings,
     repeated_images,
 )
-from fid_med.evaluation.extraction import ExtractionOptions, FeatureSet, extract
+from fid_med.evaluation.compute import compute_fid
+from fid_med.evaluation.extraction import IF_SMALL, ExtractionOptions, FeatureSet, extract
+from fid_med.evaluation.metric_registry import METRICS
 from fid_med.extractors.extractor import TrainingImages
 from fid_med.metrics.debiased_fid import debiased_fid
 
@@ -24,6 +28,7 @@ class Stub:
     """An extractor without a network: a feature is a pixel."""
 
     name, fingerprint, num_features = "stub", "0" * 64, 8
+    warnings, logits = (), None
 
     def __init__(self, training_images=None):
         self.preprocessing, self.training_images = Preprocessing(8, 8), training_images
@@ -125,6 +130,46 @@ def test_without_repeats_nothing_is_named():
     fields = debiased_fid(*rows, replicates=4).to_dict()
     assert repeated_images(*(feature_set(x, None) for x in rows), fields) == {}
     assert repeated_image_warnings(fields) == []
+
+
+MANY = np.random.default_rng(1).integers(0, 256, (2100, 8, 8), dtype=np.uint8)
+
+
+def _counted(comparison):
+    assert sorted(len(x) for x in comparison.features) == [2056, 2100]
+    raise StatisticsError("not computed here")
+
+
+@pytest.mark.parametrize("copied", ["real", "generated"])
+def test_copies_are_no_images(copied, monkeypatch):
+    # Debiased FIDs of 2,000 images take a minute.
+    monkeypatch.setattr(compute, "PARTS", ("debiased",))
+    monkeypatch.setitem(
+        METRICS, "debiased", dataclasses.replace(METRICS["debiased"], compute=_counted)
+    )
+    sides = {"real": MANY, "generated": MANY[::-1] // 2, copied: np.tile(IMAGES[:8], (257, 1, 1))}
+    result = compute_fid(**sides, extractor=Stub())
+    assert (getattr(result, copied).count, getattr(result, copied).distinct) == (2056, 8)
+    small = [line for line in result.warnings if line.startswith("fewer than 2048")]
+    assert "different images on a side (8 among 2056, the others are copies)" in small[0]
+    assert "debiased" in result.unavailable
+
+
+def test_of_many_different_images_nothing_is_added_or_kept():
+    result = compute_fid(MANY, MANY[::-1] // 2, Stub())
+    assert (result.real.count, result.real.distinct) == (2100, None)
+    assert result.warnings == []
+    assert set(result.metrics) == {"fid"}
+    assert result.features == {"real": None, "generated": None}
+
+
+def test_features_kept_for_copies_only_do_not_fill_the_memory():
+    source = open_source(MANY, "real")
+    kept = [
+        extract(source, Stub(), keep_features=IF_SMALL, memory_limit=limit).features is not None
+        for limit in (2100 * 8 * 4, 2099 * 8 * 4)
+    ]
+    assert kept == [True, False]
 
 
 def test_few_patients_of_generated_images_say_drop_the_flag():

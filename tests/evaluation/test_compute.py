@@ -132,6 +132,7 @@ def test_result_says_what_was_done(halves, small_extractor, capsys):
     assert fields["real"] == {
         "kind": "array", "count": 20, "skipped": 0, "excluded": 0, "seen_in_training": 0,
         "cached": 0, "validated_on": 0, "black": 0, "white": 0, "uniform": 0, "ignored": {},
+        "distinct": 20,
     }  # fmt: skip
     assert fields["extractor"] == "random"
     assert fields["fingerprint"] == small_extractor.fingerprint
@@ -267,7 +268,7 @@ def test_a_missing_folder_is_told_before_the_other_is_read(name, halves, small_e
     [
         (np.zeros((1, 80, 80), np.uint8), "1 image; a covariance needs at least 2"),
         (np.zeros((0, 80, 80), np.uint8), "0 images"),
-        (np.zeros((3, 80, 80), np.float32), "float32, expected uint8"),
+        (np.zeros((3, 80, 80), np.float32), "float32 from .*expected uint8"),
         (np.zeros((3, 80, 80, 2), np.uint8), "shape"),
         (np.zeros((80, 80), np.uint8), "shape"),
         (42, "int is no source of images"),

@@ -45,11 +45,14 @@ def test_one_line_per_set_in_the_order_given(files, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "word"),
     [
-        (["--train_images=x"], "--train_images needs exactly one generated set, not 3"),
-        (["--per_class"], "--per_class needs exactly one generated set"),
-        (["--metrics=kid"], "--metrics needs"),
-        (["--other_generated=x"], "--other_generated needs"),
-        (["--save_statistics=x", "--save_features"], "--save_statistics needs"),
+        (["--train_images=x"], "--train_images: has no effect for several generated sets"),
+        (["--per_class"], "--per_class: has no effect for several generated sets"),
+        (["--metrics=kid"], "--metrics: has no effect"),
+        (["--other_generated=x"], "--other_generated: has no effect"),
+        (
+            ["--save_statistics=x", "--save_features"],
+            "--save_statistics, --save_features: have no effect",
+        ),
         (["--plan=100"], "expected REAL, got 4"),
         (["near.npz"], "2 sets are named near"),
     ],
