@@ -311,7 +311,7 @@ def test_mistakes_end_in_one_line_with_the_fix():
     for level in (0.0, 0.5):
         with pytest.raises(DataError, match=r"applies to a set, not to one image; .*contaminate"):
             disturb(image, "contamination", level)
-    with pytest.raises(DataError, match="pixels are float64, expected uint8"):
+    with pytest.raises(DataError, match=r"pixels are float64 .*expected uint8"):
         disturb(image / 255.0, "swirl", 1.0)
     with pytest.raises(DataError, match="2 images and 3 names"):
         contaminate(2, ["a", "b", "c"], 0.5, 0)
