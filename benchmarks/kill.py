@@ -34,11 +34,6 @@ _SIZE = 75  # the smallest input of the network
 # A script that takes longer than this has hung.
 _SECONDS = 600
 
-_KILLS = flags.DEFINE_integer("kills", 20, "Kills of each script.", lower_bound=1)
-_KILLS_PER_RUN = flags.DEFINE_integer("kills_per_run", 4, "Kills before an end.", lower_bound=1)
-_SEED = flags.DEFINE_integer("seed", 0, "Seed of the moments.", lower_bound=0)
-_ONLY = flags.DEFINE_list("only", [], "Scripts without .py; by default all.")
-
 
 @dataclasses.dataclass(frozen=True)
 class Job:
@@ -197,14 +192,14 @@ def kill_job(
 
 def main(_):
     """Prints one line of counts per script."""
-    rng = random.Random(_SEED.value)
+    rng = random.Random(flags.FLAGS.seed)
     with tempfile.TemporaryDirectory() as folder:
         data = pathlib.Path(folder) / "data"
         for seed, name in ((1, "real"), (2, "generated")):  # 0 is of the training
             (data / name).mkdir(parents=True)
             for i, image in enumerate(phantom_set(12, size=_SIZE, seed=seed)[0]):
                 Image.fromarray(image).save(data / name / f"{i:03d}.png")
-        wanted = [job for job in JOBS if not _ONLY.value or job.name in _ONLY.value]
+        wanted = [job for job in JOBS if not flags.FLAGS.only or job.name in flags.FLAGS.only]
         if wanted[0] is not JOBS[0]:
             status, errors = start(JOBS[0], data, pathlib.Path(folder) / "training")
             if status:
@@ -217,7 +212,7 @@ def main(_):
                 continue
             of_job = pathlib.Path(folder) / job.name
             of_job.mkdir()
-            counts = kill_job(job, data, of_job, rng, _KILLS.value, _KILLS_PER_RUN.value)
+            counts = kill_job(job, data, of_job, rng, flags.FLAGS.kills, flags.FLAGS.kills_per_run)
             print(f"{job.name}: " + ", ".join(f"{k} {n}" for k, n in counts.items()), flush=True)
             bad |= any(counts[key] for key in ("failed", "different", "left_over", "tracebacks"))
             trained = of_job / "whole" / "extractor.keras"
@@ -227,4 +222,9 @@ def main(_):
 
 
 if __name__ == "__main__":
+    # Not at import: the tests import this module next to scripts that have flags of these names.
+    flags.DEFINE_integer("kills", 20, "Kills of each script.", lower_bound=1)
+    flags.DEFINE_integer("kills_per_run", 4, "Kills before an end.", lower_bound=1)
+    flags.DEFINE_integer("seed", 0, "Seed of the moments.", lower_bound=0)
+    flags.DEFINE_list("only", [], "Scripts without .py; by default all.")
     app.run(main)

@@ -16,7 +16,7 @@ import pathlib, sys, time
 trace = pathlib.Path(sys.argv[1]).with_name(".trace")
 number = 2 if trace.exists() else 1
 trace.touch()
-time.sleep(0.6)
+time.sleep(1.5)
 pathlib.Path(sys.argv[1]).write_text(str(number))
 if number == 1:
     trace.unlink()
