@@ -10,6 +10,12 @@ from fid_med import cli
 from fid_med.data.datasets import check_name, load_dataset
 from fid_med.errors import DataError
 from fid_med.extractors.registry import LARGEST_INPUT, SMALLEST_INPUT
+from fid_med.training.config import (
+    MIXED_PRECISION_POLICIES,
+    OPTIMIZERS,
+    RECIPES,
+    TrainingConfig,
+)
 
 USAGE = """usage: train_classifier.py --dataset=NAME --data_dir=PATH --output_dir=DIR [flags]
 
@@ -92,7 +98,7 @@ flags.DEFINE_float(
 flags.DEFINE_enum(
     "recipe",
     "transfer",
-    ["transfer", "scratch"],
+    RECIPES,
     "Training recipe: transfer trains the head and the last blocks of trained weights; scratch "
     "trains every layer from random weights, as Inception-v3 was trained on ImageNet.",
 )
@@ -136,7 +142,7 @@ flags.DEFINE_integer(
 flags.DEFINE_enum(
     "optimizer",
     None,
-    ["sgd", "rmsprop", "adam"],
+    OPTIMIZERS,
     "Optimizer: sgd has momentum 0.9, rmsprop decay 0.9 and epsilon 1.0; by default adam, or sgd "
     "for scratch.",
 )
@@ -183,7 +189,7 @@ flags.DEFINE_integer(
 flags.DEFINE_enum(
     "mixed_precision",
     "off",
-    ["off", "float16", "bfloat16"],
+    MIXED_PRECISION_POLICIES,
     "Precision of the computation: off is float32, the others are faster on recent GPUs. Saved "
     "weights are always float32.",
 )
@@ -248,7 +254,6 @@ def _check_dataset(name):
 def main():
     if _DATASET.value != "phantom":
         cli.refuse_given(["phantoms"], f"with --dataset={_DATASET.value}")
-    from fid_med.training.config import TrainingConfig
 
     fields = [field.name for field in dataclasses.fields(TrainingConfig)]
     config = TrainingConfig(**{n: flags.FLAGS[n].value for n in fields if n in flags.FLAGS})
