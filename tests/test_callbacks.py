@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from absl import flags
 from helpers import rounding
 
 import fid_med
@@ -290,7 +291,10 @@ def test_the_example_trains_and_measures(small_extractor, tmp_path, monkeypatch)
     path = pathlib.Path(__file__).parent.parent / "examples" / "gan_phantoms.py"
     spec = importlib.util.spec_from_file_location("gan_phantoms", path)
     example = importlib.util.module_from_spec(spec)
+    before = set(flags.FLAGS)
     spec.loader.exec_module(example)
+    for name in set(flags.FLAGS) - before:
+        delattr(flags.FLAGS, name)  # or scripts that later tests run would define them twice
     draw, sheets = plots.contact_sheet, []
 
     def contact_sheet(rows, *arguments):
