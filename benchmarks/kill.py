@@ -215,9 +215,8 @@ def main(_):
             counts = kill_job(job, data, of_job, rng, flags.FLAGS.kills, flags.FLAGS.kills_per_run)
             print(f"{job.name}: " + ", ".join(f"{k} {n}" for k, n in counts.items()), flush=True)
             bad |= any(counts[key] for key in ("failed", "different", "left_over", "tracebacks"))
-            trained = of_job / "whole" / "extractor.keras"
             if job is JOBS[0]:
-                trained.rename(data / "extractor.keras")
+                (of_job / "whole" / "extractor.keras").rename(data / "extractor.keras")
     return int(bad)
 
 
@@ -227,4 +226,6 @@ if __name__ == "__main__":
     flags.DEFINE_integer("kills_per_run", 4, "Kills before an end.", lower_bound=1)
     flags.DEFINE_integer("seed", 0, "Seed of the moments.", lower_bound=0)
     flags.DEFINE_list("only", [], "Scripts without .py; by default all.")
+    known = {job.name for job in JOBS}
+    flags.register_validator("only", known.issuperset, f"expected of {', '.join(sorted(known))}")
     app.run(main)

@@ -179,14 +179,12 @@ cli.check_regex("patient_regex", "generated_patient_regex")
 _OF_GENERATED = (
     "per_class", "train_images", "other_generated", "generated_patient_regex", "figures", "report"
 )  # fmt: skip
-_USELESS = {
-    "with --plan": ("metrics", "save_statistics", "save_features", *_OF_GENERATED),
-    "without GENERATED": ("json", "confidence", *_OF_GENERATED),
-    "for several generated sets; compare them one by one": (
-        "metrics", "per_class", "train_images", "other_generated", "save_statistics",
-        "save_features", "report",
-    ),
-}  # fmt: skip
+_USELESS_IN_PLAN = ("metrics", "save_statistics", "save_features", *_OF_GENERATED)
+_USELESS_ALONE = ("json", "confidence", *_OF_GENERATED)
+_USELESS_FOR_SEVERAL = (
+    "metrics", "per_class", "train_images", "other_generated", "save_statistics", "save_features",
+    "report",
+)  # fmt: skip
 
 
 def main(real, generated=None, *more):
@@ -253,20 +251,23 @@ def main(real, generated=None, *more):
         write_report(result, _REPORT.value, drawn)
         say(f"report: {_REPORT.value}")
 
-    wanted = {
-        save_statistics: _SAVE_STATISTICS, save_json: _JSON, draw: _FIGURES, save_report: _REPORT
-    }  # fmt: skip
-    cli.write_outputs(*(write for write, flag in wanted.items() if flag.value))
+    cli.write_outputs(
+        (_SAVE_STATISTICS, save_statistics),
+        (_JSON, save_json),
+        (_FIGURES, draw),
+        (_REPORT, save_report),
+    )
 
 
 def _refuse_useless(generated, more):
-    plan, alone, several = _USELESS
     if _PLAN.value:
-        cli.refuse_given(_USELESS[plan], plan)
+        cli.refuse_given(_USELESS_IN_PLAN, "with --plan")
     elif generated is None:
-        cli.refuse_given(_USELESS[alone], alone)
+        cli.refuse_given(_USELESS_ALONE, "without GENERATED")
     elif more:
-        cli.refuse_given(_USELESS[several], several)
+        cli.refuse_given(
+            _USELESS_FOR_SEVERAL, "for several generated sets; compare them one by one"
+        )
 
 
 def _shared_options():
@@ -363,8 +364,7 @@ def _rank(real, generated):
         for path in result.draw(_FIGURES.value):
             say(f"look at {path}")
 
-    wanted = {save_json: _JSON, draw: _FIGURES}
-    cli.write_outputs(*(write for write, flag in wanted.items() if flag.value))
+    cli.write_outputs((_JSON, save_json), (_FIGURES, draw))
 
 
 def _plan(real):

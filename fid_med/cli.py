@@ -35,7 +35,7 @@ def run(
         None.
       usage: text of `--help`, shown above the flags; its first line is the usage line.
       positional: names of the positional arguments. One in brackets, such as `[GENERATED]`, may be
-        missing; one that ends in `...]` stands for any number. Or a function that returns them
+        missing; one that ends in `...]` means any number. Or a function that returns them
         after the flags are parsed.
       pass_on: whether to give unknown flags to `main`, together with the positional arguments and
         in the order of the command line. `main` checks both, and raises `flags.Error`.
@@ -122,17 +122,20 @@ def check_regex(*names: str) -> None:
         flags.register_validator(name, check)
 
 
-def write_outputs(*writes: Callable[[], object]) -> None:
-    """Calls functions that write files. One that fails does not keep the others from being tried.
+def write_outputs(*outputs: tuple[flags.FlagHolder, Callable[[], object]]) -> None:
+    """Writes the files that are asked for. If one cannot be written, the others still are.
 
-    Results are printed before: what took hours must not be lost with a full disk.
+    Results are printed before, so that a full disk does not lose what took hours.
+
+    Args:
+      outputs: pairs of a flag and a function, which is called if the flag is given.
 
     Raises:
       FidMedError: all failures, in one line.
     """
     sys.stdout.flush()
     failures = []
-    for write in writes:
+    for write in (write for flag, write in outputs if flag.value):
         try:
             write()
         except BrokenPipeError:

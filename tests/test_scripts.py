@@ -426,7 +426,7 @@ def test_a_training_without_a_label_says_so(extractor_file, tmp_path):
         "--without_labels=chest,neck",
     )  # fmt: skip
     assert process.returncode == 0, process.stderr
-    told = json.loads((tmp_path / "training.json").read_text())
+    saved = json.loads((tmp_path / "training.json").read_text())
     *_, extractor, command = process.stdout.splitlines()
     assert extractor == f"extractor: {tmp_path}/extractor.keras"
     assert command == (
@@ -435,8 +435,8 @@ def test_a_training_without_a_label_says_so(extractor_file, tmp_path):
     )
     assert "head: at most 100 quick epochs" in process.stderr
     assert "then top: at most --epochs=1" in process.stderr
-    assert set(told["labels"]) == {"elbow", "hand", "knee", "pelvis"}
-    assert told["flags"]["without_labels"] == ["chest", "neck"]
+    assert set(saved["labels"]) == {"elbow", "hand", "knee", "pelvis"}
+    assert saved["flags"]["without_labels"] == ["chest", "neck"]
 
 
 def test_import_is_quick_and_loads_nothing_heavy():

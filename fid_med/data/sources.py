@@ -264,15 +264,10 @@ def _returned(function, count, name):
             f"{name}: the callable, asked for {count} images, raised {type(error).__name__}: "
             f"{reason_of(error)}"
         ) from error
-    return _stacked(images, f"{name}: the callable returned")
-
-
-def _stacked(images, what):
-    """An array of images; raises DataError where a list holds several sizes."""
     try:
         return np.asarray(images)
     except ValueError as error:  # NumPy's "inhomogeneous shape"
-        raise DataError(f"{what} {_describe_sizes(images)}") from error
+        raise DataError(f"{name}: the callable returned {_describe_sizes(images)}") from error
 
 
 def _describe_sizes(images):

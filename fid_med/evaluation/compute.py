@@ -167,7 +167,7 @@ def _compare(sides, spec, options: ExtractionOptions, request: _Request) -> FIDR
         any(count is None or count < SMALL_SAMPLE for count in counts)
         or any(found.account.few for found in inputs.sets.values())
     ):
-        wanted = tuple(dict.fromkeys((*wanted, *_parts_of_verdict(counts))))
+        wanted = _with_verdict(wanted, counts)
     extractor = None
     with_classifier = any(METRICS[name].needs_classifier for name in wanted)
     if inputs.sources or with_classifier:
@@ -184,10 +184,10 @@ def _compare(sides, spec, options: ExtractionOptions, request: _Request) -> FIDR
             inputs.extract(role, extractor, options, keep, all_depths=bool(deep))
     sets = {side.role: inputs.sets[side.role] for side in sides}
     if judged and any(sets[role].account.few for role in both):
-        wanted = tuple(dict.fromkeys((*wanted, *_parts_of_verdict(counts))))
+        wanted = _with_verdict(wanted, counts)
     elif not needed:
-        for found in inputs.sources:
-            sets[found].forget_features()
+        for role in inputs.sources:
+            sets[role].forget_features()
     comparison = Comparison(
         sets[Role.REAL],
         sets[Role.GENERATED],
@@ -208,10 +208,11 @@ def _compare(sides, spec, options: ExtractionOptions, request: _Request) -> FIDR
     return _result(sets, found, unavailable, by_class, seconds, warnings)
 
 
-def _parts_of_verdict(counts) -> tuple[str, ...]:
-    """The metrics of a verdict, less those that would take longer than the features."""
+def _with_verdict(wanted, counts) -> tuple[str, ...]:
+    """Adds the metrics of a verdict, less those that would take longer than the features."""
     large = any(count is not None and count > SMALL_SAMPLE for count in counts)
-    return tuple(name for name in PARTS if not (large and name == "permutation"))
+    parts = [name for name in PARTS if not (large and name == "permutation")]
+    return tuple(dict.fromkeys((*wanted, *parts)))
 
 
 def _warnings(sets, found) -> list[str]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from fid_med.data.appearance import ORDINARY
 from fid_med.errors import StatisticsError
-from fid_med.metrics.npz import checksum, read_npz, write_npz
+from fid_med.metrics.npz import check_checksum, checksum, read_npz, write_npz
 from fid_med.utils.files import check_writable, versions
 
 MEMORY_LIMIT = 256 << 20
@@ -252,7 +252,4 @@ class FeatureCache:
     def _verify(self, name, arrays):
         if not np.isfinite(arrays["features"]).all():
             raise StatisticsError(f"{name}: holds NaN or infinity")
-        if "checksum" in arrays and not np.array_equal(
-            arrays["checksum"], checksum(arrays, self._folder.name)
-        ):
-            raise StatisticsError(f"{name}: wrong checksum")
+        check_checksum(arrays, self._folder.name)

@@ -52,10 +52,10 @@ def model_source(
     warned: set[str] = set()
 
     def check_range(images):
-        for line in _range_warnings(images, black, white):
-            if (kind := line.split(":")[0]) not in warned:
+        for kind, line in _range_warnings(images, black, white).items():
+            if kind not in warned:
                 warned.add(kind)
-                warn(line)
+                warn(f"{kind}: {line}")
 
     @tf.function(input_signature=[tf.TensorSpec((None, latent_dim), tf.float32)])
     def images_of(batch):
@@ -79,22 +79,22 @@ def model_source(
     return opened
 
 
-def _range_warnings(images: np.ndarray, black: float, white: float) -> list[str]:
-    """Warns if `output_range` clips many values, or if the values fill little of it."""
-    span, lines = white - black, []
+def _range_warnings(images: np.ndarray, black: float, white: float) -> dict[str, str]:
+    """Warns, by kind, if `output_range` clips many values or the values fill little of it."""
+    span, lines = white - black, {}
     slack = _SLACK * span
     clipped = float(np.mean((images < black - slack) | (images > white + slack)))
     low, high = float(images.min()), float(images.max())
     given = f"output_range ({black:g}, {white:g})"
     if clipped > _MANY_CLIPPED:
-        lines.append(
-            f"clipped: {clipped:.0%} of the generated values are outside {given} by more than "
+        lines["clipped"] = (
+            f"{clipped:.0%} of the generated values are outside {given} by more than "
             f"{_SLACK:.0%} of it, and become black or white (warned of above {_MANY_CLIPPED:.0%}); "
             f"they go from {low:.4g} to {high:.4g}"
         )
     if high - low < _LITTLE_USED * span:
-        lines.append(
-            f"nearly uniform: the generated values, {low:.4g} to {high:.4g}, use less than "
+        lines["nearly uniform"] = (
+            f"the generated values, {low:.4g} to {high:.4g}, use less than "
             f"{_LITTLE_USED:.0%} of {given}; if this is no untrained generator, give the range of "
             "its last layer, such as (-1, 1) for tanh"
         )

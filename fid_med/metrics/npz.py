@@ -117,6 +117,13 @@ def checksum(arrays: Mapping[str, np.ndarray | None], place: str) -> np.ndarray:
     return np.frombuffer(digest.digest(), np.uint8)
 
 
+def check_checksum(arrays: Mapping[str, np.ndarray | None], place: str) -> None:
+    """Raises StatisticsError if `checksum` of the arrays is wrong; earlier versions wrote none."""
+    stored = arrays.get("checksum")
+    if stored is not None and not np.array_equal(stored, checksum(arrays, place)):
+        raise StatisticsError(f"{place}: wrong checksum")
+
+
 def write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """Writes arrays to exactly `path`, atomically.
 

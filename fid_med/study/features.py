@@ -16,7 +16,7 @@ import numpy as np
 from fid_med.data.preprocessing import as_rgb_batch
 from fid_med.disturbances.registry import DISTURBANCES, absolute_settings
 from fid_med.errors import StatisticsError
-from fid_med.metrics.npz import checksum, read_npz, write_npz
+from fid_med.metrics.npz import check_checksum, checksum, read_npz, write_npz
 from fid_med.study.image_quality import MEASURES, image_quality
 from fid_med.study.images import UNTOUCHED, Disturber, StudyImages
 from fid_med.utils.files import sweep_partials, versions
@@ -67,10 +67,7 @@ class StudyCache:
         # Of the measures of quality, psnr is always finite; small images have no others.
         if not np.isfinite(rows[:, :1] if maker == _QUALITY else rows).all():
             raise StatisticsError("NaN or infinity")
-        if "checksum" in found and not np.array_equal(
-            found["checksum"], checksum(found, f"{maker}/{cell_key}")
-        ):
-            raise StatisticsError("wrong checksum")
+        check_checksum(found, f"{maker}/{cell_key}")
 
     def save(self, maker: str, cell_key: str, digests: Sequence[str], rows: np.ndarray) -> None:
         """Adds rows [N, k], atomically."""

@@ -200,7 +200,7 @@ def test_five_rectangles_of_the_size_it_says_cover_the_image_evenly(shape, level
     for seed in range(150):
         black = disturb(image, "black_rectangles", level, seed=seed) == 0
         covered += black
-        # Every black pixel lies in a whole rectangle, and there are at most five of them.
+        # Every black pixel is in a whole rectangle, and there are at most five of them.
         inside = np.zeros(shape, bool)
         windows = np.lib.stride_tricks.sliding_window_view(black, (height, width))
         for top, left in np.argwhere(windows.all(axis=(2, 3))):

@@ -1,4 +1,4 @@
-"""The cache: a killed run goes on to the same bits, a changed image is noticed, damage is told."""
+"""The cache: a killed run continues to the same bits; changed images and damage are noticed."""
 
 import multiprocessing
 import os
@@ -186,10 +186,10 @@ def test_a_damaged_shard_is_told_and_computed_again(damage, folder, tmp_path):
     plain, _ = run(folder, tmp_path / "cache")
     shards = sorted(tmp_path.glob("cache/*/*.npz"))
     shards[2].write_bytes(damage(shards[2].read_bytes()))
-    mended, seen = run(folder, tmp_path / "cache")
+    repeated, seen = run(folder, tmp_path / "cache")
     assert 1 <= seen <= 8
-    assert any("damaged" in line for line in mended.warnings)
-    assert_same(mended, plain)
+    assert any("damaged" in line for line in repeated.warnings)
+    assert_same(repeated, plain)
 
 
 def test_a_shard_of_another_form_is_damaged(folder, tmp_path):
@@ -198,9 +198,9 @@ def test_a_shard_of_another_form_is_damaged(folder, tmp_path):
     with np.load(shard) as file:
         arrays = dict(file)
     np.savez(shard, **(arrays | {"features": arrays["features"][:, :4]}))
-    mended, seen = run(folder, tmp_path / "cache")
+    repeated, seen = run(folder, tmp_path / "cache")
     assert 1 <= seen <= 8
-    assert_same(mended, plain)
+    assert_same(repeated, plain)
 
 
 def rewrite(shard, change):
@@ -232,11 +232,11 @@ def test_rows_that_are_not_its_own_are_computed_again(change, folder, tmp_path):
     plain, _ = run(folder, tmp_path / "cache")
     for shard in sorted(tmp_path.glob("cache/*/*.npz"))[:3]:
         rewrite(shard, change)
-    mended, seen = run(folder, tmp_path / "cache")
+    repeated, seen = run(folder, tmp_path / "cache")
     assert 3 <= seen <= 3 * 14
-    (line,) = [line for line in mended.warnings if "damaged" in line]
+    (line,) = [line for line in repeated.warnings if "damaged" in line]
     assert "and 2 more damaged" in line
-    assert_same(mended, plain)
+    assert_same(repeated, plain)
     again, seen = run(folder, tmp_path / "cache")
     assert seen == 0
     assert not any("damaged" in line for line in again.warnings)
@@ -251,9 +251,9 @@ def test_a_shard_of_another_extractor_is_not_taken(folder, tmp_path):
         shard.unlink()
     for shard in other.glob("*.npz"):
         shard.rename(own / shard.name)
-    mended, seen = run(folder, tmp_path / "cache")
+    repeated, seen = run(folder, tmp_path / "cache")
     assert seen == COUNT
-    assert_same(mended, plain)
+    assert_same(repeated, plain)
 
 
 def test_shards_of_earlier_versions_are_used(folder, tmp_path):

@@ -462,7 +462,7 @@ def test_missing_file_and_folder(tmp_path):
         FeatureStatistics.load(tmp_path)
 
 
-def test_tolerated_rounding_is_mended():
+def test_tolerated_rounding_is_corrected():
     rng = np.random.default_rng(3)
     sigma = np.cov(rng.normal(size=(20, 6)), rowvar=False)
     noisy = sigma * (1 + 1e-8 * rng.normal(size=sigma.shape))
