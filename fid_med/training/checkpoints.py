@@ -50,7 +50,8 @@ class Checkpoint:
       best: epoch and score (validation AUC, negative loss) of the best weights so far.
       rows: rows of the history.
       seconds: wall time so far.
-      state: network, optimizer and random state, in the order of `Trainer.state_variables`.
+      state: network, random state, optimizer and average, in the order of the `state_variables` of
+        `TrainingModel` and `WeightAverage`.
       best_weights: weights of the best epoch; empty before the first epoch.
     """
 

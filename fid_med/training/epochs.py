@@ -1,4 +1,4 @@
-"""What happens after each epoch: validation, logging, early stopping, time estimate."""
+"""What happens in each epoch: learning rate, progress, validation, early stopping, logging."""
 
 import csv
 import pathlib
@@ -11,7 +11,7 @@ import numpy as np
 from fid_med.errors import DataError
 from fid_med.training.classification_report import classification_report
 from fid_med.utils.files import atomic_path
-from fid_med.utils.progress import say
+from fid_med.utils.progress import Progress, say
 from fid_med.utils.tensorboard import ScalarWriter
 
 COLUMNS = (
@@ -64,8 +64,38 @@ class EpochLog:
         self._writer.close()
 
 
-class EarlyStopping:
+class LearningRate(keras.callbacks.Callback):
+    """Sets the learning rate of each epoch, and records it in `logs`.
+
+    If another callback has changed the rate, such as `keras.callbacks.ReduceLROnPlateau`, its
+    factor applies to all later epochs.
+
+    Args:
+      schedule: computes the rate of an epoch, counted from 0.
+    """
+
+    def __init__(self, schedule: Callable[[int], float]):
+        super().__init__()
+        self._schedule, self._factor, self._set_to = schedule, 1.0, None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Sets the rate."""
+        optimizer = self.model.optimizer
+        if self._set_to is not None:
+            self._factor *= float(optimizer.learning_rate) / self._set_to
+        self._rate = self._factor * self._schedule(epoch)
+        optimizer.learning_rate = self._rate
+        self._set_to = float(optimizer.learning_rate)
+
+    def on_epoch_end(self, epoch, logs):
+        """Records the rate."""
+        logs["learning_rate"] = self._rate
+
+
+class EarlyStopping(keras.callbacks.Callback):
     """Validates after each epoch, keeps the best weights, and decides when to stop.
+
+    `logs` of later callbacks have `val_loss`, `val_accuracy`, `val_auc` and `seconds` as well.
 
     The best weights have the highest validation AUC and, among equal AUCs, the lowest validation
     loss. The AUC comes first because on small data sets the loss mostly reflects how overconfident
@@ -85,6 +115,7 @@ class EarlyStopping:
       best_epoch: number of the best epoch, from 1; 0 before the first.
       best_score: validation AUC and negative validation loss of the best epoch.
       best_weights: the `kept` weights of the best epoch.
+      row: the last epoch's row of the history, with the keys `COLUMNS`.
     """
 
     def __init__(
@@ -98,51 +129,53 @@ class EarlyStopping:
         phase: str,
         kept: Sequence[int] | None = None,
     ):
-        self._model, self._predict, self._labels = model, predict, labels
+        super().__init__()
+        self._kept_model, self._predict, self._labels = model, predict, labels
         self._loss, self._accuracy = loss, accuracy
         self._patience, self._phase = patience, phase
         self._kept = range(len(model.weights)) if kept is None else kept
         self.best_epoch, self.best_score, self.best_weights = 0, (-1.0, 0.0), []
+        self.row: dict = {}
 
-    def validate(self, epoch: int, logs: dict, seconds: float) -> dict:
+    def on_epoch_begin(self, epoch, logs=None):
+        """Starts the clock."""
+        self._start = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs):
         """Validates, and keeps the weights if they are the best so far.
 
         Args:
-          epoch: number of the finished epoch, from 1.
-          logs: `loss`, `auxiliary_loss`, `accuracy` and `learning_rate` of the epoch.
-          seconds: duration of the training steps.
-
-        Returns:
-          The epoch's row of the history, with the keys `COLUMNS`.
+          epoch: number of the finished epoch, from 0.
+          logs: `loss`, `accuracy`, `learning_rate` and perhaps `auxiliary_loss` of the epoch.
 
         Raises:
           DataError: the training loss is NaN or infinite.
         """
         if not np.isfinite(logs["loss"]):
             raise DataError(
-                f"phase {self._phase}, epoch {epoch}: training has diverged, the loss is "
+                f"phase {self._phase}, epoch {epoch + 1}: training has diverged, the loss is "
                 f"{logs['loss']}; give a lower --learning_rate, or --clip_norm=2"
             )
-        start = time.perf_counter()
         probabilities = self._predict()
         report = classification_report(
             probabilities, self._labels, [str(i) for i in range(probabilities.shape[1])]
         )
-        row = {
-            "phase": self._phase,
-            "epoch": epoch,
-            **logs,
+        found = {
             "val_loss": self._loss(probabilities),
             "val_accuracy": self._accuracy(probabilities),
             "val_auc": report["auc"],
-            "seconds": round(seconds + time.perf_counter() - start, 2),
+            "seconds": round(time.perf_counter() - self._start, 2),
         }
-        score = _score(row)
+        trained = {name: logs.get(name) for name in COLUMNS[2:] if name not in found}
+        self.row = {"phase": self._phase, "epoch": epoch + 1, **trained, **found}
+        logs.update({name: value for name, value in found.items() if value is not None})
+        score = _score(self.row)
         if score > self.best_score:
-            self.best_score, self.best_epoch = score, epoch
-            weights = self._model.weights
+            self.best_score, self.best_epoch = score, epoch + 1
+            weights = self._kept_model.weights
             self.best_weights = [weights[i].numpy() for i in self._kept]
-        return row
+        if self.should_stop(epoch + 1):
+            self.model.stop_training = True
 
     def should_stop(self, epoch: int) -> bool:
         """Whether `patience` epochs without improvement have passed after `epoch` epochs."""
@@ -150,7 +183,7 @@ class EarlyStopping:
 
     def restore_best_weights(self) -> None:
         """Sets the best weights, if there are any."""
-        weights = self._model.weights
+        weights = self._kept_model.weights
         for i, value in zip(self._kept, self.best_weights, strict=False):
             weights[i].assign(value)
 
@@ -189,25 +222,31 @@ def describe_epoch(row: dict) -> str:
     )
 
 
-class TimeEstimate:
-    """Prints once, after the first steps, how long a phase will take.
+class TrainingProgress(keras.callbacks.Callback):
+    """Shows the progress of each epoch, and prints once how long the phase will take.
 
     Args:
       phase: name of the training phase.
       images: training images per epoch.
+      batch_size: images per step.
       epochs: maximum number of epochs that remain.
     """
 
-    def __init__(self, phase: str, images: int, epochs: int):
-        self._phase, self._images, self._epochs = phase, images, epochs
+    def __init__(self, phase: str, images: int, batch_size: int, epochs: int):
+        super().__init__()
+        self._phase, self._images, self._batch_size = phase, images, batch_size
+        self._epochs, self._bar = epochs, None
         self._steps, self._seen, self._timed, self._seconds = 0, 0, 0, 0.0
 
-    def begin_epoch(self) -> None:
-        """Starts the clock, so that the preceding validation is not counted."""
+    def on_epoch_begin(self, epoch, logs=None):
+        """Starts the bar and the clock, so that the preceding validation is not counted."""
+        self._bar = Progress(f"{self._phase} epoch {epoch + 1}", self._images)
         self._since = time.perf_counter()
 
-    def add_step(self, count: int) -> None:
-        """Adds a step of `count` images; the first, which builds the graph, is not timed."""
+    def on_train_batch_end(self, batch, logs=None):
+        """Counts the images of a step; the first step, which builds the graph, is not timed."""
+        count = min(self._batch_size, self._images - batch * self._batch_size)
+        self._bar.update(count)
         now = time.perf_counter()
         if 1 <= self._steps <= _TIMED_STEPS:
             self._timed += count
@@ -220,6 +259,15 @@ class TimeEstimate:
                 f"images take at most {_format_duration(self._images * self._epochs / rate)}, "
                 "plus validation"
             )
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Removes the bar."""
+        self.close()
+
+    def close(self) -> None:
+        """Removes the bar, also where training was interrupted."""
+        if self._bar:
+            self._bar.close()
 
 
 def _format_duration(seconds):

@@ -96,7 +96,8 @@ def training_batches(
     depend only on seed, epoch and image, so training can be resumed at any epoch.
 
     Args:
-      pixels: uint8 [N, h, w, c], from `decode_images`.
+      pixels: uint8 [N, h, w, c], from `decode_images`; or features, float32 [N, d], with
+        `augmentation` None.
       labels: int64 [N] or float32 [N, K].
       weights: float [N], weight of each image in the loss.
       members: int [n], indices of the training images.
@@ -106,8 +107,8 @@ def training_batches(
       first_epoch: number of the first epoch, from 0.
 
     Returns:
-      A data set of (images float32 [B, h, w, 3] in 0 to 255, labels [B] or [B, K], weights
-      float32 [B]).
+      A data set of (images float32 [B, h, w, 3] in 0 to 255 or features [B, d], labels [B] or
+      [B, K], weights float32 [B]).
     """
     members = tf.constant(members, tf.int64)
 
@@ -127,6 +128,22 @@ def training_batches(
     epochs = tf.data.Dataset.range(first_epoch, np.iinfo(np.int64).max).flat_map(make_epoch)
     batches = epochs.map(finish, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     return batches.prefetch(tf.data.AUTOTUNE)
+
+
+def distribute(batches: tf.data.Dataset, strategy: tf.distribute.Strategy):
+    """Gives each device of a strategy every batch, of which `TrainingModel` takes its share.
+
+    TensorFlow's own division of a batch leaves a device without images where there are fewer
+    images than devices.
+    """
+    replicas = strategy.num_replicas_in_sync
+    if replicas == 1:
+        return batches
+
+    def repeat(*batch):
+        return tf.data.Dataset.from_tensors(batch).repeat(replicas)
+
+    return strategy.distribute_datasets_from_function(lambda _: batches.flat_map(repeat))
 
 
 def epoch_draws(seed: int, epoch, count: int) -> tuple[tf.Tensor, tf.Tensor]:
@@ -186,7 +203,7 @@ def _gather(pixels, labels, weights, index):
     def rows(index):
         return pixels[index], labels[index], weights[index].astype(np.float32)
 
-    dtypes = [tf.uint8, tf.as_dtype(labels.dtype), tf.float32]
+    dtypes = [tf.as_dtype(pixels.dtype), tf.as_dtype(labels.dtype), tf.float32]
     return tf.numpy_function(rows, [index], dtypes, stateful=False)
 
 

@@ -1,8 +1,10 @@
 """A training run: the network with its heads, the data, and the phases of training."""
 
+import contextlib
 import math
 import pathlib
 import time
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -16,7 +18,13 @@ from fid_med.training.checkpoints import Checkpoint, CheckpointStore
 from fid_med.training.classification_report import classification_report, study_report
 from fid_med.training.config import ALL_LAYERS, AUXILIARY_WEIGHT, TrainingConfig
 from fid_med.training.devices import device_scope
-from fid_med.training.epochs import EarlyStopping, EpochLog, TimeEstimate, describe_epoch
+from fid_med.training.epochs import (
+    EarlyStopping,
+    EpochLog,
+    LearningRate,
+    TrainingProgress,
+    describe_epoch,
+)
 from fid_med.training.heads import (
     AUXILIARY_PREFIX,
     add_auxiliary_head,
@@ -25,7 +33,7 @@ from fid_med.training.heads import (
 )
 from fid_med.training.input_pipeline import (
     augmented_examples,
-    epoch_draws,
+    distribute,
     plain_batches,
     training_batches,
 )
@@ -37,7 +45,7 @@ from fid_med.training.optimizer import (
     make_head_optimizer,
     make_optimizer,
 )
-from fid_med.training.step import Trainer
+from fid_med.training.step import TrainingModel, WeightAverage
 from fid_med.utils.plots import contact_sheet
 from fid_med.utils.progress import Progress, say, warn
 
@@ -57,6 +65,7 @@ class TrainingRun:
       assigned: [N] split of every image.
       config: resolved.
       strategy: from `devices.make_strategy`.
+      callbacks: a user's callbacks for the phase that trains the network.
 
     Attributes:
       classifier: the network with its head, from pixels to probabilities.
@@ -71,9 +80,10 @@ class TrainingRun:
         assigned: np.ndarray,
         config: TrainingConfig,
         strategy: tf.distribute.Strategy,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
     ):
         self._config, self._images, self._pixels = config, images, pixels
-        self._base, self._strategy = base, strategy
+        self._base, self._strategy, self._callbacks = base, strategy, callbacks
         self._members = {part: np.flatnonzero(assigned == part) for part in SPLITS}
         self._objective = Objective(
             images.labels, len(images.classes), self._members["train"], config.label_smoothing
@@ -183,26 +193,30 @@ class TrainingRun:
             "head",
             patience=max(10, self._config.patience),
         )
-        trainer = Trainer(
-            self._head, objective, make_head_optimizer(), tf.distribute.get_strategy()
-        )
-        data = (
+        head = keras.Model(self._head.inputs[0], self._head.outputs[0])
+        model = TrainingModel(head, objective, make_head_optimizer())
+        batches = training_batches(
             features["train"],
             objective.targets[train],
-            objective.image_weights[train].astype(np.float32),
+            objective.image_weights[train],
+            np.arange(len(train)),
+            batch_size=self._config.batch_size,
+            seed=self._config.seed,
+            augmentation=None,
+            first_epoch=1,
         )
-        size = self._config.batch_size
-        for epoch in range(1, _HEAD_EPOCHS + 1):
-            start = time.perf_counter()
-            order, _ = epoch_draws(self._config.seed, epoch, len(train))
-            batches = [order[i : i + size].numpy() for i in range(0, len(train), size)]
-            logs = trainer.train_epoch(
-                (tuple(x[rows] for x in data) for rows in batches), len(batches)
-            )
-            logs["learning_rate"] = HEAD_LEARNING_RATE
-            self.log.add(stopping.validate(epoch, logs, time.perf_counter() - start))
-            if stopping.should_stop(epoch):
-                break
+        model.fit(
+            batches,
+            epochs=_HEAD_EPOCHS,
+            steps_per_epoch=math.ceil(len(train) / self._config.batch_size),
+            verbose=0,
+            shuffle=False,  # the data set is shuffled
+            callbacks=[
+                LearningRate(lambda epoch: HEAD_LEARNING_RATE),
+                stopping,
+                _after_epoch(lambda: self.log.add(stopping.row)),
+            ],
+        )
         stopping.restore_best_weights()
         say(stopping.describe_best())
 
@@ -210,7 +224,10 @@ class TrainingRun:
         """Trains the last blocks and the head (phase `top`), or every layer (phase `all`)."""
         config, num_train = self._config, len(self._members["train"])
         steps = math.ceil(num_train / config.batch_size)
-        trainer, trained = self._build_trainer(phase, steps)
+        model, trained = self._build_training_model(phase, steps)
+        average = WeightAverage(
+            trained.weights if config.average_weights else [], config.average_weights
+        )
         changing = {id(w) for layer in trained.layers if layer.trainable for w in layer.weights}
         stopping = self._early_stopping(
             self.classifier,
@@ -219,29 +236,39 @@ class TrainingRun:
             config.patience,
             [i for i, w in enumerate(trained.weights) if id(w) in changing],
         )
-        done = self._restore(trainer, stopping)
+        state = [*model.state_variables(), *average.state_variables()]
+        done = self._restore(state, stopping)
         if not done and phase == "top":
             # Keeps the trained head, which took a pass over all images.
-            self._save(phase, 0, trainer, stopping, self.log.rows)
-        batches = self._training_batches(first_epoch=done)
-        estimate = TimeEstimate(phase, num_train, config.epochs - done)
-        for epoch in range(done + 1, config.epochs + 1):
-            if stopping.should_stop(epoch - 1):
-                break
-            start = time.perf_counter()
-            rate = learning_rate(config, epoch - 1)
-            trainer.optimizer.learning_rate = rate
-            estimate.begin_epoch()
-            with Progress(f"{phase} epoch {epoch}", num_train) as progress:
-                logs = trainer.train_epoch(
-                    batches, steps, lambda n: (progress.update(n), estimate.add_step(n))
-                )
-            logs["learning_rate"] = rate
-            self._copy_to_classifier(trainer, trained)
-            row = stopping.validate(epoch, logs, time.perf_counter() - start)
-            self._save(phase, epoch, trainer, stopping, [*self.log.rows, row])
+            self._save(phase, 0, state, stopping, self.log.rows)
+
+        def finish_epoch():
+            row = stopping.row
+            self._save(phase, row["epoch"], state, stopping, [*self.log.rows, row])
             self.log.add(row)
             say(describe_epoch(row))
+
+        progress = TrainingProgress(phase, num_train, config.batch_size, config.epochs - done)
+        callbacks = [
+            average,
+            LearningRate(lambda epoch: learning_rate(config, epoch)),
+            progress,
+            _after_epoch(lambda: self._copy_to_classifier(average, trained)),
+            stopping,
+            _after_epoch(finish_epoch),
+            *self._callbacks,
+        ]
+        if not stopping.should_stop(done):
+            with contextlib.closing(progress):
+                model.fit(
+                    self._training_batches(first_epoch=done),
+                    initial_epoch=done,
+                    epochs=config.epochs,
+                    steps_per_epoch=steps,
+                    verbose=0,
+                    shuffle=False,
+                    callbacks=callbacks,
+                )
         stopping.restore_best_weights()
         say(stopping.describe_best())
 
@@ -251,8 +278,8 @@ class TrainingRun:
             len(self._images.classes), self._objective.activation, config.dropout, config.seed
         )
 
-    def _build_trainer(self, phase, steps):
-        """The trainer of a phase, and the classifier that it trains: the run's own or a copy."""
+    def _build_training_model(self, phase, steps):
+        """The model that a phase fits, and its classifier: the run's own or a copy."""
         config, replicas = self._config, self._strategy.num_replicas_in_sync
         with device_scope(self._strategy, config.mixed_precision):
             network, trained = self._base.network, self.classifier
@@ -266,16 +293,7 @@ class TrainingRun:
             if config.recipe == "scratch":
                 model = self._add_auxiliary_head(network, trained, momentum)
             optimizer = make_optimizer(config, replicas)
-        trainer = Trainer(
-            model,
-            self._objective,
-            optimizer,
-            self._strategy,
-            AUXILIARY_WEIGHT,
-            config.average_weights,
-            trained,
-        )
-        return trainer, trained
+            return TrainingModel(model, self._objective, optimizer, AUXILIARY_WEIGHT), trained
 
     def _set_trainable(self, network, phase, momentum):
         first = 0
@@ -303,18 +321,17 @@ class TrainingRun:
 
     def _training_batches(self, first_epoch):
         config, augmentation = self._config, self._config.augmentation()
-        return iter(
-            training_batches(
-                self._pixels,
-                self._objective.targets,
-                self._objective.image_weights,
-                self._members["train"],
-                batch_size=config.batch_size,
-                seed=config.seed,
-                augmentation=None if augmentation.is_identity else augmentation,
-                first_epoch=first_epoch,
-            )
+        batches = training_batches(
+            self._pixels,
+            self._objective.targets,
+            self._objective.image_weights,
+            self._members["train"],
+            batch_size=config.batch_size,
+            seed=config.seed,
+            augmentation=None if augmentation.is_identity else augmentation,
+            first_epoch=first_epoch,
         )
+        return distribute(batches, self._strategy)
 
     def _early_stopping(self, model, predict, phase, patience, kept=None):
         validation = self._members["validation"]
@@ -329,24 +346,25 @@ class TrainingRun:
             kept,
         )
 
-    def _copy_to_classifier(self, trainer, trained):
+    def _copy_to_classifier(self, average, trained):
         """Copies the averaged or trained weights to the classifier that is validated and kept."""
-        if trainer.averages:
-            self.classifier.set_weights([average.numpy() for average in trainer.averages])
+        if average.averages:
+            self.classifier.set_weights([weight.numpy() for weight in average.averages])
         elif trained is not self.classifier:
             self.classifier.set_weights(trained.get_weights())
 
-    def _restore(self, trainer, stopping):
+    def _restore(self, state, stopping):
         """Sets the state of the interrupted run; returns its number of finished epochs."""
         saved, self._saved = self._saved, None
         if not saved:
             return 0
-        trainer.restore(saved.state)
+        for variable, value in zip(state, saved.state, strict=True):
+            variable.assign(value)
         stopping.best_epoch, stopping.best_score = saved.best
         stopping.best_weights = list(saved.best_weights)
         return saved.epoch
 
-    def _save(self, phase, epoch, trainer, stopping, rows):
+    def _save(self, phase, epoch, state, stopping, rows):
         self._store.save(
             Checkpoint(
                 **self._identity,
@@ -355,7 +373,7 @@ class TrainingRun:
                 best=(stopping.best_epoch, stopping.best_score),
                 rows=rows,
                 seconds=self.seconds(),
-                state=trainer.state(),
+                state=[np.asarray(variable.numpy()) for variable in state],
                 best_weights=stopping.best_weights,
             )
         )
@@ -374,3 +392,7 @@ class TrainingRun:
 
     def _head_outputs(self, features):
         return np.asarray(self._head(features, training=False))
+
+
+def _after_epoch(call):
+    return keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: call())

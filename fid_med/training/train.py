@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
@@ -69,6 +69,7 @@ def train(
     config: TrainingConfig,
     output_dir: pathlib.Path,
     overwrite: bool = False,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> TrainingResult:
     """Trains a classifier on labelled images and cuts it into a feature extractor.
 
@@ -102,6 +103,11 @@ def train(
       output_dir: folder for `augmentation.png`, `history.csv`, TensorBoard logs and the checkpoint,
         which are written during training.
       overwrite: start over if the folder contains an interrupted run with other settings or images.
+      callbacks: further Keras callbacks of the phase that trains the network (`top` or `all`), such
+        as those of W&B and MLflow or `keras.callbacks.ReduceLROnPlateau`. They are called after the
+        validation: `logs` have `loss`, `accuracy`, `val_loss`, `val_accuracy`, `val_auc`,
+        `learning_rate` and `seconds`. A checkpoint does not contain their state, so a resumed run
+        is the same only if they do not depend on earlier epochs and do not change the training.
 
     Returns:
       The trained networks, the history and the reports.
@@ -119,12 +125,12 @@ def train(
     store = CheckpointStore(output_dir)
     with interruptible(store):
         try:
-            return _train(images, config, pathlib.Path(output_dir), store, overwrite)
+            return _train(images, config, pathlib.Path(output_dir), store, overwrite, callbacks)
         except OSError as error:  # from the log or the contact sheet
             raise DataError(f"{output_dir}: {reason_of(error)}; {store.resume_hint()}") from error
 
 
-def _train(images, config, output_dir, store, overwrite):
+def _train(images, config, output_dir, store, overwrite, callbacks):
     start = time.perf_counter()
     # Otherwise TensorFlow sums gradients in the order in which its threads finish.
     tf.config.experimental.enable_op_determinism()
@@ -159,7 +165,7 @@ def _train(images, config, output_dir, store, overwrite):
     if saved:
         say(f"resuming an interrupted run after {saved.describe_position()}")
 
-    run = TrainingRun(base, images, pixels, assigned, config, strategy)
+    run = TrainingRun(base, images, pixels, assigned, config, strategy, callbacks)
     run.draw_augmentation(output_dir / "augmentation.png")
     run.attach_checkpoints(
         store,

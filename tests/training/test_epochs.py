@@ -1,6 +1,10 @@
-"""Which epoch of a training is kept, from its log."""
+"""Tests the learning rate of each epoch, and which epoch of a training is kept."""
 
-from fid_med.training.epochs import best_epochs
+import types
+
+import pytest
+
+from fid_med.training.epochs import LearningRate, best_epochs
 
 
 def row(phase, epoch, auc, loss):
@@ -16,3 +20,20 @@ def test_the_kept_epoch_has_the_highest_auc_then_the_lowest_loss_and_is_the_firs
     # Without an AUC the loss decides.
     assert best_epochs([row("all", 1, None, 2.0), row("all", 2, None, 1.0)]) == {"all": 2}
     assert best_epochs([]) == {}
+
+
+def test_the_rate_follows_the_schedule_and_keeps_the_factor_of_another_callback():
+    optimizer = types.SimpleNamespace(learning_rate=1.0)
+    rate = LearningRate([0.4, 0.4, 0.2, 0.1].__getitem__)
+    rate.set_model(types.SimpleNamespace(optimizer=optimizer))
+    used = []
+    for epoch in range(4):
+        rate.on_epoch_begin(epoch)
+        logs = {}
+        rate.on_epoch_end(epoch, logs)
+        assert logs == {"learning_rate": optimizer.learning_rate}
+        used.append(optimizer.learning_rate)
+        if epoch == 1:
+            optimizer.learning_rate *= 0.5  # as ReduceLROnPlateau does
+    assert used == pytest.approx([0.4, 0.4, 0.1, 0.05])
+    assert used[:2] == [0.4, 0.4]  # to the bit

@@ -72,12 +72,28 @@ def subset(images, choose):
     )
 
 
+class Recorder(keras.callbacks.Callback):
+    """A user's callback: keeps the logs of each epoch, and what the checkpoint then contains."""
+
+    def __init__(self, folder):
+        super().__init__()
+        self.logs, self._store = [], CheckpointStore(folder)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.logs.append((epoch, dict(logs), self._store.load().epoch))
+
+
 @pytest.fixture(scope="module")
-def run(images, extractor_file, tmp_path_factory):
+def recorder(tmp_path_factory):
+    return Recorder(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def run(images, extractor_file, recorder):
     """A transfer run with its output files."""
-    folder = tmp_path_factory.mktemp("run")
+    folder = recorder._store.folder.parent
     config = dataclasses.replace(CONFIG, weights=str(extractor_file))
-    result = train(images, config, folder)
+    result = train(images, config, folder, callbacks=[recorder])
     write_training(folder, result, images, config, {"dataset": "phantom"})
     return folder, result
 
@@ -114,6 +130,14 @@ def test_transfer_trains_the_head_first(run):
     assert set(phases) == {"head", "top"}
     head = [row for row in history if row["phase"] == "head"]
     assert head[-1]["loss"] < 0.7 * head[0]["loss"]
+
+
+def test_a_callback_gets_the_numbers_of_each_epoch_after_its_checkpoint(run, recorder):
+    rows = [row for row in run[1].history if row["phase"] == "top"]
+    assert [epoch for epoch, _, _ in recorder.logs] == [0, 1]
+    assert [saved for _, _, saved in recorder.logs] == [1, 2]
+    for (_, logs, _), row in zip(recorder.logs, rows, strict=True):
+        assert logs == {name: row[name] for name in epochs.COLUMNS[2:] if row[name] is not None}
 
 
 def test_accuracy_is_above_chance(run):
@@ -307,15 +331,15 @@ class Stop(Exception):
 
 def call_after_step(monkeypatch, action, number):
     """Calls `action` at the end of training step `number` of the blocks."""
-    step, seen = epochs.TimeEstimate.add_step, []
+    step, seen = epochs.TrainingProgress.on_train_batch_end, []
 
-    def add_step(self, count):
-        step(self, count)
+    def end_step(self, batch, logs=None):
+        step(self, batch)
         seen.append(None)
         if len(seen) == number:
             action()
 
-    monkeypatch.setattr(epochs.TimeEstimate, "add_step", add_step)
+    monkeypatch.setattr(epochs.TrainingProgress, "on_train_batch_end", end_step)
 
 
 def test_an_interrupted_run_resumes_to_the_same_result(
@@ -367,7 +391,7 @@ def test_an_interrupted_run_resumes_to_the_same_result(
 
 
 def test_an_error_of_the_log_says_how_to_resume(images, tmp_path, monkeypatch):
-    def full(images, config, output_dir, store, overwrite):
+    def full(images, config, output_dir, store, *_):
         store.save(Checkpoint({}, "00" * 16, np.zeros(60, np.uint64), "top", 1, (0, (0, 0)), [], 1))
         raise OSError(28, "No space left on device")
 
@@ -429,22 +453,23 @@ def test_overwrite_starts_over_if_settings_differ(images, tmp_path, monkeypatch)
 def test_divergence_is_an_error_with_a_remedy():
     stopping = epochs.EarlyStopping(keras.Sequential(), None, None, None, None, 1, "all")
     with pytest.raises(DataError, match=r"phase all, epoch 3: .* the loss is nan.*--learning_rate"):
-        stopping.validate(3, {"loss": float("nan")}, 0.0)
+        stopping.on_epoch_end(2, {"loss": float("nan")})
 
 
 def test_time_estimate(capsys, monkeypatch):
     now = 100.0
     monkeypatch.setattr(epochs.time, "perf_counter", lambda: now)
-    estimate = epochs.TimeEstimate("all", images=36808, epochs=100)
-    for epoch in [(32, 60), (32, 2), (8, 0.5)], [(32, 2), (24, 1.5)], [(32, 9)] * 20:
+    progress = epochs.TrainingProgress("all", images=72, batch_size=32, epochs=100)
+    for seconds in (60, 2, 0.5), (2, 1.5, 0.5), [9] * 3:
         now += 1000  # validation between epochs
-        estimate.begin_epoch()
-        for count, seconds in epoch:
-            now += seconds
-            estimate.add_step(count)
-    # Without the first step, which builds the graph: 96 images in 6 seconds.
+        progress.on_epoch_begin(0)
+        for batch, taken in enumerate(seconds):
+            now += taken
+            progress.on_train_batch_end(batch)
+        progress.on_epoch_end(0)
+    # Without the first step, which builds the graph: 104 images in 6 seconds.
     assert capsys.readouterr().err == (
-        "all: 16.0 images/s; 100 epochs of 36808 images take at most 2.7 days, plus validation\n"
+        "all: 17.3 images/s; 100 epochs of 72 images take at most 6.9 minutes, plus validation\n"
     )
 
 
