@@ -149,8 +149,10 @@ def _load_with_metadata(path, metadata, changes):
         raise ExtractorError(
             f"{path}: its {METADATA_MEMBER} is damaged ({reason_of(error)})"
         ) from None
-    model = read_model(path)
-    network = _rebuilt(path, model, preprocessing)
+    network = build_network(preprocessing)
+    model = read_model(path, network)
+    if model is not network:
+        copy_weights(model, network, path)
     if fingerprint(network, preprocessing) != identity:
         raise ExtractorError(
             f"{path}: its weights or its preprocessing are not those it was saved with"
