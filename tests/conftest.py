@@ -124,6 +124,14 @@ def small_extractor(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def shallow_extractor(small_extractor):
+    """The small extractor at its first max pool: 64 features, in a fraction of the time."""
+    from fid_med.extractors.depths import cut_at_depth
+
+    return cut_at_depth(small_extractor, 64)
+
+
+@pytest.fixture(scope="session")
 def extractor_file(small_extractor, tmp_path_factory):
     """The small extractor as a file, which loads in less time than random weights take."""
     from fid_med.extractors.keras_file import save_extractor

@@ -29,8 +29,8 @@ COUNT = 12
 
 
 @pytest.fixture(scope="module")
-def reference(phantoms, small_extractor):
-    return compute_statistics(phantoms[0][:16], small_extractor)[0]
+def reference(phantoms, shallow_extractor):
+    return compute_statistics(phantoms[0][:16], shallow_extractor)[0]
 
 
 @pytest.fixture
@@ -47,11 +47,11 @@ def generator():
 
 
 @pytest.fixture
-def callback(generator, reference, small_extractor):
+def callback(generator, reference, shallow_extractor):
     def make(**options):
         options = {"output_range": (-1, 1), "num_generated": COUNT} | options
         return fid_med.FIDCallback(
-            options.pop("generator", generator), reference, small_extractor, **options
+            options.pop("generator", generator), reference, shallow_extractor, **options
         )
 
     return make
@@ -77,13 +77,13 @@ def fit(*callbacks, epochs=3):
 
 
 def test_the_value_is_the_fid_of_the_generators_images(
-    callback, generator, reference, small_extractor, phantoms
+    callback, generator, reference, shallow_extractor, phantoms
 ):
     fid = callback(seed=5)
     latents = np.random.default_rng(5).standard_normal((COUNT, 4), np.float32)
     images = generator.predict(latents, verbose=0)[..., 0]
     pixels = np.rint((images + 1) * 127.5).astype(np.uint8)
-    expected = compute_fid(phantoms[0][:16], pixels, small_extractor).fid
+    expected = compute_fid(phantoms[0][:16], pixels, shallow_extractor).fid
     assert fid.measure() == pytest.approx(expected, rel=rounding.FID)
     assert fid.measure() == fid.measure()
     assert callback(seed=6).measure() != pytest.approx(expected, rel=1e-3)
@@ -113,11 +113,12 @@ def test_every_few_epochs_it_is_in_the_history_the_table_and_tensorboard(callbac
 
 
 def test_extractor_and_reference_are_loaded_once(
-    phantoms, generator, small_extractor, monkeypatch, write_images
+    phantoms, generator, shallow_extractor, monkeypatch, write_images
 ):
     loaded, opened = [], []
     monkeypatch.setattr(
-        "fid_med.extractors.registry.load_extractor", lambda x: loaded.append(x) or small_extractor
+        "fid_med.extractors.registry.load_extractor",
+        lambda x: loaded.append(x) or shallow_extractor,
     )
     extract = callbacks.extract
     monkeypatch.setattr(
@@ -134,7 +135,7 @@ def test_extractor_and_reference_are_loaded_once(
     assert opened == ["reference", "generated", "generated"]
 
 
-def test_the_training_is_the_same_with_and_without_it(callback, small_extractor):
+def test_the_training_is_the_same_with_and_without_it(callback, shallow_extractor):
     history, weights = fit()
     for with_fid in (callback(), callback(generator=noise), callback(generator=seeded_noise)):
         history_beside, weights_beside = fit(with_fid)
@@ -168,7 +169,7 @@ def test_under_mixed_precision_the_features_stay_float32(
 
     expected = callback().measure()
     load = registry.load_extractor
-    monkeypatch.setattr(registry, "load_extractor", lambda x: load(x, image_size=75))
+    monkeypatch.setattr(registry, "load_extractor", lambda x: load(x, image_size=75, dims=64))
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_float16")
     try:
@@ -221,17 +222,17 @@ def test_it_says_how_many_images_it_will_generate(callback, capsys):
 
 @pytest.mark.parametrize("kind", ["folder", "file"])
 def test_of_few_images_the_debiased_fid_is_logged_too(
-    kind, generator, small_extractor, phantoms, write_images, tmp_path, capsys
+    kind, generator, shallow_extractor, phantoms, write_images, tmp_path, capsys
 ):
     source = write_images("real", phantoms[0][:16])
-    features = small_extractor.extract(phantoms[0][:16])
+    features = shallow_extractor.extract(phantoms[0][:16])
     if kind == "file":
         source = tmp_path / "real.npz"
         statistics = FeatureStatistics.from_features(features)
-        statistics.fingerprint = small_extractor.fingerprint
+        statistics.fingerprint = shallow_extractor.fingerprint
         save_features(source, statistics, features)
     fid = fid_med.FIDCallback(
-        generator, source, small_extractor, output_range=(-1, 1), num_generated=COUNT, every=2,
+        generator, source, shallow_extractor, output_range=(-1, 1), num_generated=COUNT, every=2,
         log_dir=tmp_path / "logs", name="distance",
     )  # fmt: skip
     assert "debiased_distance too" in capsys.readouterr().err
@@ -240,7 +241,7 @@ def test_of_few_images_the_debiased_fid_is_logged_too(
     latents = np.random.default_rng(0).standard_normal((COUNT, 4), np.float32)
     images = generator.predict(latents, verbose=0)[..., 0]
     pixels = np.rint((images + 1) * 127.5).astype(np.uint8)
-    expected = debiased_fid(features, small_extractor.extract(pixels), replicates=100)
+    expected = debiased_fid(features, shallow_extractor.extract(pixels), replicates=100)
     found = fid.results[-1]
     assert history["debiased_distance"][-1] == found["debiased_fid"]
     assert found["debiased_fid"] == pytest.approx(expected.value, rel=rounding.FID)
@@ -280,14 +281,14 @@ def test_wrong_images_end_the_training_before_it_begins(callback):
     assert fid.results == []
 
 
-def test_a_reference_of_another_extractor_is_refused(generator, small_extractor, reference):
+def test_a_reference_of_another_extractor_is_refused(generator, shallow_extractor, reference):
     other = FeatureStatistics.from_moments(reference.mean, reference.covariance, 16)
     other.fingerprint = "cd" * 32
     with pytest.raises(StatisticsError, match="different extractors"):
-        fid_med.FIDCallback(generator, other, small_extractor, output_range=(-1, 1))
+        fid_med.FIDCallback(generator, other, shallow_extractor, output_range=(-1, 1))
 
 
-def test_the_example_trains_and_measures(small_extractor, tmp_path, monkeypatch):
+def test_the_example_trains_and_measures(shallow_extractor, tmp_path, monkeypatch):
     path = pathlib.Path(__file__).parent.parent / "examples" / "gan_phantoms.py"
     spec = importlib.util.spec_from_file_location("gan_phantoms", path)
     example = importlib.util.module_from_spec(spec)
@@ -303,7 +304,7 @@ def test_the_example_trains_and_measures(small_extractor, tmp_path, monkeypatch)
 
     monkeypatch.setattr(plots, "contact_sheet", contact_sheet)
     results = example.train(
-        tmp_path, small_extractor, phantoms=64, compared=12, epochs=2, every=1, seed=0
+        tmp_path, shallow_extractor, phantoms=24, compared=12, epochs=2, every=1, seed=0
     )
     assert [x["epoch"] for x in results] == [-1, 0, 1]
     assert all(x["fid"] > 0 for x in results)
@@ -315,11 +316,15 @@ def test_the_example_trains_and_measures(small_extractor, tmp_path, monkeypatch)
 
 
 def test_a_reference_from_a_file_is_factored_once_and_gives_the_same(
-    callback, generator, small_extractor, reference, tmp_path, monkeypatch
+    callback, generator, shallow_extractor, reference, tmp_path, monkeypatch
 ):
     reference.save(tmp_path / "real.npz")
     fid = fid_med.FIDCallback(
-        generator, tmp_path / "real.npz", small_extractor, output_range=(-1, 1), num_generated=COUNT
+        generator,
+        tmp_path / "real.npz",
+        shallow_extractor,
+        output_range=(-1, 1),
+        num_generated=COUNT,
     )
     monkeypatch.setattr("fid_med.metrics.frechet._factor", None)
     assert fid.measure() == pytest.approx(callback().measure(), rel=1e-9)

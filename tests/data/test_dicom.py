@@ -800,7 +800,7 @@ def test_without_a_decoder_the_coding_and_the_mend_are_told(tmp_path, monkeypatc
     _assert_refused(tmp_path / "x.dcm", "no decoder for MPEG2.*convert it", capfd)
 
 
-def test_compute_fid_and_labelled_folder_take_dicom(phantoms, write_images, small_extractor):
+def test_compute_fid_and_labelled_folder_take_dicom(phantoms, write_images, shallow_extractor):
     from fid_med.data.datasets import load_dataset
     from fid_med.evaluation.compute import compute_fid
 
@@ -812,7 +812,7 @@ def test_compute_fid_and_labelled_folder_take_dicom(phantoms, write_images, smal
         stored = 2000 - images[i].astype(np.uint16)
         write(mixed / f"{i:03d}.dcm", stored, 12, PhotometricInterpretation="MONOCHROME1",
               WindowCenter=2000 - 255 + 128, WindowWidth=256)  # fmt: skip
-    result = compute_fid(png, mixed, small_extractor)
+    result = compute_fid(png, mixed, shallow_extractor)
     assert result.generated.count == 8
     assert abs(result.fid) < 1e-6
     (mixed.parent / "b").mkdir()

@@ -24,11 +24,11 @@ def same(one, other):
     return all(np.array_equal(a, b) for a, b in zip(*pairs, strict=True))
 
 
-def test_no_bit_depends_on_the_batch_size(phantoms, small_extractor):
-    whole = extract(phantoms[0][:21], small_extractor, keep_features=True, batch_size=64)
+def test_no_bit_depends_on_the_batch_size(phantoms, shallow_extractor):
+    whole = extract(phantoms[0][:21], shallow_extractor, keep_features=True, batch_size=64)
     # 20 leaves a last batch of one image, which a network would sum in another order.
     for size in (1, 2, 5, 20):
-        part = extract(phantoms[0][:21], small_extractor, keep_features=True, batch_size=size)
+        part = extract(phantoms[0][:21], shallow_extractor, keep_features=True, batch_size=size)
         # To the bit where this was written; another processor may choose its sums by the batch.
         largest = np.abs(whole.features).max()
         tolerance = rounding.FEATURES * largest

@@ -146,22 +146,22 @@ def unread(monkeypatch):
 
 
 def test_a_classifier_that_is_missing_is_told_before_images_are_read(
-    small_extractor, phantoms, unread
+    shallow_extractor, phantoms, unread
 ):
-    assert small_extractor.logits is None
+    assert shallow_extractor.logits is None
     with pytest.raises(StatisticsError, match="Inception Score needs a classifier"):
-        compute_fid(phantoms[0][:9], phantoms[0][9:], small_extractor, metrics=["is"])
+        compute_fid(phantoms[0][:9], phantoms[0][9:], shallow_extractor, metrics=["is"])
 
 
 def test_classes_that_are_missing_are_told_before_images_are_read(
-    small_extractor, phantoms, write_images, unread
+    shallow_extractor, phantoms, write_images, unread
 ):
     folder = write_images("flat", phantoms[0][:4])
     with pytest.raises(StatisticsError, match="real: --per_class needs a subfolder for each class"):
-        compute_fid(folder, folder, small_extractor, per_class=True)
+        compute_fid(folder, folder, shallow_extractor, per_class=True)
     array = phantoms[0][:4]
     with pytest.raises(StatisticsError, match="real: --per_class needs a folder of images"):
-        compute_fid(array, array, small_extractor, per_class=True)
+        compute_fid(array, array, shallow_extractor, per_class=True)
 
 
 def test_saved_features_have_an_inception_score_too(features, files):
@@ -193,14 +193,14 @@ def test_unknown_metric_and_confidence():
         compute_fid("a", "b", confidence=95)
 
 
-def test_images_through_every_metric(small_extractor, phantoms, write_images, tmp_path):
+def test_images_through_every_metric(shallow_extractor, phantoms, write_images, tmp_path):
     images = phantoms[0]
     real = write_images("real", images[:20])
     generated = write_images("generated", np.concatenate([images[20:31], images[32:33]]))
     training = write_images("training", images[32:])
     wanted = ["memorisation", "difference", "paired"]
     result = compute_fid(
-        real, generated, small_extractor, metrics=wanted, train_images=training,
+        real, generated, shallow_extractor, metrics=wanted, train_images=training,
         other_generated=images[:20],
     )  # fmt: skip
     found = result.metrics["memorisation"]
@@ -243,24 +243,26 @@ def class_folders(phantoms, write_images):
     return write_images("generated/wrist", images[32:33]).parent.parent
 
 
-def test_classes_are_folders(small_extractor, class_folders):
+def test_classes_are_folders(shallow_extractor, class_folders):
     root = class_folders
-    result = compute_fid(root / "real", root / "generated", small_extractor, per_class=True)
+    result = compute_fid(root / "real", root / "generated", shallow_extractor, per_class=True)
     assert [row["label"] for row in result.by_class] == ["elbow", "neck", "wrist"]
-    alone = compute_fid(root / "real/elbow", root / "generated/elbow", small_extractor)
+    alone = compute_fid(root / "real/elbow", root / "generated/elbow", shallow_extractor)
     np.testing.assert_allclose(result.by_class[0]["fid"], alone.fid, rtol=rounding.FID)
     assert result.by_class[2]["fid"] is None
     assert result.by_class[2]["reason"]
     with pytest.raises(StatisticsError, match="some images are directly in"):
-        compute_fid(root / "real/elbow", root / "generated/elbow", small_extractor, per_class=True)
+        compute_fid(
+            root / "real/elbow", root / "generated/elbow", shallow_extractor, per_class=True
+        )
 
 
-def test_what_differs_is_told_by_class_too(small_extractor, class_folders, tmp_path):
+def test_what_differs_is_told_by_class_too(shallow_extractor, class_folders, tmp_path):
     sides = class_folders / "real", class_folders / "generated"
-    result = compute_fid(*sides, small_extractor, per_class=True, metrics=["difference"])
+    result = compute_fid(*sides, shallow_extractor, per_class=True, metrics=["difference"])
     elbow, neck, wrist = result.by_class
     assert wrist["directions"] == []
-    alone = compute_fid(*(s / "neck" for s in sides), small_extractor, metrics=["difference"])
+    alone = compute_fid(*(s / "neck" for s in sides), shallow_extractor, metrics=["difference"])
     first, expected = (
         rows[0] for rows in (neck["directions"], alone.metrics["difference"]["directions"])
     )
@@ -278,15 +280,15 @@ def test_what_differs_is_told_by_class_too(small_extractor, class_folders, tmp_p
     ]
 
 
-def test_a_patient_on_both_sides_is_warned_of(small_extractor, phantoms, write_images):
+def test_a_patient_on_both_sides_is_warned_of(shallow_extractor, phantoms, write_images):
     images = phantoms[0]
     real = write_images("real", images[:10], [f"p{i}_0.png" for i in range(10)])
     generated = write_images("other", images[10:20], [f"p{i}_1.png" for i in range(8, 18)])
     regex = "p[0-9]+"
-    one = compute_fid(real, generated, small_extractor, patient_regex=regex)
+    one = compute_fid(real, generated, shallow_extractor, patient_regex=regex)
     assert not any("in both sets" in line for line in one.warnings)
     both = compute_fid(
-        real, generated, small_extractor, patient_regex=regex, generated_patient_regex=regex
+        real, generated, shallow_extractor, patient_regex=regex, generated_patient_regex=regex
     )
     assert any("2 patients have images in both sets" in line for line in both.warnings)
 
@@ -325,11 +327,11 @@ def test_figures_that_cannot_be_drawn_are_told_before_any_work(metrics, sides, m
     check_figures(["memorisation"], "a.npz", "b")
 
 
-def test_damaged_training_images_are_counted_and_named(small_extractor, phantoms, write_images):
+def test_damaged_training_images_are_counted_and_named(shallow_extractor, phantoms, write_images):
     training = write_images("training", phantoms[0][:8])
     (training / "damaged.png").write_bytes(b"no image")
     result = compute_fid(
-        phantoms[0][8:20], phantoms[0][20:], small_extractor, metrics=["memorisation"],
+        phantoms[0][8:20], phantoms[0][20:], shallow_extractor, metrics=["memorisation"],
         train_images=training, skip_unreadable=True,
     )  # fmt: skip
     assert (result.training.count, result.training.skipped) == (8, 1)
@@ -356,13 +358,13 @@ def test_plan_needs_real_images_alone(files):
     assert {"fid_med", "numpy"} <= set(fields["versions"])
 
 
-def test_plan_leaves_training_images_out(small_extractor, phantoms, monkeypatch):
+def test_plan_leaves_training_images_out(shallow_extractor, phantoms, monkeypatch):
     images = phantoms[0]
     remembered = TrainingImages("ab" * 16)
     hasher = remembered.hasher()
     train = frozenset(hasher.digest(image) for image in images[:4])
-    monkeypatch.setattr(small_extractor, "training_images", TrainingImages("ab" * 16, train))
-    found = plan(images, small_extractor, counts=[20], exclude_training_images=True)
+    monkeypatch.setattr(shallow_extractor, "training_images", TrainingImages("ab" * 16, train))
+    found = plan(images, shallow_extractor, counts=[20], exclude_training_images=True)
     assert (found.real.count, found.real.excluded) == (len(images) - 4, 4)
     assert not any("trained" in line for line in found.warnings)
 

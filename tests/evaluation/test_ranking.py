@@ -42,7 +42,7 @@ def files(features_file):
 
 
 def test_every_set_has_the_numbers_of_compute_fid(
-    phantoms, small_extractor, write_images, monkeypatch, capsys
+    phantoms, shallow_extractor, write_images, monkeypatch, capsys
 ):
     images = phantoms[0]
     real = write_images("real", images[:16])
@@ -55,15 +55,15 @@ def test_every_set_has_the_numbers_of_compute_fid(
     }
     read, reads = sources.read_image, []
     monkeypatch.setattr(sources, "read_image", lambda path: reads.append(path) or read(path))
-    found = compare_generators(real, generated, small_extractor)
+    found = compare_generators(real, generated, shallow_extractor)
     assert len(reads) == 16 + 12  # each file once, whatever the number of sets
     assert asked == [16]
     assert [row.name for row in found.generated] == ["noisy", "clean", "network"]
     assert [row.account.count for row in found.generated] == [12, 12, 16]
     assert found.ranked[-1].name == "noisy"
-    assert found.fingerprint == small_extractor.fingerprint
+    assert found.fingerprint == shallow_extractor.fingerprint
     for row in found.generated[:2]:
-        alone = compute_fid(real, generated[row.name], small_extractor)
+        alone = compute_fid(real, generated[row.name], shallow_extractor)
         assert row.fid == alone.fid
         debiased = alone.metrics["debiased"]
         assert row.debiased["value"] == pytest.approx(
@@ -133,7 +133,9 @@ def test_patients_and_repeated_images_count(features_file):
     ]
 
 
-def test_patients_in_both_sets_are_told_with_the_sets_name(phantoms, small_extractor, write_images):
+def test_patients_in_both_sets_are_told_with_the_sets_name(
+    phantoms, shallow_extractor, write_images
+):
     names = [f"{i // 2:04d}_{i % 2}.png" for i in range(20)]
     real = write_images("real", phantoms[0][:20], names)
     other = [f"9{name}" for name in names]
@@ -142,13 +144,13 @@ def test_patients_in_both_sets_are_told_with_the_sets_name(phantoms, small_extra
         "apart": write_images("apart", phantoms[0][20:, ::-1], other),
     }
     regex = {"patient_regex": "^[0-9]+", "generated_patient_regex": "^[0-9]+"}
-    found = compare_generators(real, sets, small_extractor, **regex)
+    found = compare_generators(real, sets, shallow_extractor, **regex)
     told = [line for line in found.warnings if "patients have images in both sets" in line]
     assert len(told) == 1
     assert told[0].startswith("shared: 10 patients")
     with pytest.raises(DataError, match="shared: 1 patient; a debiased FID needs at least 8"):
         compare_generators(
-            real, sets, small_extractor, **regex | {"generated_patient_regex": "png"}
+            real, sets, shallow_extractor, **regex | {"generated_patient_regex": "png"}
         )
 
 

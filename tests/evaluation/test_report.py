@@ -32,7 +32,7 @@ class Page(html.parser.HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def result(small_extractor, phantoms, tmp_path_factory):
+def result(shallow_extractor, phantoms, tmp_path_factory):
     from PIL import Image
 
     root = tmp_path_factory.mktemp("sets")
@@ -41,7 +41,7 @@ def result(small_extractor, phantoms, tmp_path_factory):
         for i, image in enumerate(images):
             Image.fromarray(image).save(root / name / f"<{name}>{i:02d}.png")
     return compute_fid(
-        root / "real", root / "generated", small_extractor, metrics=["difference"],
+        root / "real", root / "generated", shallow_extractor, metrics=["difference"],
         keep_features=True,
     )  # fmt: skip
 
