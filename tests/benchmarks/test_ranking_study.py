@@ -26,7 +26,7 @@ def test_false_claims_are_counted():
 
 def test_equal_sets_are_rarely_called_different():
     """At most 5 % and three errors of the count; more often without the whole correction."""
-    settings = Settings((0.12,) * 5, count=24, dimension=16, replicates=60)
+    settings = Settings((0.12,) * 5, count=16, dimension=8, replicates=40)
     found = summarise(settings.strengths, run(settings, 40))
     assert found["family_wise_error"] <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 40)
     assert found["uncorrected"] > found["family_wise_error"]

@@ -3,7 +3,7 @@
 import functools
 
 import pytest
-from helpers.script_runs import ROOT, run_script
+from helpers.script_runs import ROOT, fork_script, run_script
 
 from fid_med.disturbances.registry import DISTURBANCES, GROUPS
 
@@ -54,8 +54,8 @@ def test_study_through_the_script(phantoms, extractor_file, write_images, tmp_pa
     network.symlink_to(extractor_file)
     names = [f"Doe_{i // 2}_{i % 2}.png" for i in range(10)]
     real = write_images("Jane_Doe", phantoms[0][:10], names)
-    process = run(
-        real, f"--output_dir={tmp_path}/out", f"--extractors=chance={network}",
+    process = fork_script(
+        SCRIPT, real, f"--output_dir={tmp_path}/out", f"--extractors=chance={network}",
         "--disturbances=swirl", "--repeats=20", "--patient_regex=^Doe_[0-9]",
         "--note=phantoms only",
     )  # fmt: skip

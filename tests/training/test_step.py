@@ -1,10 +1,14 @@
 """Tests the steps of `fit` against their formulas, on a network of one layer."""
 
+import os
+import signal
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from fid_med.training.checkpoints import CheckpointStore, Interrupted, interruptible
 from fid_med.training.loss import Objective
 from fid_med.training.step import TrainingModel, WeightAverage
 
@@ -88,3 +92,21 @@ def test_a_restored_model_reaches_the_same_weights():
     fit(*other, 1)
     for a, b in zip(expected, values(*other), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_a_signal_ends_fit_after_the_current_step(tmp_path):
+    model, _ = small_model()
+    ended = []
+
+    def end_step(batch, logs):
+        ended.append(batch)
+        if batch == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    callback = keras.callbacks.LambdaCallback(on_train_batch_end=end_step)
+    with (
+        pytest.raises(Interrupted, match=r"SIGTERM.*run the same command again to start over"),
+        interruptible(CheckpointStore(tmp_path)),
+    ):
+        fit(model, callback, 5)
+    assert ended == [0, 1]

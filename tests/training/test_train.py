@@ -5,9 +5,8 @@ import csv
 import dataclasses
 import io
 import json
-import os
 import re
-import signal
+import shutil
 import types
 import unittest.mock
 
@@ -21,11 +20,12 @@ from fid_med.data.datasets import phantom
 from fid_med.errors import DataError, SettingError, UnreadableImageError
 from fid_med.evaluation.compute import compute_fid
 from fid_med.extractors import inception_v3, keras_file
+from fid_med.extractors.depths import cut_at_depth
 from fid_med.extractors.registry import load_extractor
 from fid_med.phantoms.radiograph import phantom_set
 from fid_med.training import epochs, output
 from fid_med.training import train as train_module
-from fid_med.training.checkpoints import Checkpoint, CheckpointStore, Interrupted
+from fid_med.training.checkpoints import Checkpoint, CheckpointStore
 from fid_med.training.config import TrainingConfig
 from fid_med.training.output import check_output_dir, summary, write_training
 from fid_med.training.run import TrainingRun
@@ -73,25 +73,26 @@ def subset(images, choose):
 
 
 class Recorder(keras.callbacks.Callback):
-    """A user's callback: keeps the logs of each epoch, and what the checkpoint then contains."""
+    """A user's callback: keeps the logs of each epoch, and the folder as it then is."""
 
     def __init__(self, folder):
         super().__init__()
-        self.logs, self._store = [], CheckpointStore(folder)
+        self.logs, self.folder = [], folder
 
     def on_epoch_end(self, epoch, logs=None):
-        self.logs.append((epoch, dict(logs), self._store.load().epoch))
+        self.logs.append((epoch, dict(logs)))
+        shutil.copytree(self.folder / "run", self.folder / f"after epoch {epoch}")
 
 
 @pytest.fixture(scope="module")
 def recorder(tmp_path_factory):
-    return Recorder(tmp_path_factory.mktemp("run"))
+    return Recorder(tmp_path_factory.mktemp("runs"))
 
 
 @pytest.fixture(scope="module")
 def run(images, extractor_file, recorder):
     """A transfer run with its output files."""
-    folder = recorder._store.folder.parent
+    folder = recorder.folder / "run"
     config = dataclasses.replace(CONFIG, weights=str(extractor_file))
     result = train(images, config, folder, callbacks=[recorder])
     write_training(folder, result, images, config, {"dataset": "phantom"})
@@ -134,9 +135,10 @@ def test_transfer_trains_the_head_first(run):
 
 def test_a_callback_gets_the_numbers_of_each_epoch_after_its_checkpoint(run, recorder):
     rows = [row for row in run[1].history if row["phase"] == "top"]
-    assert [epoch for epoch, _, _ in recorder.logs] == [0, 1]
-    assert [saved for _, _, saved in recorder.logs] == [1, 2]
-    for (_, logs, _), row in zip(recorder.logs, rows, strict=True):
+    assert [epoch for epoch, _ in recorder.logs] == [0, 1]
+    for (epoch, logs), row in zip(recorder.logs, rows, strict=True):
+        saved = CheckpointStore(recorder.folder / f"after epoch {epoch}").load()
+        assert (saved.phase, saved.epoch) == ("top", epoch + 1)
         assert logs == {name: row[name] for name in epochs.COLUMNS[2:] if row[name] is not None}
 
 
@@ -218,6 +220,7 @@ def test_the_extractor_recognises_its_training_images(run, images):
     extractor = load_extractor(folder / "extractor.keras")
     assert extractor.fingerprint == result.extractor.fingerprint
     assert extractor.labels == images.classes
+    extractor = cut_at_depth(extractor, 64)  # any depth
     pixels = np.stack([load() for load in images.loaders])
     held_out, _ = phantom_set(10, size=80, seed=9)
     fid = compute_fid(pixels, held_out, extractor)
@@ -245,7 +248,9 @@ def second_run(run, several, tmp_path_factory):
     """A run that starts from the extractor of `run`: its folder, its result, and its stderr."""
     folder, error = tmp_path_factory.mktemp("second"), io.StringIO()
     weights = str(run[0] / "extractor.keras")
-    config = dataclasses.replace(CONFIG, weights=weights, epochs=1, image_size=None)
+    config = dataclasses.replace(
+        CONFIG, weights=weights, epochs=1, image_size=None, train_from="mixed10"
+    )
     with contextlib.redirect_stderr(error), without_sheet():
         result = train(several, config, folder)
     write_training(folder, result, several, config, {})
@@ -313,9 +318,7 @@ def test_scratch_trains_every_layer_and_saves_no_auxiliary_head(
     assert json.loads((tmp_path / "training.json").read_text())["auxiliary_weight"] == 0.3
     # Each file is loaded once: load_extractor's own model is looked at too.
     read, models = keras_file.read_model, []
-    monkeypatch.setattr(
-        keras_file, "read_model", lambda path: models.append(read(path)) or models[-1]
-    )
+    monkeypatch.setattr(keras_file, "read_model", lambda *x: models.append(read(*x)) or models[-1])
     for name in ("extractor.keras", "classifier.keras"):
         # The fingerprint covers only InceptionV3's layers, not the auxiliary head.
         assert load_extractor(tmp_path / name).fingerprint == result.extractor.fingerprint
@@ -329,47 +332,30 @@ class Stop(Exception):
     pass
 
 
-def call_after_step(monkeypatch, action, number):
-    """Calls `action` at the end of training step `number` of the blocks."""
-    step, seen = epochs.TrainingProgress.on_train_batch_end, []
-
-    def end_step(self, batch, logs=None):
-        step(self, batch)
-        seen.append(None)
-        if len(seen) == number:
-            action()
-
-    monkeypatch.setattr(epochs.TrainingProgress, "on_train_batch_end", end_step)
-
-
 def test_an_interrupted_run_resumes_to_the_same_result(
-    run, images, extractor_file, tmp_path, monkeypatch
+    run, recorder, images, extractor_file, monkeypatch
 ):
     folder, uninterrupted = run
     config = dataclasses.replace(CONFIG, weights=str(extractor_file))
-    with monkeypatch.context() as patch:
-        # In the middle of the second epoch of three steps each.
-        call_after_step(patch, lambda: os.kill(os.getpid(), signal.SIGTERM), 5)
-        told = "to resume after epoch 1 of phase top"
-        with pytest.raises(Interrupted, match=told), without_sheet():
-            train(images, config, tmp_path)
-    check_output_dir(tmp_path, overwrite=False)
+    # As a run that is killed in its second epoch leaves it; test_kill.py does that.
+    interrupted = recorder.folder / "after epoch 0"
+    check_output_dir(interrupted, overwrite=False)
     with pytest.raises(DataError, match=r"crop was 0\.85, now 0\.9"):
-        train(images, dataclasses.replace(config, crop=0.9), tmp_path)
+        train(images, dataclasses.replace(config, crop=0.9), interrupted)
     with pytest.raises(DataError, match=r"other images: it had 60, now there are 54"):
-        train(subset(images, lambda x: np.flatnonzero(np.arange(60) % 10)), config, tmp_path)
+        train(subset(images, lambda x: np.flatnonzero(np.arange(60) % 10)), config, interrupted)
     add, saved = epochs.EpochLog.add, []
 
     def note_checkpoint(self, row):
-        saved.append((CheckpointStore(tmp_path).load().epoch, row["phase"], row["epoch"]))
+        saved.append((CheckpointStore(interrupted).load().epoch, row["phase"], row["epoch"]))
         add(self, row)
 
     monkeypatch.setattr(epochs.EpochLog, "add", note_checkpoint)
     with without_sheet():
-        result = train(images, config, tmp_path)
+        result = train(images, config, interrupted)
     # An epoch is logged after it is saved, so that an error of the log costs no epoch.
     assert saved[-2:] == [(1, "top", 1), (2, "top", 2)]
-    write_training(tmp_path, result, images, config, {})
+    write_training(interrupted, result, images, config, {})
     # Separate processes agree to the bit (test_kill.py). Within one process, TensorFlow's graphs
     # have other names the second time, and sums are computed in another order.
     # Adam divides a gradient by its own size: where it is only rounding, a step may differ by the
@@ -380,14 +366,14 @@ def test_an_interrupted_run_resumes_to_the_same_result(
         strict=True,
     ):
         np.testing.assert_allclose(a, b, atol=1e-4)
-    rows = [list(csv.DictReader((x / "history.csv").open())) for x in (folder, tmp_path)]
+    rows = [list(csv.DictReader((x / "history.csv").open())) for x in (folder, interrupted)]
     assert [(r["phase"], r["epoch"]) for r in rows[0]] == [
         (r["phase"], r["epoch"]) for r in rows[1]
     ]
-    assert len(list((tmp_path / "tensorboard").iterdir())) == 1
-    assert not (tmp_path / "checkpoint").exists()
+    assert len(list((interrupted / "tensorboard").iterdir())) == 1
+    assert not (interrupted / "checkpoint").exists()
     with pytest.raises(DataError, match="--overwrite"):
-        check_output_dir(tmp_path, overwrite=False)
+        check_output_dir(interrupted, overwrite=False)
 
 
 def test_an_error_of_the_log_says_how_to_resume(images, tmp_path, monkeypatch):

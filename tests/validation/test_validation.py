@@ -7,7 +7,7 @@ import urllib.error
 
 import numpy as np
 import pytest
-from helpers.script_runs import ROOT, run_script
+from helpers.script_runs import ROOT, fork_script, run_script
 
 from fid_med.errors import DataError, FidMedError
 from fid_med.extractors.inception_2015 import download
@@ -388,12 +388,12 @@ def test_statuses_and_counts():
         check_success([rows[0], rows[5]], ["lacking", "within"])
 
 
-def script(tmp_path, *arguments):
-    return run_script(SCRIPT, *arguments, FID_MED_CACHE=str(tmp_path / "cache"))
+def script(tmp_path, *arguments, run=fork_script):
+    return run(SCRIPT, *arguments, FID_MED_CACHE=str(tmp_path / "cache"))
 
 
 def test_the_script_offline_passes_and_counts(tmp_path):
-    process = script(tmp_path, f"--json={tmp_path}/out/table.json")
+    process = script(tmp_path, f"--json={tmp_path}/out/table.json", run=run_script)
     assert process.returncode == 0, process.stdout + process.stderr
     assert process.stderr == ""
     counts = {"PASS": len(CHECKS) - len(PUBLISHED), "FAIL": 0, "UNAVAILABLE": 6, "INFO": 0}
