@@ -14,6 +14,9 @@ _HOMES = {
     "compute_statistics": "fid_med.evaluation.compute",
     "FIDCallback": "fid_med.callbacks",
     "FIDResult": "fid_med.evaluation.compute",
+    "train": "fid_med.training.train",
+    "TrainingConfig": "fid_med.training.config",
+    "LabelledImages": "fid_med.data.labelled",
     "load_extractor": "fid_med.extractors.registry",
     "FeatureExtractor": "fid_med.extractors.extractor",
     "Preprocessing": "fid_med.data.preprocessing",
@@ -26,7 +29,7 @@ _HOMES = {
 }
 
 # Their modules import Keras at once.
-_NEED_TENSORFLOW = ("FIDCallback", "FeatureExtractor")
+_NEED_TENSORFLOW = ("FIDCallback", "FeatureExtractor", "train")
 
 __all__ = ["__version__", *sorted(_HOMES)]
 

@@ -32,12 +32,16 @@ interrupted, run the same command again to resume it.
   --dataset=medmnist         --data_dir=FILE.npz  a file in MedMNIST's format, with its own splits
   --dataset=medmnist/FLAG    --data_dir=FOLDER    one of twelve MedMNIST sets (FLAG, FLAG_64,
                                                   FLAG_128 or FLAG_224), downloaded if missing
+  --dataset=tfds/NAME[:VERSION]                   a set of TensorFlow Datasets, in --data_dir or
+                                                  in TFDS's own folder; downloaded if missing
   --dataset=phantom                               procedural radiographs; needs no data"""
 
 # Data.
 _DATASET = flags.DEFINE_string("dataset", "labelled_folder", "Name of the data set; see above.")
 _DATA_DIR = flags.DEFINE_string(
-    "data_dir", None, "Folder or npz file of the data set; required except for phantom."
+    "data_dir",
+    None,
+    "Folder or npz file of the data set; required except for phantom and tfds/NAME.",
 )
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder for the results.", required=True)
 _OVERWRITE = flags.DEFINE_bool(
@@ -51,6 +55,11 @@ _PATIENT_REGEX = flags.DEFINE_string(
     "Regular expression that finds the patient in a file name (labelled_folder only): its first "
     "group, or the whole match. All images of a patient go to the same split. By default patients "
     "are unknown.",
+)
+_PATIENT_FEATURE = flags.DEFINE_string(
+    "patient_feature",
+    None,
+    "Feature that names the patient (tfds/NAME only); by default patient, if the set has it.",
 )
 _MULTI_FRAME = flags.DEFINE_enum(
     "multi_frame",
@@ -71,7 +80,8 @@ _LABEL = flags.DEFINE_string(
     None,
     "Label to learn. For mura, lera, mura_lera and phantom: body_part (the default), abnormality "
     "or both. With --labels_csv: a column (by default label). For data sets with several labels "
-    "per image: one label (by default all).",
+    "per image: one label (by default all). For tfds/NAME: the feature of the label (by default "
+    "the only one).",
 )
 _WITHOUT_LABELS = flags.DEFINE_list(
     "without_labels",
@@ -274,6 +284,7 @@ def main():
         label=_LABEL.value,
         labels_csv=_LABELS_CSV.value,
         patient_regex=_PATIENT_REGEX.value,
+        patient_feature=_PATIENT_FEATURE.value,
         multi_frame=_MULTI_FRAME.value,
         phantoms=_PHANTOMS.value,
         image_size=_IMAGE_SIZE.value,
@@ -283,7 +294,9 @@ def main():
         images = images.without(_WITHOUT_LABELS.value)
     result = train(images, config, output_dir, overwrite=_OVERWRITE.value)
     print("\n".join(summary(result)), flush=True)
-    recorded = ["dataset", "label", "without_labels", "patient_regex", "multi_frame"]
+    recorded = [
+        "dataset", "label", "without_labels", "patient_regex", "patient_feature", "multi_frame"
+    ]  # fmt: skip
     if _DATASET.value == "phantom":
         recorded = ["dataset", "phantoms", "label", "without_labels"]
     write_training(

@@ -1,10 +1,12 @@
 """Labelled images: the form in which every data set reaches the training."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from fid_med.data.images import check_pixels
 from fid_med.errors import DataError
 
 SPLITS = ("train", "validation", "test")
@@ -12,9 +14,76 @@ DEVELOPMENT = "development"
 UNDIVIDED = "undivided"
 
 
+class DatasetLoaders(Sequence):
+    """Loaders of the images of a `tf.data.Dataset`, which is read in its order.
+
+    Iterating over them reads the data set once. To load a single one, the data set is read up to
+    that image.
+
+    Args:
+      dataset: of pairs (image, label).
+      name: name of the data set in messages.
+      labels: [n] or [n, K], the labels of all its images, in its order.
+      chosen: numbers of the images to load, ascending; by default all.
+
+    Raises:
+      DataError: while iterating, if the data set now has another order.
+    """
+
+    def __init__(self, dataset, name: str, labels: np.ndarray, chosen: Sequence[int] | None = None):
+        self._dataset, self._name, self._labels = dataset, name, labels
+        self._chosen = range(len(labels)) if chosen is None else list(chosen)
+
+    def __len__(self) -> int:
+        return len(self._chosen)
+
+    def __iter__(self) -> Iterator[Callable[[], np.ndarray]]:
+        wanted = iter(self._chosen)
+        next_one = next(wanted, None)
+        for number, (image, label) in enumerate(self._dataset.as_numpy_iterator()):
+            if number >= len(self._labels) or not np.array_equal(label, self._labels[number]):
+                raise DataError(
+                    f"{self._name}: the data set has another order when it is read again; remove "
+                    "its shuffle, or give shuffle(..., reshuffle_each_iteration=False)"
+                )
+            if number == next_one:
+                yield functools.partial(check_pixels, image, self._image_name(number))
+                next_one = next(wanted, None)
+        if next_one is not None:
+            raise DataError(f"{self._name}: the data set has fewer images when it is read again")
+
+    def __getitem__(self, i: int) -> Callable[[], np.ndarray]:
+        return functools.partial(self._load, self._chosen[i])
+
+    def choose(self, rows: Sequence[int]) -> "DatasetLoaders":
+        """Returns the loaders of some of these images."""
+        chosen = [self._chosen[i] for i in rows]
+        return DatasetLoaders(self._dataset, self._name, self._labels, chosen)
+
+    def _load(self, number):
+        image, _ = next(self._dataset.skip(number).take(1).as_numpy_iterator())
+        return check_pixels(image, self._image_name(number))
+
+    def _image_name(self, number):
+        return f"{self._name}[{number}]"
+
+
 @dataclasses.dataclass
 class LabelledImages:
     """Images with labels, patients and splits. All sequences have one entry per image.
+
+    Example:
+
+    ```python
+    import numpy as np
+    import tensorflow as tf
+    import fid_med
+
+    images = np.zeros((8, 80, 80, 1), np.uint8)
+    dataset = tf.data.Dataset.from_tensor_slices((images, [0, 1] * 4))
+    labelled = fid_med.LabelledImages.from_dataset(dataset, ["elbow", "neck"])
+    print(labelled.counts())  # {'elbow': 4, 'neck': 4}
+    ```
 
     Attributes:
       name: name of the data set.
@@ -52,6 +121,50 @@ class LabelledImages:
                     f"{self.name}: no such split: {', '.join(sorted(unknown))}; known are "
                     f"{', '.join((*SPLITS, DEVELOPMENT, UNDIVIDED))}"
                 )
+
+    @classmethod
+    def from_dataset(
+        cls,
+        dataset,
+        classes: Sequence[str],
+        *,
+        name: str = "dataset",
+        labels: np.ndarray | None = None,
+        patients: Sequence[str] | None = None,
+        studies: Sequence[str] | None = None,
+        splits: Sequence[str] | None = None,
+    ) -> "LabelledImages":
+        """Takes the images of a `tf.data.Dataset`, which is read once for labels, once for images.
+
+        Args:
+          dataset: finite, of pairs (image, label), not batched and in the same order each time:
+            image uint8 [H, W], [H, W, 1] or [H, W, 3]; label a number below K, or bool or 0 and 1
+            [K] if an image may have several labels.
+          classes: names of the K labels.
+          name: name of the data set.
+          labels: the labels of all images, if they are known; they are then not read.
+          patients, studies, splits: as the attributes, one per image.
+
+        Raises:
+          DataError: another kind of data set, or labels that do not fit `classes`.
+        """
+        classes = tuple(classes)
+        if labels is None:
+            labels = _read_labels(dataset, name)
+        labels = _checked_labels(labels, len(classes), name)
+        for what, values in (("patients", patients), ("studies", studies), ("splits", splits)):
+            if values is not None and len(values) != len(labels):
+                raise DataError(f"{name}: {len(values)} {what} for {len(labels)} images")
+        return cls(
+            name=name,
+            names=[f"{name}[{i}]" for i in range(len(labels))],
+            loaders=DatasetLoaders(dataset, name, labels),
+            labels=labels,
+            classes=classes,
+            patients=patients,
+            studies=studies,
+            splits=None if splits is None else np.asarray(splits),
+        )
 
     def __len__(self):
         return len(self.names)
@@ -97,13 +210,48 @@ class LabelledImages:
         return LabelledImages(
             name=self.name,
             names=[self.names[i] for i in kept],
-            loaders=[self.loaders[i] for i in kept],
+            loaders=(
+                self.loaders.choose(kept)
+                if isinstance(self.loaders, DatasetLoaders)
+                else [self.loaders[i] for i in kept]
+            ),
             labels=labels_kept[:, ~left_out] if self.multi_label else numbers[labels_kept],
             classes=tuple(np.array(self.classes)[~left_out].tolist()),
             patients=self.patients and [self.patients[i] for i in kept],
             studies=self.studies and [self.studies[i] for i in kept],
             splits=None if self.splits is None else self.splits[kept],
         )
+
+
+def _read_labels(dataset, name):
+    spec = getattr(dataset, "element_spec", None)
+    if not isinstance(spec, tuple) or len(spec) != 2:
+        raise DataError(
+            f"{name}: expected a tf.data.Dataset of pairs (image, label); make them with map()"
+        )
+    if spec[0].shape.rank == 4 or spec[1].shape.rank == 2:
+        raise DataError(f"{name}: the data set is batched; give dataset.unbatch()")
+    if dataset.cardinality() == -1:  # tf.data.INFINITE_CARDINALITY
+        raise DataError(f"{name}: the data set never ends; give it a .take(n)")
+    labels = list(dataset.map(lambda image, label: label).as_numpy_iterator())
+    if not labels:
+        raise DataError(f"{name}: the data set has no images")
+    return np.stack(labels)
+
+
+def _checked_labels(labels, count, name):
+    if labels.ndim == 1 and labels.dtype.kind in "iu":
+        if labels.min() < 0 or labels.max() >= count:
+            raise DataError(
+                f"{name}: labels from {labels.min()} to {labels.max()}, but {count} classes"
+            )
+        return labels.astype(np.int64)
+    if labels.ndim == 2 and labels.shape[1] == count and np.isin(labels, (0, 1)).all():
+        return labels.astype(bool)
+    raise DataError(
+        f"{name}: labels {labels.dtype} {list(labels.shape)}; expected whole numbers [N] below "
+        f"{count}, or 0 and 1 [N, {count}]"
+    )
 
 
 def number_labels(of_image: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -18,6 +18,7 @@ class Dataset(NamedTuple):
     Attributes:
       options: keywords of `load_dataset` that its `load` takes.
       on_disk: whether its images are read from a folder or file (`data_dir`).
+      needs_data_dir: whether that folder has no default.
       has_sets: whether `<name>/<set>` names one of several sets. Its module then has a function
         `parse(set_name)`, which raises a DataError for an unknown set, and `load` takes `set_name`.
     """
@@ -25,6 +26,7 @@ class Dataset(NamedTuple):
     options: tuple[str, ...] = ("label",)
     on_disk: bool = True
     has_sets: bool = False
+    needs_data_dir: bool = True
 
 
 DATASETS = {
@@ -34,8 +36,15 @@ DATASETS = {
     "mura": Dataset(),
     "mura_lera": Dataset(),
     "phantom": Dataset(("label", "phantoms", "image_size", "seed"), on_disk=False),
+    "tfds": Dataset(("label", "patient_feature"), has_sets=True, needs_data_dir=False),
 }
-_REFUSED_ELSEWHERE = ("labels_csv", "patient_regex", "multi_frame")
+# Options that are an error where a data set does not take them, and the set that does.
+_REFUSED_ELSEWHERE = {
+    "labels_csv": "labelled_folder",
+    "patient_regex": "labelled_folder",
+    "multi_frame": "labelled_folder",
+    "patient_feature": "tfds/NAME",
+}
 
 
 def check_name(name: str) -> None:
@@ -43,8 +52,11 @@ def check_name(name: str) -> None:
     base, slash, set_name = name.partition("/")
     if base not in DATASETS or (slash and not DATASETS[base].has_sets):
         raise DataError(
-            f"{name}: no such data set; known: {', '.join(DATASETS)}, and medmnist/<flag>"
+            f"{name}: no such data set; known: {', '.join(DATASETS)}, with medmnist/<flag> and "
+            "tfds/<name>"
         )
+    if base == "tfds" and not slash:
+        raise DataError("tfds: name the set, as in --dataset=tfds/NAME")
     if slash:
         _module(base).parse(set_name)
 
@@ -56,6 +68,7 @@ def load_dataset(
     label: str | None = None,
     labels_csv: str | None = None,
     patient_regex: str | None = None,
+    patient_feature: str | None = None,
     multi_frame: str | None = None,
     phantoms: int | None = None,
     image_size: int | None = None,
@@ -66,12 +79,14 @@ def load_dataset(
     Options that are None take the default of the data set's `load`.
 
     Args:
-      name: a key of `DATASETS`, or `medmnist/<flag>`, for example `medmnist/chestmnist_64`.
-      data_dir: folder or file of the data set; None for phantoms.
+      name: a key of `DATASETS`; or `medmnist/<flag>`, for example `medmnist/chestmnist_64`; or
+        `tfds/<name>` for a set of TensorFlow Datasets.
+      data_dir: folder or file of the data set; None for phantoms, and for TFDS's own folder.
       label: label to learn. MURA, LERA and phantoms: `body_part` (the default), `abnormality` or
         `both`. A csv file: the name of a column. A data set with several labels per image: the
         name of one of them.
       labels_csv, patient_regex, multi_frame: for `labelled_folder`.
+      patient_feature: for `tfds/<name>`.
       phantoms, image_size, seed: for `phantom`; ignored by the others.
 
     Raises:
@@ -83,6 +98,7 @@ def load_dataset(
         "label": label,
         "labels_csv": labels_csv,
         "patient_regex": patient_regex,
+        "patient_feature": patient_feature,
         "multi_frame": multi_frame,
         "phantoms": phantoms,
         "image_size": image_size,
@@ -91,10 +107,10 @@ def load_dataset(
     given = {option: value for option, value in given.items() if value is not None}
     base, _, set_name = name.partition("/")
     dataset = DATASETS[base]
-    for option in _REFUSED_ELSEWHERE:
+    for option, taker in _REFUSED_ELSEWHERE.items():
         if given.get(option, "refuse") != "refuse" and option not in dataset.options:
-            raise DataError(f"{name}: --{option} is for --dataset=labelled_folder; leave it out")
-    if dataset.on_disk and not data_dir:
+            raise DataError(f"{name}: --{option} is for --dataset={taker}; leave it out")
+    if dataset.on_disk and dataset.needs_data_dir and not data_dir:
         raise DataError(f"{name}: name its folder or file with --data_dir")
     if data_dir and not dataset.on_disk:
         raise DataError(f"{name}: is drawn, not read from --data_dir; leave it out")
