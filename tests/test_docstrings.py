@@ -18,6 +18,8 @@ from fid_med.extractors.registry import ExtractorSpec
 WITH_EXAMPLE = [
     "FIDCallback",
     "FeatureStatistics",
+    "LabelledImages",
+    "TrainingConfig",
     "calculate_frechet_distance",
     "compare_generators",
     "compute_fid",
@@ -26,6 +28,7 @@ WITH_EXAMPLE = [
     "load_extractor",
     "phantom_radiograph",
     "phantom_set",
+    "train",
 ]
 BLOCK = re.compile(r"^( *)```python\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 
@@ -94,7 +97,8 @@ def test_the_example_of_training_calls_functions_as_they_are(folder, monkeypatch
 
     (code,) = blocks(inspect.getdoc(train.train))
     called = {}
-    for module, name in ((train, "train"), (output, "write_training")):
+    homes = (fid_med, "train"), (fid_med, "compute_fid"), (output, "write_training")
+    for module, name in homes:
         called[name] = mock.create_autospec(getattr(module, name), return_value=mock.MagicMock())
         monkeypatch.setattr(module, name, called[name])
     monkeypatch.chdir(folder)

@@ -1,6 +1,7 @@
 """Output files of a training run: networks, tables, a plot, and `training.json`."""
 
 import csv
+import os
 import pathlib
 import shlex
 
@@ -50,11 +51,11 @@ def check_output_dir(output_dir: pathlib.Path, overwrite: bool) -> None:
 
 
 def write_training(
-    output_dir: pathlib.Path,
+    output_dir: str | os.PathLike,
     result: TrainingResult,
     images: LabelledImages,
     config: TrainingConfig,
-    flags: dict,
+    flags: dict | None = None,
 ) -> None:
     """Writes the results of a run, then removes its checkpoint.
 
@@ -72,7 +73,7 @@ def write_training(
       DataError: a file cannot be written; the checkpoint is kept.
     """
     try:
-        _write_results(output_dir, result, images, config, flags)
+        _write_results(pathlib.Path(output_dir), result, images, config, flags or {})
     except OSError as error:
         raise DataError(
             f"{output_dir}: the results cannot be written ({reason_of(error)}); the trained "

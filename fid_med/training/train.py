@@ -1,6 +1,7 @@
 """Trains an extractor on labelled images: by transfer learning, or from random weights."""
 
 import dataclasses
+import os
 import pathlib
 import secrets
 import time
@@ -67,7 +68,7 @@ class TrainingResult:
 def train(
     images: LabelledImages,
     config: TrainingConfig,
-    output_dir: pathlib.Path,
+    output_dir: str | os.PathLike,
     overwrite: bool = False,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> TrainingResult:
@@ -83,18 +84,16 @@ def train(
     that was not interrupted. `write_training` removes the checkpoint once the results are saved.
 
     ```python
-    import pathlib
-
+    import fid_med
     from fid_med.data.datasets import load_dataset
-    from fid_med.training.config import TrainingConfig
     from fid_med.training.output import write_training
-    from fid_med.training.train import train
 
     images = load_dataset("phantom", None, phantoms=24, image_size=75)
-    config = TrainingConfig(weights="chest/extractor.keras", epochs=1)
-    result = train(images, config, pathlib.Path("phantom_run"))
+    config = fid_med.TrainingConfig(weights="chest/extractor.keras", epochs=1)
+    result = fid_med.train(images, config, "phantom_run")
     print(result.reports["test"]["accuracy"])
-    write_training(pathlib.Path("phantom_run"), result, images, config, {"dataset": "phantom"})
+    print(fid_med.compute_fid("real_images", "generated_images", result.extractor).fid)
+    write_training("phantom_run", result, images, config)
     ```
 
     Args:
