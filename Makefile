@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-all lint clean
+.PHONY: demo test test-all lint docs clean
 
 demo: $(STAMP)
 	$(BIN)/python -m fid_med.demo --output_dir=demo_output
@@ -23,6 +23,10 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+docs: $(STAMP)
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	$(BIN)/python -m pdoc fid_med --docformat google --no-show-source --output-directory docs
+
 # pip first: the one that Python 3.10 ships resolves slowly.
 $(STAMP): setup.py fid_med/version.py
 	$(PYTHON) -m venv $(VENV)
@@ -31,4 +35,4 @@ $(STAMP): setup.py fid_med/version.py
 	touch $(STAMP)
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info demo_output
+	rm -rf $(VENV) build dist *.egg-info demo_output docs

@@ -58,6 +58,7 @@ setuptools.setup(
     extras_require={
         "beam": ["apache-beam>=2.69"],
         "dicom": DICOM,
+        "docs": ["pdoc>=15"],
         # TensorFlow 2.21 no longer depends on it.
         "tensorboard": ["tensorboard"],
         "test": [
