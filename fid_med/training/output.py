@@ -14,6 +14,7 @@ from fid_med.extractors.keras_file import save_extractor
 from fid_med.training.checkpoints import CheckpointStore
 from fid_med.training.config import AUXILIARY_WEIGHT, TrainingConfig
 from fid_med.training.epochs import best_epochs
+from fid_med.training.model_card import model_card
 from fid_med.training.train import TrainingResult
 from fid_med.utils.files import atomic_path, check_writable, versions, write_json
 from fid_med.utils.plots import plot_history
@@ -59,8 +60,8 @@ def write_training(
 ) -> None:
     """Writes the results of a run, then removes its checkpoint.
 
-    The files are `extractor.keras`, `classifier.keras`, `training.json`, `splits.csv` and
-    `history.png`.
+    The files are `extractor.keras`, `classifier.keras`, `training.json`, `splits.csv`,
+    `history.png` and `model_card.md`.
 
     Args:
       output_dir: folder given to `train`, which has written `history.csv` and `tensorboard/`.
@@ -99,35 +100,35 @@ def _write_results(output_dir, result, images, config, flags):
         ("extractor.keras", extractor.network),
     ):
         save_extractor(output_dir / name, network, extractor.preprocessing, **carried)
-    write_json(
-        output_dir / "training.json",
-        {
-            "dataset": images.name,
-            "flags": flags,
-            "config": config.to_dict(),
-            "fingerprint": extractor.fingerprint,
-            "lineage": list(extractor.lineage),
-            "preprocessing": extractor.preprocessing.to_dict(),
-            "labels": list(images.classes),
-            "patients": len(set(images.patients)) if images.patients else None,
-            "splits": {
-                part: {
-                    "count": int((result.splits == part).sum()),
-                    "labels": images.counts(result.splits == part),
-                }
-                for part in SPLITS
-            },
-            "repeated_images": result.repeated,
-            "left_out_as_repeated": int((result.splits == "repeated").sum()),
-            "class_weights": result.class_weights,
-            "auxiliary_weight": AUXILIARY_WEIGHT if config.recipe == "scratch" else None,
-            "reports": result.reports,
-            "study_reports": result.study_reports,
-            "epochs": len(result.history),
-            "seconds": round(result.seconds, 1),
-            "versions": versions(),
+    record = {
+        "dataset": images.name,
+        "flags": flags,
+        "config": config.to_dict(),
+        "fingerprint": extractor.fingerprint,
+        "lineage": list(extractor.lineage),
+        "preprocessing": extractor.preprocessing.to_dict(),
+        "labels": list(images.classes),
+        "patients": len(set(images.patients)) if images.patients else None,
+        "splits": {
+            part: {
+                "count": int((result.splits == part).sum()),
+                "labels": images.counts(result.splits == part),
+            }
+            for part in SPLITS
         },
-    )
+        "repeated_images": result.repeated,
+        "left_out_as_repeated": int((result.splits == "repeated").sum()),
+        "class_weights": result.class_weights,
+        "auxiliary_weight": AUXILIARY_WEIGHT if config.recipe == "scratch" else None,
+        "reports": result.reports,
+        "study_reports": result.study_reports,
+        "epochs": len(result.history),
+        "seconds": round(result.seconds, 1),
+        "versions": versions(),
+    }
+    with atomic_path(output_dir / "model_card.md") as temporary:
+        temporary.write_text(model_card(record), encoding="utf-8", errors="backslashreplace")
+    write_json(output_dir / "training.json", record)
 
 
 def _write_splits(path, result, images):

@@ -15,7 +15,11 @@ from fid_med.errors import DataError
 from fid_med.extractors.extractor import FeatureExtractor
 from fid_med.extractors.inception_v3 import build_network
 from fid_med.training.checkpoints import Checkpoint, CheckpointStore
-from fid_med.training.classification_report import classification_report, study_report
+from fid_med.training.classification_report import (
+    auc_interval,
+    classification_report,
+    study_report,
+)
 from fid_med.training.config import ALL_LAYERS, AUXILIARY_WEIGHT, TrainingConfig
 from fid_med.training.devices import device_scope
 from fid_med.training.epochs import (
@@ -141,8 +145,8 @@ class TrainingRun:
         """Evaluates the classifier on the validation split and, if it has images, the test split.
 
         Returns:
-          `reports`: `classification_report` by split, and `study_reports`: `study_report` by split,
-          empty if no studies are known.
+          `reports`: `classification_report` by split, with `auc_interval`, and `study_reports`:
+          `study_report` by split, empty if no studies are known.
         """
         images, by_image, by_study = self._images, {}, {}
         for part in ("validation", "test"):
@@ -150,7 +154,9 @@ class TrainingRun:
             if not len(members):
                 continue
             probabilities, labels = self._probabilities(part), images.labels[members]
+            patients = images.patients and [images.patients[i] for i in members]
             by_image[part] = classification_report(probabilities, labels, images.classes)
+            by_image[part]["auc_interval"] = auc_interval(probabilities, labels, patients)
             if images.studies is not None:
                 studies = [images.studies[i] for i in members]
                 try:

@@ -7,6 +7,7 @@ import pytest
 
 from fid_med.errors import DataError
 from fid_med.training.classification_report import (
+    auc_interval,
     classification_report,
     cohens_kappa,
     confusion_matrix,
@@ -231,3 +232,40 @@ def test_study_report_of_several_labels():
 def test_a_report_of_inconsistent_studies_is_an_error(labels, studies, message):
     with pytest.raises(DataError, match=message):
         study_report(np.full((3, 2), 0.5), labels, studies, ("a", "b"))
+
+
+def two_normals(seed, count):
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % 2
+    second = 1 / (1 + np.exp(-rng.normal(labels, 1)))
+    return np.stack([1 - second, second], axis=1), labels
+
+
+def test_the_interval_of_the_auc_is_as_wide_as_by_hanley_and_mcneil():
+    probabilities, labels = two_normals(0, 200)
+    low, high = auc_interval(probabilities, labels)
+    a, n = roc_auc(probabilities[:, 1], labels), 100
+    # Equations 1 and 2 of Hanley & McNeil 1982, with as many positives as negatives.
+    q1, q2 = a / (2 - a), 2 * a**2 / (1 + a)
+    error = np.sqrt((a * (1 - a) + (n - 1) * (q1 + q2 - 2 * a**2)) / n**2)
+    # Their Q is that of exponentials, and 500 resamples give the ends within 10 %.
+    assert (high - low) / 2 == pytest.approx(1.96 * error, rel=0.2)
+    assert low < a < high
+
+
+def test_the_interval_resamples_patients():
+    probabilities, labels = two_normals(1, 60)
+    four = np.repeat(probabilities, 4, axis=0), np.repeat(labels, 4)
+    alone = np.diff(auc_interval(probabilities, labels))[0]
+    by_patient = np.diff(auc_interval(*four, np.repeat(np.arange(60), 4)))[0]
+    by_image = np.diff(auc_interval(*four))[0]
+    assert by_patient == pytest.approx(alone, rel=0.15)
+    assert by_image < 0.7 * alone
+
+
+def test_an_interval_of_several_labels_and_none_where_the_auc_is_undefined():
+    rng = np.random.default_rng(2)
+    truth = rng.random((80, 3)) < 0.4
+    low, high = auc_interval(np.clip(truth * 0.3 + rng.random((80, 3)) * 0.7, 0, 1), truth)
+    assert 0.5 < low < high <= 1
+    assert auc_interval(np.full((6, 2), 0.5), np.zeros(6, int)) is None

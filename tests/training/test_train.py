@@ -211,6 +211,18 @@ def test_output_files_describe_the_run(run, images):
     assert [row["split"] for row in rows] == list(result.splits)
     assert [row["patient"] for row in rows] == images.patients
     assert [row["label"] for row in rows] == [images.classes[label] for label in images.labels]
+    card = (folder / "model_card.md").read_text()
+    assert f"Fingerprint: `{written['fingerprint']}`" in card
+    assert "60 images of 60 patients, labelled chest, elbow, hand, knee, neck, pelvis." in card
+    assert "| validation | 12 | 2 | 2 | 2 | 2 | 2 | 2 |" in card
+    report = written["reports"]["test"]
+    low, high = report["auc_interval"]
+    assert low < report["auc"] < high
+    auc = f"{report['auc']:.3f} ({low:.3f} to {high:.3f})"
+    assert f"| {report['balanced_accuracy']:.3f} | {auc} |" in card
+    assert "not a medical device" in card
+    for name in (*images.names, *images.patients, str(folder)):
+        assert name not in card
     assert written["auxiliary_weight"] is None
     assert str(folder.parent) not in (folder / "training.json").read_text()
 
