@@ -198,8 +198,16 @@ _SUMMARY_NAMES = {
 
 
 def _format_metrics(report):
-    values = {name: report[key] for key, name in _SUMMARY_NAMES.items() if key in report}
     return ", ".join(
-        f"{name} undefined" if value is None else f"{name} {value:.3f}"
-        for name, value in values.items()
+        f"{name} {_format_value(report, key)}"
+        for key, name in _SUMMARY_NAMES.items()
+        if key in report
     )
+
+
+def _format_value(report, key):
+    ends = report.get("auc_interval") if key == "auc" else None
+    if report[key] is None:
+        return "undefined"
+    interval = f" (95 % interval {ends[0]:.3f} to {ends[1]:.3f})" if ends else ""
+    return f"{report[key]:.3f}{interval}"

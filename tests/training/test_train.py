@@ -297,6 +297,7 @@ def test_several_labels_per_image_and_studies(second_run):
     written = json.loads((folder / "training.json").read_text())
     assert written["study_reports"]["validation"]["count"] < report["count"]
     assert len(summary(result)) == 4
+    assert "(95 % interval 0." in summary(result)[0]
     assert "studies" in summary(result)[1]
     rows = {row["label"] for row in csv.DictReader((folder / "splits.csv").open())}
     assert "abnormal|first_three" in rows
