@@ -13,6 +13,7 @@ _HOMES = {
     "compare_generators": "fid_med.evaluation.ranking",
     "compute_statistics": "fid_med.evaluation.compute",
     "FIDCallback": "fid_med.callbacks",
+    "FIDMetric": "fid_med.evaluation.fid_metric",
     "FIDResult": "fid_med.evaluation.compute",
     "load_extractor": "fid_med.extractors.registry",
     "FeatureExtractor": "fid_med.extractors.extractor",
@@ -26,7 +27,7 @@ _HOMES = {
 }
 
 # Their modules import Keras at once.
-_NEED_TENSORFLOW = ("FIDCallback", "FeatureExtractor")
+_NEED_TENSORFLOW = ("FIDCallback", "FIDMetric", "FeatureExtractor")
 
 __all__ = ["__version__", *sorted(_HOMES)]
 

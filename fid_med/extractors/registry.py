@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from fid_med.errors import ExtractorError
+from fid_med.errors import ExtractorError, SettingError
 
 if TYPE_CHECKING:
     from fid_med.extractors.extractor import FeatureExtractor
@@ -228,6 +228,23 @@ def load_extractor(
     ```
     """
     return ExtractorSpec(spec, image_size, resize, aspect, precision, seed, dims).load()
+
+
+def loaded_extractor(extractor) -> "FeatureExtractor":
+    """Returns a `FeatureExtractor` itself, or loads the one that a name or a path stands for.
+
+    Raises:
+      SettingError: neither of both.
+      ExtractorError: as for `load_extractor`.
+    """
+    if isinstance(extractor, (str, os.PathLike)):
+        return load_extractor(extractor)
+    if not hasattr(extractor, "fingerprint"):
+        raise SettingError(
+            f"extractor {type(extractor).__name__}: expected a name, the path of a file, or what "
+            "load_extractor returns"
+        )
+    return extractor
 
 
 def _find_entry(name_or_path):
