@@ -76,6 +76,7 @@ def model_source(
     pixel_range = OutputRange(output_range)
     latent_dim = latent_dim or _latent_dim(model)
     latents = np.random.default_rng(seed).standard_normal((count, latent_dim), np.float32)
+
     @tf.function(input_signature=[tf.TensorSpec((None, latent_dim), tf.float32)])
     def images_of(batch):
         return tf.cast(model(batch, training=False), tf.float32)
