@@ -179,7 +179,8 @@ def _read_weights(path):
     except Exception as error:
         raise ExtractorError(
             f"{path}: not the weights of a Keras InceptionV3 with include_top=False "
-            f"({reason_of(error)})"
+            f"({reason_of(error)}); other networks of RadImageNet keep their published file names, "
+            "such as RadImageNet-ResNet50_notop.h5"
         ) from None
     return source
 

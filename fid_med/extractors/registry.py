@@ -36,7 +36,7 @@ class ExtractorSpec:
     Attributes:
       name_or_path: as for `load_extractor`.
       image_size: height and width of the input in pixels; None for the extractor's own.
-      resize: `antialias` or `tf1`; None for the extractor's own.
+      resize: `antialias`, `tf1` or `nearest`; None for the extractor's own.
       aspect: `stretch` or `pad`; None for the extractor's own.
       precision: compute precision of the network, of `PRECISIONS`; None for float32.
       seed: seed of the weights of `random`.
@@ -104,12 +104,19 @@ class ExtractorEntry:
       help: part of the `--extractor` help, without a full stop.
       name: value of `--extractor`; None for files.
       suffixes: ends of file names; empty for a name.
+      prefix: beginning of file names, where the suffix alone does not decide.
     """
 
     load: Callable[[ExtractorSpec], "FeatureExtractor"]
     help: str
     name: str | None = None
     suffixes: tuple[str, ...] = ()
+    prefix: str = ""
+
+    @property
+    def files(self) -> str:
+        """Describes the names of the files."""
+        return _either([f"{self.prefix}*{x}" if self.prefix else x for x in self.suffixes])
 
 
 def _load_imagenet(spec):
@@ -131,6 +138,18 @@ def _load_random(spec):
     return load_random_extractor(spec.seed, spec.preprocessing_changes)
 
 
+def _load_keras_network(spec):
+    from fid_med.extractors.keras_networks import load_imagenet_network
+
+    return load_imagenet_network(os.fspath(spec.name_or_path), spec.preprocessing_changes)
+
+
+def _load_radimagenet_file(spec):
+    from fid_med.extractors.keras_networks import load_radimagenet_file
+
+    return load_radimagenet_file(os.fspath(spec.name_or_path), spec.preprocessing_changes)
+
+
 def _load_keras_file(spec):
     from fid_med.extractors.keras_file import load_keras_file
 
@@ -149,10 +168,21 @@ EXTRACTORS = (
         "Keras's InceptionV3 with ImageNet weights, downloaded once",
         name="imagenet",
     ),
+    ExtractorEntry(_load_keras_network, "Keras's ResNet50 likewise", name="resnet50"),
+    ExtractorEntry(_load_keras_network, "Keras's DenseNet121 likewise", name="densenet121"),
+    ExtractorEntry(
+        _load_keras_network, "Keras's InceptionResNetV2 likewise", name="inception_resnet_v2"
+    ),
     ExtractorEntry(
         _load_ttur, "the 2015-12-05 graph of published FIDs, downloaded once", name="ttur"
     ),
     ExtractorEntry(_load_random, "InceptionV3 with seeded random weights", name="random"),
+    ExtractorEntry(
+        _load_radimagenet_file,
+        "RadImageNet's weights under their published names, for RadFID",
+        suffixes=(".h5",),
+        prefix="RadImageNet-",
+    ),
     ExtractorEntry(
         _load_keras_file,
         "an extractor.keras of train_classifier.py, InceptionV3 weights or a whole InceptionV3",
@@ -165,7 +195,7 @@ EXTRACTORS = (
 def extractors_help() -> str:
     """Builds the description of the values that `--extractor` takes, without a full stop."""
     names = [f"{entry.name} ({entry.help})" for entry in EXTRACTORS if entry.name]
-    files = [f"{_either(entry.suffixes)} ({entry.help})" for entry in EXTRACTORS if entry.suffixes]
+    files = [f"{entry.files} ({entry.help})" for entry in EXTRACTORS if entry.suffixes]
     return f"{', '.join(names)}, or the path of a file: {', '.join(files)}"
 
 
@@ -188,6 +218,8 @@ def load_extractor(
           is not the network of published FIDs.
         * `ttur`: the network of published FIDs, the frozen graph of 2015-12-05, downloaded once.
         * `random`: InceptionV3 with seeded random weights. Its FID has no absolute scale.
+        * `resnet50`, `densenet121`, `inception_resnet_v2`: Keras's networks with ImageNet weights
+          and the scaling of their `preprocess_input`.
 
         Files:
 
@@ -196,16 +228,19 @@ def load_extractor(
         * `.keras` or legacy `.h5`, of Keras 2 or 3: a whole model with an InceptionV3 in it. Pixels
           are scaled to -1..1 unless the model scales them itself. No code in the file is run.
         * `.pb`, or the `.tgz` that contains it: the graph of 2015-12-05.
+        * `RadImageNet-*.h5`: the networks of RadFID, under their published names:
+          `RadImageNet-InceptionV3_notop.h5`, and `ResNet50`, `DenseNet121` and `IRV2`.
       image_size: height and width of the input in pixels, 75 or more; by default the extractor's
         own. The graph of 2015-12-05 takes only 299.
-      resize: `antialias` or `tf1`; by default the extractor's own.
+      resize: `antialias`, `tf1` or `nearest`; by default the extractor's own.
       aspect: `stretch` or `pad`; by default the extractor's own.
       seed: seed of the weights of `random`.
       precision: compute precision of the network: `float32` (default), or `bfloat16` or `float16`,
         which are faster on processors that support them. With bfloat16, features differ by 2 %.
       dims: depth of the features by their number, as in pytorch-fid: 64 (first max pool), 192
         (second max pool), 768 (before the auxiliary head) or 2048 (global average pool, the
-        default, and the depth of published FIDs). Layers behind the depth do not run.
+        default, and the depth of published FIDs). Layers behind the depth do not run. Other
+        networks than InceptionV3 have the global average pool only, of any number of features.
 
     Returns:
       The extractor. A changed preprocessing, precision or depth makes another extractor, with
@@ -252,6 +287,12 @@ def _find_entry(name_or_path):
         if entry.name == name_or_path:
             return entry
     if not os.path.exists(name_or_path):
+        if "radimagenet" in name_or_path.lower():
+            raise ExtractorError(
+                f"{name_or_path}: no such file; fetch RadImageNet-InceptionV3_notop.h5, or another "
+                "of RadImageNet's networks, from https://github.com/BMEII-AI/RadImageNet and give "
+                "its path"
+            )
         names = ", ".join(entry.name for entry in EXTRACTORS if entry.name)
         raise ExtractorError(
             f"{name_or_path}: no such extractor; expected {names}, or the path of a file"
@@ -263,9 +304,10 @@ def _find_entry(name_or_path):
     if not os.path.isfile(name_or_path):
         raise ExtractorError(f"{name_or_path}: is a pipe or a device, not a file of weights")
     for entry in EXTRACTORS:
-        if entry.suffixes and name_or_path.endswith(entry.suffixes):
+        named = os.path.basename(name_or_path).startswith(entry.prefix)
+        if entry.suffixes and named and name_or_path.endswith(entry.suffixes):
             return entry
-    suffixes = [suffix for entry in EXTRACTORS for suffix in entry.suffixes]
+    suffixes = [x for entry in EXTRACTORS if not entry.prefix for x in entry.suffixes]
     raise ExtractorError(f"{name_or_path}: expected a {_either(suffixes)} file")
 
 
