@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 # Height and width of a network's input, in pixels. Keras's InceptionV3 needs the smallest; at the
 # largest, the first block's output of one image has half a gigabyte.
 SMALLEST_INPUT, LARGEST_INPUT = 75, 4096
+# Architecture of models whose layers are not known in advance.
+KERAS_MODEL = "keras_model"
 PRECISIONS = ("float32", "bfloat16", "float16")
 # Number of features: the layer whose output, averaged over positions, they are.
 DEPTHS = {
@@ -185,7 +187,8 @@ EXTRACTORS = (
     ),
     ExtractorEntry(
         _load_keras_file,
-        "an extractor.keras of train_classifier.py, InceptionV3 weights or a whole InceptionV3",
+        "an extractor.keras of train_classifier.py, InceptionV3 weights, a whole InceptionV3, or "
+        "another model from pixels 0..255 to features",
         suffixes=(".keras", ".h5", ".hdf5"),
     ),
     ExtractorEntry(_load_graph_file, "the 2015-12-05 graph", suffixes=(".pb", ".tgz", ".tar.gz")),
@@ -227,6 +230,8 @@ def load_extractor(
         * `.weights.h5` or legacy `.h5`: InceptionV3 weights with `include_top=False`.
         * `.keras` or legacy `.h5`, of Keras 2 or 3: a whole model with an InceptionV3 in it. Pixels
           are scaled to -1..1 unless the model scales them itself. No code in the file is run.
+        * the same of any other convolutional network whose first layers scale pixels, 0..255, and
+          whose output are features, [d], or [h, w, d], which are averaged over positions.
         * `.pb`, or the `.tgz` that contains it: the graph of 2015-12-05.
         * `RadImageNet-*.h5`: the networks of RadFID, under their published names:
           `RadImageNet-InceptionV3_notop.h5`, and `ResNet50`, `DenseNet121` and `IRV2`.
@@ -318,6 +323,8 @@ def _either(words):
 def _set_precision(extractor, precision):
     from fid_med.extractors.inception_2015.network import NETWORK
 
+    if extractor.architecture == KERAS_MODEL:
+        raise ExtractorError(f"{extractor.name}: is computed in float32 only")
     extractor.precision = precision
     extractor.name += f" in {precision}"
     if extractor.architecture == NETWORK:

@@ -9,8 +9,10 @@ import pytest
 import tensorflow as tf
 
 import fid_med
+from fid_med.data.preprocessing import Preprocessing
 from fid_med.errors import DataError, StatisticsError
 from fid_med.evaluation.compute import compute_fid
+from fid_med.extractors.extractor import FeatureExtractor
 
 EQUAL = 1e-9
 
@@ -58,6 +60,19 @@ def test_the_value_is_that_of_compute_fid_whatever_the_batches(metric, sides, ex
     for i in range(0, 12, 4):
         colour = np.repeat(generated[i : i + 4, ..., None], 3, axis=-1)
         metric.update_state(generated=colour.astype(np.float64) / 127.5 - 1)
+    assert float(metric.result()) == pytest.approx(expected, rel=EQUAL)
+
+
+def test_with_more_images_than_features_it_is_the_same(phantoms):
+    pixels = keras.Input((32, 32, 3))
+    maps = keras.layers.Conv2D(4, 3, strides=2)(pixels)
+    network = keras.Model(pixels, keras.layers.GlobalAveragePooling2D()(maps))
+    own = FeatureExtractor("own", network, Preprocessing(32, 32), "ab" * 32)
+    sides = phantoms[0][:21], phantoms[0][21:]
+    metric = fid_med.FIDMetric(own)
+    for i in range(0, 21, 3):
+        metric.update_state(*(side[i : i + 3] for side in sides))
+    expected = compute_fid(*sides, own, metrics=["fid"]).fid
     assert float(metric.result()) == pytest.approx(expected, rel=EQUAL)
 
 

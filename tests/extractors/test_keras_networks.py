@@ -208,9 +208,7 @@ def test_a_damaged_file_is_refused(tmp_path):
 
 @pytest.mark.parametrize("name", ["radimagenet", "RadImageNet-ResNet50_notop.h5"])
 def test_without_a_file_it_says_where_to_get_one(name):
-    with pytest.raises(
-        ExtractorError, match=r"no such file; fetch RadImageNet-.*BMEII"
-    ):
+    with pytest.raises(ExtractorError, match=r"no such file; fetch RadImageNet-.*BMEII"):
         load_extractor(name)
 
 
