@@ -13,7 +13,7 @@ from fid_med.data.sources import is_batch
 from fid_med.errors import DataError, FidMedError, StatisticsError
 from fid_med.evaluation.account import ImageAccount, small_sample_warnings
 from fid_med.evaluation.extraction import empty_statistics
-from fid_med.evaluation.generators import OutputRange
+from fid_med.evaluation.generators import NotFiniteError, OutputRange
 from fid_med.extractors.keras_settings import undisturbed
 from fid_med.extractors.registry import loaded_extractor
 from fid_med.metrics.frechet import frechet_distance
@@ -36,6 +36,9 @@ class FIDMetric(keras.metrics.Metric):
     `result` costs seconds, so it is computed only when it is called outside a graph. Inside a graph
     it is NaN. `evaluate` calls it once more after the last batch and reports that value, provided
     that `test_step` returns `self.get_metrics_result()`. The progress bar shows NaN until then.
+
+    Among the `metrics` of `compile`, targets are the real images and outputs the generated ones, as
+    in denoising or super-resolution.
 
     Example:
 
@@ -115,18 +118,21 @@ class FIDMetric(keras.metrics.Metric):
         self._error = None
 
     @tf.autograph.experimental.do_not_convert  # which would rewrite the line of an error
-    def update_state(self, real=None, generated=None):
+    def update_state(self, real=None, generated=None, sample_weight=None):
         """Adds real images, generated images, or both, in any numbers.
 
         Args:
           real: uint8 [B, H, W], [B, H, W, 1] or [B, H, W, 3]; or the same of a float dtype, with
             the metric's `output_range`.
           generated: the same.
+          sample_weight: None; part of the signature because Keras passes it.
 
         Raises:
-          DataError: another dtype or shape, NaN or infinity, or floats without an `output_range`.
-            Inside a graph, shapes and values are not known: `result` raises those errors.
+          DataError: another dtype or shape, floats without an `output_range`, or weights. Inside a
+            graph, shapes are not known: `result` raises that error.
         """
+        if sample_weight is not None:
+            raise DataError(f"{self.name}: images cannot be weighted; leave out sample_weight")
         for side, images in (("real", real), ("generated", generated)):
             if images is None:
                 continue
@@ -177,7 +183,11 @@ class FIDMetric(keras.metrics.Metric):
                 f"{side}: shape {images.shape}, expected [B, H, W], [B, H, W, 1] or [B, H, W, 3]"
             )
         if images.dtype != np.uint8 and len(images):
-            images = self._range.pixels(images)
+            try:
+                images = self._range.pixels(images)
+            except NotFiniteError as error:
+                warn(f"{self.name}: {side}: {error}")
+                self._error, images = error, []
         return [check_pixels(image, side, images) for image in images]
 
     def _check_dtype(self, dtype, side):
@@ -210,18 +220,21 @@ class FIDMetric(keras.metrics.Metric):
         for metric in metrics:
             self.real.merge(metric.real)
             self.generated.merge(metric.generated)
+            self._error = self._error or metric._error
 
     def result(self):
         """Returns the FID, a float64 tensor.
 
-        NaN before the first image of either side, and inside a graph.
+        NaN before the first image of either side, inside a graph, and if there was NaN or infinity
+        in an image, which is warned of.
 
         Raises:
           StatisticsError: fewer than two images on a side.
-          DataError: as for `update_state`.
+          DataError: images of a wrong shape, inside a graph.
         """
         counts = self.real.count, self.generated.count
-        if not tf.executing_eagerly() or (self._error is None and not any(counts)):
+        unused = self._error is None and not any(counts)
+        if unused or isinstance(self._error, NotFiniteError) or not tf.executing_eagerly():
             return tf.constant(np.nan, tf.float64)
         if self._error is not None:
             raise self._error

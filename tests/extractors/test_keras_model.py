@@ -80,14 +80,10 @@ def test_other_models_are_refused(model, options, words, tmp_path):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow  # the small network above has their layers
 @pytest.mark.parametrize(
     ("application", "count"),
-    [
-        ("MobileNetV2", 1280),
-        pytest.param("EfficientNetB0", 1280, marks=pytest.mark.slow),
-        pytest.param("ResNet50V2", 2048, marks=pytest.mark.slow),
-        pytest.param("Xception", 2048, marks=pytest.mark.slow),
-    ],
+    [("MobileNetV2", 1280), ("EfficientNetB0", 1280), ("ResNet50V2", 2048), ("Xception", 2048)],
 )
 def test_networks_of_keras_are_read(application, count, phantoms, tmp_path):
     network = getattr(keras.applications, application)(
