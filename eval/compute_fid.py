@@ -40,9 +40,9 @@ _IMAGE_SIZE = flags.DEFINE_integer(
 _RESIZE = flags.DEFINE_enum(
     "resize",
     None,
-    ["antialias", "tf1"],
-    "Resizing: antialias (bicubic, antialiased) or tf1 (TensorFlow 1's bilinear, as in published "
-    "FIDs); by default as in the extractor.",
+    ["antialias", "tf1", "nearest"],
+    "Resizing: antialias (bicubic, antialiased), tf1 (TensorFlow 1's bilinear, as in published "
+    "FIDs) or nearest (nearest neighbour, as in RadFID); by default as in the extractor.",
 )
 _ASPECT = flags.DEFINE_enum(
     "aspect",

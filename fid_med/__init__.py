@@ -13,6 +13,7 @@ _HOMES = {
     "compare_generators": "fid_med.evaluation.ranking",
     "compute_statistics": "fid_med.evaluation.compute",
     "FIDCallback": "fid_med.callbacks",
+    "FIDMetric": "fid_med.evaluation.fid_metric",
     "FIDResult": "fid_med.evaluation.compute",
     "train": "fid_med.training.train",
     "TrainingConfig": "fid_med.training.config",
@@ -29,7 +30,7 @@ _HOMES = {
 }
 
 # Their modules import Keras at once.
-_NEED_TENSORFLOW = ("FIDCallback", "FeatureExtractor", "train")
+_NEED_TENSORFLOW = ("FIDCallback", "FIDMetric", "FeatureExtractor", "train")
 
 __all__ = ["__version__", *sorted(_HOMES)]
 

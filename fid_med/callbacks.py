@@ -2,10 +2,8 @@
 
 import contextlib
 import math
-import os
-import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -23,6 +21,8 @@ from fid_med.evaluation.extraction import (
 )
 from fid_med.evaluation.generators import NotFiniteError, callable_source, model_source
 from fid_med.evaluation.inputs import is_statistics, statistics_account
+from fid_med.extractors.keras_settings import undisturbed
+from fid_med.extractors.registry import loaded_extractor
 from fid_med.metrics.debiased_fid import debiased_fid
 from fid_med.metrics.feature_files import load_features
 from fid_med.metrics.frechet import factored, frechet_distance
@@ -142,8 +142,8 @@ class FIDCallback(keras.callbacks.Callback):
         )
         self._ready = not is_model or generator.built
         self.results: list[dict] = []
-        with _undisturbed():
-            self.extractor = _loaded(extractor)
+        with undisturbed():
+            self.extractor = loaded_extractor(extractor)
             self._real = _reference(reference, self.extractor, batch_size, num_generated)
         self.reference = self._real.statistics
         # Factored once: it would cost as much as some hundred images in every measurement.
@@ -174,7 +174,7 @@ class FIDCallback(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         """Asks for two images, so that an unsuitable generator fails before the first epoch."""
         if self._ready:
-            with _undisturbed(self._seed), contextlib.suppress(NotFiniteError):
+            with undisturbed(self._seed), contextlib.suppress(NotFiniteError):
                 images = np.asarray(self._source()(2))
                 for image in images:
                     check_pixels(image, "generated image", images)
@@ -240,7 +240,7 @@ class FIDCallback(keras.callbacks.Callback):
         return frechet_distance(self._compared, self._generated().statistics)
 
     def _generated(self, keep_features=False) -> FeatureSet:
-        with _undisturbed(self._seed):
+        with undisturbed(self._seed):
             source = open_source(self._source(), "generated", self._count)
             options = ExtractionOptions(self._batch_size)
             found = extract(source, self.extractor, options, keep_features=keep_features)
@@ -250,34 +250,6 @@ class FIDCallback(keras.callbacks.Callback):
             for line in small_sample_warnings([found.account]):
                 warn(line)
         return found
-
-
-@contextlib.contextmanager
-def _undisturbed(seed: int | None = None) -> Iterator[None]:
-    """Restores the dtype policy and the global random states at the end of the block.
-
-    Inside, the policy is float32, and NumPy and Python are seeded if a seed is given. Keras draws
-    the weights of a new network from Python's generator.
-    """
-    policy, python, numpy = keras.config.dtype_policy(), random.getstate(), np.random.get_state()
-    try:
-        keras.config.set_dtype_policy("float32")
-        if seed is not None:
-            random.seed(seed)
-            np.random.seed(seed % 2**32)
-        yield
-    finally:
-        keras.config.set_dtype_policy(policy)
-        random.setstate(python)
-        np.random.set_state(numpy)
-
-
-def _loaded(extractor):
-    if not isinstance(extractor, (str, os.PathLike)):
-        return extractor
-    from fid_med.extractors.registry import load_extractor
-
-    return load_extractor(extractor)
 
 
 def _reference(reference, extractor, batch_size, num_generated) -> FeatureSet:

@@ -29,6 +29,7 @@ LONG = [
     "test_extractor.py",
     "test_inception_v3.py",
     "test_callbacks.py",
+    "test_keras_networks.py",
     "test_validation.py",
     "test_depths.py",
     "test_compute.py",

@@ -17,6 +17,7 @@ from fid_med.extractors.registry import ExtractorSpec
 # Names that a reader meets first; each has an example.
 WITH_EXAMPLE = [
     "FIDCallback",
+    "FIDMetric",
     "FeatureStatistics",
     "LabelledImages",
     "TrainingConfig",

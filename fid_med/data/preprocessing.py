@@ -8,7 +8,7 @@ from PIL import Image
 
 from fid_med.errors import DataError, ExtractorError
 
-RESIZE_MODES = ("antialias", "tf1")
+RESIZE_MODES = ("antialias", "tf1", "nearest")
 ASPECT_MODES = ("stretch", "pad")
 CHANNEL_ORDERS = ("rgb", "bgr")
 # Added after the first release. Left out of `to_dict` where unset, so that old fingerprints stay.
@@ -30,7 +30,7 @@ class Preprocessing:
         reduction, which prevents aliasing (Parmar et al. 2022, "On Aliased Resizing and Surprising
         Subtleties in GAN Evaluation", section 3). `tf1` is the bilinear sampling of the 2015-12-05
         graph on float32 pixels (`ResizeBilinear`, `align_corners=False`, no half-pixel centres, no
-        antialiasing), for published numbers.
+        antialiasing), for published numbers. `nearest` takes the nearest pixel, as RadFID does.
       aspect: `stretch` changes the image to the input's shape, as other FID tools do. `pad` keeps
         the aspect ratio, centres the image and fills the rest with black.
       scale: factor for every channel; the default maps 0..255 to -1..1.
@@ -56,9 +56,15 @@ class Preprocessing:
     radiograph = np.zeros((512, 384), np.uint8)
     assert preprocessing.apply(radiograph).shape == (299, 299)
 
-    # RadImageNet: blue first, ImageNet's mean subtracted, divided by 255.
-    radimagenet = Preprocessing(
-        scale=1 / 255, offset=0.0, mean=(103.939, 116.779, 123.68), channels="bgr"
+    # RadFID: blue first, ImageNet's mean subtracted, divided by 255.
+    radfid = Preprocessing(
+        height=512,
+        width=512,
+        resize="nearest",
+        scale=1 / 255,
+        offset=0.0,
+        mean=(103.939, 116.779, 123.68),
+        channels="bgr",
     )
     ```
     """
@@ -148,7 +154,7 @@ class Preprocessing:
           image: uint8 [H, W] or [H, W, 3].
 
         Returns:
-          Pixels in 0..255, not yet scaled. For `antialias` uint8 (rounded), [height, width] or
+          Pixels in 0..255, not yet scaled. For `antialias` and `nearest` uint8, [height, width] or
           [height, width, 3] as the image. For `tf1` float32 [height, width, 3], not rounded, as in
           published numbers.
         """
@@ -179,7 +185,9 @@ class Preprocessing:
             return _resize_tf1(image, height, width)
         if image.shape[:2] == (height, width):
             return image
-        return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
+        resampling = Image.Resampling
+        kind = resampling.NEAREST if self.resize == "nearest" else resampling.BICUBIC
+        return np.asarray(Image.fromarray(image).resize((width, height), kind))
 
 
 def _is_finite(number):

@@ -188,7 +188,7 @@ def _folder_source(folder, name, multi_frame):
 def _array_source(array, name):
     if array.dtype == object and array.ndim == 1 and len({np.shape(x) for x in array}) > 1:
         raise DataError(f"{name}: an array of {_describe_sizes(array)}")
-    if not _is_batch(array):
+    if not is_batch(array):
         features = "; of features give the statistics" if array.ndim == 2 else ""
         raise DataError(
             f"{name}: array of shape {array.shape}, expected [N, H, W] or [N, H, W, 3]{features}"
@@ -201,7 +201,8 @@ def _array_source(array, name):
     return ImageSource("array", name, loaders, len(array))
 
 
-def _is_batch(array):
+def is_batch(array: np.ndarray) -> bool:
+    """Whether an array has the shape of several images."""
     # [n, H, 3] is one colour image without its first axis, not n images that are 3 pixels wide.
     return array.ndim == 4 or (array.ndim == 3 and array.shape[-1] not in (1, 3))
 
@@ -231,7 +232,7 @@ def _dataset_loaders(dataset, name):
                 f"{name}: the dataset's elements have shape {element.shape}, expected images or "
                 "batches of them"
             )
-        single = not _is_batch(element)
+        single = not is_batch(element)
         batch = element[None] if single else element
         for image in batch:
             load = functools.partial(check_pixels, image, f"{name}[{seen}]", batch)
@@ -243,7 +244,7 @@ def _asked(function, name, num_images):
     seen = 0
     while seen < num_images:
         images = _returned(function, min(64, num_images - seen), name)
-        if not _is_batch(images) or not len(images):
+        if not is_batch(images) or not len(images):
             raise DataError(
                 f"{name}: the callable returned shape {images.shape}, expected at least one image "
                 "as [n, H, W] or [n, H, W, 3]"

@@ -27,7 +27,7 @@ from fid_med.evaluation.metric_registry import (
 )
 from fid_med.evaluation.result import FIDResult, PlanResult
 from fid_med.evaluation.verdict import PARTS, describe_origin, judge
-from fid_med.extractors.registry import ExtractorSpec
+from fid_med.extractors.registry import ExtractorSpec, loaded_extractor
 from fid_med.metrics.planning import FEWEST_PLANNED, detectable_difference
 from fid_med.metrics.statistics import FeatureStatistics, check_comparable
 from fid_med.utils.files import versions
@@ -394,18 +394,14 @@ def extractor_spec(extractor, image_size, resize, aspect, precision, dims, seed)
     """Returns an `ExtractorSpec`, or the extractor if it is already loaded."""
     if isinstance(extractor, (str, os.PathLike)):
         return ExtractorSpec(extractor, image_size, resize, aspect, precision, seed, dims)
-    if not hasattr(extractor, "fingerprint"):
-        raise SettingError(
-            f"extractor {type(extractor).__name__}: expected a name, the path of a file, or what "
-            "load_extractor returns"
-        )
+    loaded = loaded_extractor(extractor)
     changes = (image_size, resize, aspect, precision, None if dims == 2048 else dims)
     if any(value is not None for value in changes):
         raise DataError(
             "the extractor is already loaded; pass image_size, resize, aspect, precision and dims "
             "to load_extractor instead"
         )
-    return extractor
+    return loaded
 
 
 def load_spec(spec):

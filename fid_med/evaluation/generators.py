@@ -25,6 +25,38 @@ class NotFiniteError(FidMedError):
     """The generator returned NaN or infinity."""
 
 
+class OutputRange:
+    """Converts the floats of a generator to pixels, and warns once of a range that does not fit.
+
+    Args:
+      output_range: values of black and of white.
+
+    Raises:
+      DataError: not two increasing numbers.
+    """
+
+    def __init__(self, output_range: tuple[float, float] | None):
+        if output_range is None or not output_range[0] < output_range[1]:
+            raise DataError(
+                f"output_range {output_range}: give the model's values of black and white, such as "
+                "(-1, 1)"
+            )
+        self._black, self._white = output_range
+        self._warned: set[str] = set()
+
+    def pixels(self, images: np.ndarray) -> np.ndarray:
+        """Returns images of any float dtype as uint8; raises NotFiniteError for NaN or infinity."""
+        images = np.asarray(images, np.float32)
+        if not np.isfinite(images).all():
+            raise NotFiniteError("the generator returned NaN or infinity, no FID")
+        for kind, line in _range_warnings(images, self._black, self._white).items():
+            if kind not in self._warned:
+                self._warned.add(kind)
+                warn(f"{kind}: {line}")
+        pixels = (images - self._black) * (255 / (self._white - self._black))
+        return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
+
+
 def model_source(
     model,
     latent_dim: int | None,
@@ -41,21 +73,9 @@ def model_source(
     Raises:
       DataError: no `output_range`, or an unknown length of a latent vector.
     """
-    if output_range is None or not output_range[0] < output_range[1]:
-        raise DataError(
-            f"output_range {output_range}: give the model's values of black and white, such as "
-            "(-1, 1)"
-        )
+    pixel_range = OutputRange(output_range)
     latent_dim = latent_dim or _latent_dim(model)
     latents = np.random.default_rng(seed).standard_normal((count, latent_dim), np.float32)
-    black, white = output_range
-    warned: set[str] = set()
-
-    def check_range(images):
-        for kind, line in _range_warnings(images, black, white).items():
-            if kind not in warned:
-                warned.add(kind)
-                warn(f"{kind}: {line}")
 
     @tf.function(input_signature=[tf.TensorSpec((None, latent_dim), tf.float32)])
     def images_of(batch):
@@ -68,11 +88,7 @@ def model_source(
             nonlocal seen
             images = images_of(latents[seen : seen + number]).numpy()
             seen += number
-            if not np.isfinite(images).all():
-                raise NotFiniteError("the generator returned NaN or infinity, no FID")
-            check_range(images)
-            pixels = (images - black) * (255 / (white - black))
-            return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
+            return pixel_range.pixels(images)
 
         return following
 

@@ -11,6 +11,7 @@ import keras
 from fid_med.errors import ExtractorError
 from fid_med.extractors.extractor import FeatureExtractor
 from fid_med.extractors.inception_2015.network import NETWORK as GRAPH_NETWORK
+from fid_med.extractors.inception_v3 import NETWORK
 from fid_med.extractors.keras_settings import plain_keras
 from fid_med.extractors.registry import DEPTHS
 
@@ -24,7 +25,7 @@ def cut_at_depth(extractor: FeatureExtractor, dims: int) -> FeatureExtractor:
     """Cuts an extractor at a depth.
 
     Args:
-      extractor: an extractor of either InceptionV3, at any depth.
+      extractor: an extractor of either InceptionV3, at any depth, or any other at its only one.
       dims: key of `registry.DEPTHS`.
 
     Returns:
@@ -38,6 +39,11 @@ def cut_at_depth(extractor: FeatureExtractor, dims: int) -> FeatureExtractor:
     whole = extractor.whole
     if dims == whole.num_features:
         return whole
+    if whole.architecture not in (NETWORK, GRAPH_NETWORK):
+        raise ExtractorError(
+            f"dims {dims}: {whole.name} has the depth of its global average pool only, "
+            f"{whole.num_features} features; InceptionV3 has {', '.join(map(str, DEPTHS))}"
+        )
     cut = _changed(whole, f"dims={dims}", _pooled(whole.network, dims))
     cut.name = f"{whole.name} at {dims}"
     if whole.architecture == GRAPH_NETWORK:

@@ -50,7 +50,8 @@ class FeatureExtractor:
       labels: classes that the network was trained on; empty if unknown.
       training_images: hashes of the training images, or None if unknown.
       lineage: JSON fields of the extractors that this one was trained from, oldest first.
-      architecture: `inception_v3` (Keras's) or `inception_2015_12_05` (of published FIDs).
+      architecture: `inception_v3` (Keras's) or `inception_2015_12_05` (of published FIDs), or
+        another key of `keras_networks.NETWORKS`.
       logits: function from features [N, d] to the logits of the classifier, float64 [N, K], for the
         Inception Score. For the graph of 2015-12-05 it leaves out the bias, as TTUR does. None if
         the file contains no softmax classifier.

@@ -103,7 +103,7 @@ def _grid(network):
     """Centre of the first position, and distance between positions, in pixels of the input.
 
     Both follow from any one way through the network: the branches of a block are aligned. Layers
-    that pad keep the centres.
+    with the padding `same` keep the centres.
     """
     # `layers` would lack operations, such as the flip of the channel order.
     made_by = {id(layer.output): layer for layer in network.operations}
@@ -114,6 +114,8 @@ def _grid(network):
         layer = made_by[id(inputs[0] if isinstance(inputs, (list, tuple)) else inputs)]
     first, spacing = 0.5, 1
     for layer in reversed(way):
+        if isinstance(layer, keras.layers.ZeroPadding2D):
+            first -= spacing * layer.padding[0][0]
         size = getattr(layer, "kernel_size", None) or getattr(layer, "pool_size", (1,))
         if getattr(layer, "padding", "same") == "valid":
             first += spacing * (size[0] - 1) / 2

@@ -1,4 +1,4 @@
-"""Keras's InceptionV3, cut at the global average pool."""
+"""Keras's InceptionV3 and its other networks, cut at the global average pool."""
 
 import dataclasses
 
@@ -15,16 +15,17 @@ NETWORK = "inception_v3"
 NUM_FEATURES = 2048
 
 
-def build_network(preprocessing: Preprocessing) -> keras.Model:
-    """Builds InceptionV3 from resized pixels to features, with Keras's initial weights.
+def build_network(preprocessing: Preprocessing, application: str = "InceptionV3") -> keras.Model:
+    """Builds a network from resized pixels to features, with Keras's initial weights.
 
     Args:
       preprocessing: gives the size of the input, the channel order and the scaling. Order and
         scaling are the network's first layers.
+      application: name of a function in `keras.applications`.
 
     Returns:
-      A model from float32 [B, height, width, 3], 0..255, to float32 [B, 2048], the output of the
-      global average pool. Blocks have the names of `keras.applications.InceptionV3`.
+      A model from float32 [B, height, width, 3], 0..255, to float32 [B, d], the output of the
+      global average pool; d is 2,048 for InceptionV3. Blocks have the names that Keras gives them.
 
     Raises:
       ExtractorError: the input is smaller than 75 x 75, or larger than 4096 x 4096.
@@ -32,7 +33,7 @@ def build_network(preprocessing: Preprocessing) -> keras.Model:
     height, width = preprocessing.height, preprocessing.width
     if min(height, width) < SMALLEST_INPUT:
         raise ExtractorError(
-            f"image size {height} x {width}: InceptionV3 needs at least "
+            f"image size {height} x {width}: {application} needs at least "
             f"{SMALLEST_INPUT} x {SMALLEST_INPUT} pixels"
         )
     if max(height, width) > LARGEST_INPUT:
@@ -43,7 +44,7 @@ def build_network(preprocessing: Preprocessing) -> keras.Model:
     pixels = keras.Input((height, width, 3), name="pixels")
     ordered = keras.ops.flip(pixels, axis=-1) if preprocessing.channels == "bgr" else pixels
     scaled = keras.layers.Rescaling(*preprocessing.affine(), name="scaling")(ordered)
-    core = keras.applications.InceptionV3(
+    core = getattr(keras.applications, application)(
         include_top=False, weights=None, input_tensor=scaled, pooling="avg"
     )
     return keras.Model(pixels, core.outputs[0], name="extractor")
@@ -65,9 +66,11 @@ def network_arrays(network: keras.Model) -> list[np.ndarray]:
     return [array for layer in weighted_layers(network) for array in layer.get_weights()]
 
 
-def fingerprint(network: keras.Model, preprocessing: Preprocessing) -> str:
+def fingerprint(
+    network: keras.Model, preprocessing: Preprocessing, architecture: str = NETWORK
+) -> str:
     """Returns the SHA-256 of the weights and the preprocessing of a `build_network` model."""
-    return extractor_fingerprint(NETWORK, network_arrays(network), preprocessing.to_dict())
+    return extractor_fingerprint(architecture, network_arrays(network), preprocessing.to_dict())
 
 
 def copy_weights(source: keras.Model, network: keras.Model, name: str) -> None:
@@ -146,14 +149,14 @@ def size_warnings(name: str, trained: Preprocessing, used: Preprocessing) -> tup
     )
 
 
-def load_imagenet_weights(network: keras.Model) -> None:
+def load_imagenet_weights(network: keras.Model, application: str = "InceptionV3") -> None:
     """Sets Keras's ImageNet weights in a `build_network` model; errors as above."""
     try:
-        source = keras.applications.InceptionV3(include_top=False, weights="imagenet")
+        source = getattr(keras.applications, application)(include_top=False, weights="imagenet")
     except Exception as error:
+        or_path = ", or give its path instead of 'imagenet'" if application == "InceptionV3" else ""
         raise ExtractorError(
             f"ImageNet weights could not be downloaded ({reason_of(error)}); fetch that file on a "
-            "machine with internet, put it into ~/.keras/models/ here, or give its path instead "
-            "of 'imagenet'"
+            f"machine with internet and put it into ~/.keras/models/ here{or_path}"
         ) from None
     copy_weights(source, network, "imagenet")

@@ -1,9 +1,10 @@
 """Configurations of Keras models, checked and rewritten before Keras reads them.
 
 Keras makes the objects that a configuration names. Some of them run code from the file, and older
-versions import any module that it names. Only layers that an InceptionV3 and its classifier
-consist of are therefore accepted, and Keras gets the names of modules from the tables here. What
-the features do not depend on is removed: losses, regularizers, constraints and compute precision.
+versions import any module that it names. Only layers that convolutional networks and their
+classifiers consist of are therefore accepted, and Keras gets the names of modules from the tables
+here. What the features do not depend on is removed: losses, regularizers, constraints and compute
+precision.
 """
 
 import keras
@@ -17,12 +18,12 @@ WAY_OUT = (
 
 _MODELS = ("Functional", "Model", "Sequential")
 _LAYERS = frozenset({
-    "Activation", "AveragePooling2D", "BatchNormalization", "Concatenate", "Conv2D", "Dense",
-    "Dropout", "ELU", "Flatten", "GaussianDropout", "GaussianNoise", "GlobalAveragePooling2D",
-    "GlobalMaxPooling2D", "Identity", "InputLayer", "LayerNormalization", "LeakyReLU",
-    "MaxPooling2D", "Normalization", "PReLU", "RandomBrightness", "RandomContrast", "RandomFlip",
-    "RandomRotation", "RandomTranslation", "RandomZoom", "ReLU", "Rescaling", "Reshape", "Softmax",
-    "SpatialDropout2D",
+    "Activation", "Add", "AveragePooling2D", "BatchNormalization", "Concatenate", "Conv2D", "Dense",
+    "DepthwiseConv2D", "Dropout", "ELU", "Flatten", "GaussianDropout", "GaussianNoise",
+    "GlobalAveragePooling2D", "GlobalMaxPooling2D", "Identity", "InputLayer", "LayerNormalization",
+    "LeakyReLU", "MaxPooling2D", "Multiply", "Normalization", "PReLU", "RandomBrightness",
+    "RandomContrast", "RandomFlip", "RandomRotation", "RandomTranslation", "RandomZoom", "ReLU",
+    "Rescaling", "Reshape", "SeparableConv2D", "Softmax", "SpatialDropout2D", "ZeroPadding2D",
 })  # fmt: skip
 # Arithmetic on tensors, as in `preprocess_input`; `Flip` reverses the channels.
 _OPERATIONS = ("Add", "Concatenate", "Divide", "Flip", "Multiply", "Subtract", "TrueDivide")
@@ -46,6 +47,7 @@ _KERAS_2_OPERATIONS = {
     "math.add": lambda y: (1.0, y),
     "__operators__.add": lambda y: (1.0, y),
 }
+_SIZES = ("batch_input_shape", "batch_shape", "depth_multiplier", "filters", "shape", "units")
 _LARGEST_SIZE = 65_536  # of an image or a layer; a larger one only fills the memory
 
 
@@ -82,7 +84,7 @@ def _cleaned(value):
             item = _float32(item)
         elif key == "activation":
             item = _activation(item)
-        elif key in ("units", "filters", "batch_shape", "batch_input_shape", "shape"):
+        elif key in _SIZES:
             _check_size(key, item)
             item = _cleaned(item)
         elif key.endswith("_initializer"):

@@ -1,4 +1,4 @@
-"""Files of InceptionV3 that Keras reads, and the metadata that makes one an extractor."""
+"""Files of networks that Keras reads, and the metadata that makes one an extractor."""
 
 import dataclasses
 import json
@@ -17,6 +17,7 @@ from fid_med.extractors.inception_v3 import (
     resize_network,
     size_warnings,
 )
+from fid_med.extractors.keras_model import has_inception_stem, load_model_extractor
 from fid_med.extractors.model_files import check_hdf5, read_json_member, read_model
 from fid_med.extractors.whole_model import check_same_features, observe, softmax_logits
 from fid_med.utils.files import atomic_path
@@ -78,21 +79,22 @@ def _save_model(model, path):
 
 
 def load_keras_file(path: str, changes: dict) -> FeatureExtractor:
-    """Loads an InceptionV3 extractor from any file that Keras reads.
+    """Loads an extractor from any file that Keras reads, mostly of an InceptionV3.
 
     The file contains weights with `include_top=False` (`.weights.h5`, or the legacy `.h5` of
     Keras 2), or a whole model (`.keras`, legacy `.h5`) of Keras 2 or 3, also one that contains
     InceptionV3 as a layer. Features are the average over positions of its last block, whatever
     layers are behind it. A whole model gives the input size, and the scaling of pixels if it has
-    any.
+    any. For models of other networks see `keras_model`.
 
     Args:
       path: the file.
       changes: fields of `Preprocessing` other than the file's.
 
     Raises:
-      ExtractorError: the file is damaged, is not an InceptionV3, computes other features than
-        InceptionV3 does with its weights, or has layers that may run code.
+      ExtractorError: the file is damaged, is an InceptionV3 that computes other features than
+        Keras's does with its weights, another network without features or scaling, or has layers
+        that may run code.
     """
     metadata = _read_metadata(path)
     if metadata is not None:
@@ -181,12 +183,15 @@ def _read_weights(path):
     except Exception as error:
         raise ExtractorError(
             f"{path}: not the weights of a Keras InceptionV3 with include_top=False "
-            f"({reason_of(error)})"
+            f"({reason_of(error)}); other networks of RadImageNet keep their published file names, "
+            "such as RadImageNet-ResNet50_notop.h5"
         ) from None
     return source
 
 
 def _load_whole_model(path, model, changes):
+    if not has_inception_stem(model):
+        return load_model_extractor(path, model, changes)
     seen = observe(model, path)
     network = _rebuilt(path, model, seen.preprocessing)
     check_same_features(network, seen, path)

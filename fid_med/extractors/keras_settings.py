@@ -1,9 +1,11 @@
 """Keras's global settings, which a notebook or `keras.json` may have changed."""
 
 import contextlib
+import random
 from collections.abc import Iterator
 
 import keras
+import numpy as np
 
 from fid_med.errors import ExtractorError
 
@@ -38,3 +40,23 @@ def set_plain() -> None:
     keras.config.set_floatx("float32")
     keras.config.set_image_data_format("channels_last")
     keras.config.set_dtype_policy("float32")
+
+
+@contextlib.contextmanager
+def undisturbed(seed: int | None = None) -> Iterator[None]:
+    """Restores the dtype policy and the global random states at the end of the block.
+
+    Inside, the policy is float32, and NumPy and Python are seeded if a seed is given. Keras draws
+    the weights of a new network from Python's generator.
+    """
+    policy, python, numpy = keras.config.dtype_policy(), random.getstate(), np.random.get_state()
+    try:
+        keras.config.set_dtype_policy("float32")
+        if seed is not None:
+            random.seed(seed)
+            np.random.seed(seed % 2**32)
+        yield
+    finally:
+        keras.config.set_dtype_policy(policy)
+        random.setstate(python)
+        np.random.set_state(numpy)

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from fid_med.errors import ExtractorError
+from fid_med.errors import ExtractorError, SettingError
 
 if TYPE_CHECKING:
     from fid_med.extractors.extractor import FeatureExtractor
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 # Height and width of a network's input, in pixels. Keras's InceptionV3 needs the smallest; at the
 # largest, the first block's output of one image has half a gigabyte.
 SMALLEST_INPUT, LARGEST_INPUT = 75, 4096
+# Architecture of models whose layers are not known in advance.
+KERAS_MODEL = "keras_model"
 PRECISIONS = ("float32", "bfloat16", "float16")
 # Number of features: the layer whose output, averaged over positions, they are.
 DEPTHS = {
@@ -36,7 +38,7 @@ class ExtractorSpec:
     Attributes:
       name_or_path: as for `load_extractor`.
       image_size: height and width of the input in pixels; None for the extractor's own.
-      resize: `antialias` or `tf1`; None for the extractor's own.
+      resize: `antialias`, `tf1` or `nearest`; None for the extractor's own.
       aspect: `stretch` or `pad`; None for the extractor's own.
       precision: compute precision of the network, of `PRECISIONS`; None for float32.
       seed: seed of the weights of `random`.
@@ -104,12 +106,19 @@ class ExtractorEntry:
       help: part of the `--extractor` help, without a full stop.
       name: value of `--extractor`; None for files.
       suffixes: ends of file names; empty for a name.
+      prefix: beginning of file names, where the suffix alone does not decide.
     """
 
     load: Callable[[ExtractorSpec], "FeatureExtractor"]
     help: str
     name: str | None = None
     suffixes: tuple[str, ...] = ()
+    prefix: str = ""
+
+    @property
+    def files(self) -> str:
+        """Describes the names of the files."""
+        return _either([f"{self.prefix}*{x}" if self.prefix else x for x in self.suffixes])
 
 
 def _load_imagenet(spec):
@@ -131,6 +140,18 @@ def _load_random(spec):
     return load_random_extractor(spec.seed, spec.preprocessing_changes)
 
 
+def _load_keras_network(spec):
+    from fid_med.extractors.keras_networks import load_imagenet_network
+
+    return load_imagenet_network(os.fspath(spec.name_or_path), spec.preprocessing_changes)
+
+
+def _load_radimagenet_file(spec):
+    from fid_med.extractors.keras_networks import load_radimagenet_file
+
+    return load_radimagenet_file(os.fspath(spec.name_or_path), spec.preprocessing_changes)
+
+
 def _load_keras_file(spec):
     from fid_med.extractors.keras_file import load_keras_file
 
@@ -149,13 +170,25 @@ EXTRACTORS = (
         "Keras's InceptionV3 with ImageNet weights, downloaded once",
         name="imagenet",
     ),
+    ExtractorEntry(_load_keras_network, "Keras's ResNet50 likewise", name="resnet50"),
+    ExtractorEntry(_load_keras_network, "Keras's DenseNet121 likewise", name="densenet121"),
+    ExtractorEntry(
+        _load_keras_network, "Keras's InceptionResNetV2 likewise", name="inception_resnet_v2"
+    ),
     ExtractorEntry(
         _load_ttur, "the 2015-12-05 graph of published FIDs, downloaded once", name="ttur"
     ),
     ExtractorEntry(_load_random, "InceptionV3 with seeded random weights", name="random"),
     ExtractorEntry(
+        _load_radimagenet_file,
+        "RadImageNet's weights under their published names, for RadFID",
+        suffixes=(".h5",),
+        prefix="RadImageNet-",
+    ),
+    ExtractorEntry(
         _load_keras_file,
-        "an extractor.keras of train_classifier.py, InceptionV3 weights or a whole InceptionV3",
+        "an extractor.keras of train_classifier.py, InceptionV3 weights, a whole InceptionV3, or "
+        "another model from pixels 0..255 to features",
         suffixes=(".keras", ".h5", ".hdf5"),
     ),
     ExtractorEntry(_load_graph_file, "the 2015-12-05 graph", suffixes=(".pb", ".tgz", ".tar.gz")),
@@ -165,7 +198,7 @@ EXTRACTORS = (
 def extractors_help() -> str:
     """Builds the description of the values that `--extractor` takes, without a full stop."""
     names = [f"{entry.name} ({entry.help})" for entry in EXTRACTORS if entry.name]
-    files = [f"{_either(entry.suffixes)} ({entry.help})" for entry in EXTRACTORS if entry.suffixes]
+    files = [f"{entry.files} ({entry.help})" for entry in EXTRACTORS if entry.suffixes]
     return f"{', '.join(names)}, or the path of a file: {', '.join(files)}"
 
 
@@ -188,6 +221,8 @@ def load_extractor(
           is not the network of published FIDs.
         * `ttur`: the network of published FIDs, the frozen graph of 2015-12-05, downloaded once.
         * `random`: InceptionV3 with seeded random weights. Its FID has no absolute scale.
+        * `resnet50`, `densenet121`, `inception_resnet_v2`: Keras's networks with ImageNet weights
+          and the scaling of their `preprocess_input`.
 
         Files:
 
@@ -195,17 +230,22 @@ def load_extractor(
         * `.weights.h5` or legacy `.h5`: InceptionV3 weights with `include_top=False`.
         * `.keras` or legacy `.h5`, of Keras 2 or 3: a whole model with an InceptionV3 in it. Pixels
           are scaled to -1..1 unless the model scales them itself. No code in the file is run.
+        * the same of any other convolutional network whose first layers scale pixels, 0..255, and
+          whose output are features, [d], or [h, w, d], which are averaged over positions.
         * `.pb`, or the `.tgz` that contains it: the graph of 2015-12-05.
+        * `RadImageNet-*.h5`: the networks of RadFID, under their published names:
+          `RadImageNet-InceptionV3_notop.h5`, and `ResNet50`, `DenseNet121` and `IRV2`.
       image_size: height and width of the input in pixels, 75 or more; by default the extractor's
         own. The graph of 2015-12-05 takes only 299.
-      resize: `antialias` or `tf1`; by default the extractor's own.
+      resize: `antialias`, `tf1` or `nearest`; by default the extractor's own.
       aspect: `stretch` or `pad`; by default the extractor's own.
       seed: seed of the weights of `random`.
       precision: compute precision of the network: `float32` (default), or `bfloat16` or `float16`,
         which are faster on processors that support them. With bfloat16, features differ by 2 %.
       dims: depth of the features by their number, as in pytorch-fid: 64 (first max pool), 192
         (second max pool), 768 (before the auxiliary head) or 2048 (global average pool, the
-        default, and the depth of published FIDs). Layers behind the depth do not run.
+        default, and the depth of published FIDs). Layers behind the depth do not run. Other
+        networks than InceptionV3 have the global average pool only, of any number of features.
 
     Returns:
       The extractor. A changed preprocessing, precision or depth makes another extractor, with
@@ -230,11 +270,34 @@ def load_extractor(
     return ExtractorSpec(spec, image_size, resize, aspect, precision, seed, dims).load()
 
 
+def loaded_extractor(extractor) -> "FeatureExtractor":
+    """Returns a `FeatureExtractor` itself, or loads the one that a name or a path stands for.
+
+    Raises:
+      SettingError: neither of both.
+      ExtractorError: as for `load_extractor`.
+    """
+    if isinstance(extractor, (str, os.PathLike)):
+        return load_extractor(extractor)
+    if not hasattr(extractor, "fingerprint"):
+        raise SettingError(
+            f"extractor {type(extractor).__name__}: expected a name, the path of a file, or what "
+            "load_extractor returns"
+        )
+    return extractor
+
+
 def _find_entry(name_or_path):
     for entry in EXTRACTORS:
         if entry.name == name_or_path:
             return entry
     if not os.path.exists(name_or_path):
+        if "radimagenet" in name_or_path.lower():
+            raise ExtractorError(
+                f"{name_or_path}: no such file; fetch RadImageNet-InceptionV3_notop.h5, or another "
+                "of RadImageNet's networks, from https://github.com/BMEII-AI/RadImageNet and give "
+                "its path"
+            )
         names = ", ".join(entry.name for entry in EXTRACTORS if entry.name)
         raise ExtractorError(
             f"{name_or_path}: no such extractor; expected {names}, or the path of a file"
@@ -246,9 +309,10 @@ def _find_entry(name_or_path):
     if not os.path.isfile(name_or_path):
         raise ExtractorError(f"{name_or_path}: is a pipe or a device, not a file of weights")
     for entry in EXTRACTORS:
-        if entry.suffixes and name_or_path.endswith(entry.suffixes):
+        named = os.path.basename(name_or_path).startswith(entry.prefix)
+        if entry.suffixes and named and name_or_path.endswith(entry.suffixes):
             return entry
-    suffixes = [suffix for entry in EXTRACTORS for suffix in entry.suffixes]
+    suffixes = [x for entry in EXTRACTORS if not entry.prefix for x in entry.suffixes]
     raise ExtractorError(f"{name_or_path}: expected a {_either(suffixes)} file")
 
 
@@ -259,6 +323,8 @@ def _either(words):
 def _set_precision(extractor, precision):
     from fid_med.extractors.inception_2015.network import NETWORK
 
+    if extractor.architecture == KERAS_MODEL:
+        raise ExtractorError(f"{extractor.name}: is computed in float32 only")
     extractor.precision = precision
     extractor.name += f" in {precision}"
     if extractor.architecture == NETWORK:

@@ -50,7 +50,7 @@ def observe(model: keras.Model, path: str) -> Observation:
       ExtractorError: another input, a model that cannot run, or pixels that are changed otherwise
         than by one scale and one offset per channel.
     """
-    height, width, channels = _input_size(model, path)
+    height, width, channels = input_size(model, path)
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (2, height, width, channels)).astype(np.float32)
     colour = np.repeat(pixels, 3 // channels, axis=-1)
@@ -94,7 +94,7 @@ def softmax_logits(
     Returns:
       A function from features [N, 2048] to logits [N, K] in float64, or None.
     """
-    dense = [x for x in _flat_layers(model) if isinstance(x, keras.layers.Dense)]
+    dense = [x for x in flat_layers(model) if isinstance(x, keras.layers.Dense)]
     if len(dense) != 1 or dense[0].kernel.shape[0] != NUM_FEATURES or not dense[0].use_bias:
         return None
     if dense[0].activation is not keras.activations.softmax:
@@ -111,15 +111,30 @@ def _close(obtained, expected):
     return bool(np.abs(expected - obtained).max() <= _FEATURE_TOLERANCE * np.abs(expected).max())
 
 
-def _flat_layers(model) -> Iterator[keras.layers.Layer]:
+def first_input(model: keras.Model, pixels: np.ndarray, path: str) -> np.ndarray | None:
+    """Returns what the first convolution of a model gets; None if it has no convolution.
+
+    Raises:
+      ExtractorError: the model cannot run.
+    """
+    return _run(model, pixels, path).get("scaled")
+
+
+def flat_layers(model) -> Iterator[keras.layers.Layer]:
+    """Yields a model's layers, those of nested models in their place."""
     for layer in model.layers:
         if isinstance(layer, keras.Model):
-            yield from _flat_layers(layer)
+            yield from flat_layers(layer)
         else:
             yield layer
 
 
-def _input_size(model, path):
+def input_size(model, path) -> tuple[int, int, int]:
+    """Returns height, width and channels of a model's input.
+
+    Raises:
+      ExtractorError: several inputs, another shape than that of an image, or too large a one.
+    """
     shape = tuple(model.inputs[0].shape) if len(model.inputs) == 1 else ()
     if len(shape) != 4 or shape[-1] not in (1, 3):
         raise ExtractorError(
@@ -147,7 +162,7 @@ def _run(model, pixels, path) -> dict[str, np.ndarray]:
 
     first = next(iter(weighted_layers(model)), None)
     kinds = (keras.layers.Concatenate, keras.layers.Dense)
-    layers = [x for x in _flat_layers(model) if x is first or isinstance(x, kinds)]
+    layers = [x for x in flat_layers(model) if x is first or isinstance(x, kinds)]
     for layer in layers:
         layer.call = functools.partial(watched, layer, layer.call)
     try:
@@ -186,7 +201,7 @@ def _scaling(model, pixels, scaled, path) -> Preprocessing | None:
     scales, offsets = fitted
     named = [
         (float(x.scale), float(x.offset))
-        for x in _flat_layers(model)
+        for x in flat_layers(model)
         if isinstance(x, keras.layers.Rescaling) and not np.ndim(x.scale) and not np.ndim(x.offset)
     ]
     # Exact numbers where they are known: the fingerprint depends on every bit.

@@ -192,8 +192,8 @@ def _load_start(config):
     )
     if base.architecture != inception_v3.NETWORK:
         raise ExtractorError(
-            f"{base.name}: the graph of 2015-12-05 computes reference values and cannot be "
-            "trained; use --weights=imagenet, --weights=random or a Keras file"
+            f"{base.name}: only Keras's InceptionV3 can be trained; use --weights=imagenet, "
+            "--weights=random or a Keras file of it"
         )
     return base
 

@@ -100,6 +100,10 @@ ATTACKS = {
     "build": (_dense(build_config={"x": {"class_name": "Attack"}}), "layer Attack"),
     "list": (_dense(class_name=["Dense"]), "Dense"),
     "size": (_dense(config={"units": 10**9}), "units 1000000000"),
+    "depth": (
+        _dense(class_name="DepthwiseConv2D", config={"kernel_size": 1, "depth_multiplier": 10**9}),
+        "depth_multiplier 1000000000",
+    ),
 }
 
 
