@@ -59,6 +59,7 @@ setuptools.setup(
         "beam": ["apache-beam>=2.69"],
         "dicom": DICOM,
         "docs": ["pdoc>=15"],
+        "hub": ["huggingface_hub>=0.23"],
         # TensorFlow 2.21 no longer depends on it.
         "tensorboard": ["tensorboard"],
         "test": [

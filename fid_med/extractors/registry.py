@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from fid_med.errors import ExtractorError, SettingError
+from fid_med.extractors import hub
 
 if TYPE_CHECKING:
     from fid_med.extractors.extractor import FeatureExtractor
@@ -99,7 +100,7 @@ class ExtractorSpec:
 
 @dataclasses.dataclass(frozen=True)
 class ExtractorEntry:
-    """One way to name an extractor: by a name, or by the suffix of a file.
+    """One way to name an extractor: by a name, by an address, or by the suffix of a file.
 
     Attributes:
       load: function from an `ExtractorSpec` to the extractor.
@@ -107,6 +108,7 @@ class ExtractorEntry:
       name: value of `--extractor`; None for files.
       suffixes: ends of file names; empty for a name.
       prefix: beginning of file names, where the suffix alone does not decide.
+      address: form of an address, whose beginning is `hub.SCHEME`; empty for others.
     """
 
     load: Callable[[ExtractorSpec], "FeatureExtractor"]
@@ -114,6 +116,7 @@ class ExtractorEntry:
     name: str | None = None
     suffixes: tuple[str, ...] = ()
     prefix: str = ""
+    address: str = ""
 
     @property
     def files(self) -> str:
@@ -158,6 +161,15 @@ def _load_keras_file(spec):
     return load_keras_file(os.fspath(spec.name_or_path), spec.preprocessing_changes)
 
 
+def _load_from_hub(spec):
+    from fid_med.extractors.keras_file import load_keras_file
+
+    address = os.fspath(spec.name_or_path)
+    extractor = load_keras_file(hub.fetch(address), spec.preprocessing_changes)
+    extractor.name = address.removeprefix(hub.SCHEME)
+    return extractor
+
+
 def _load_graph_file(spec):
     from fid_med.extractors.inception_2015.network import load_graph_extractor
 
@@ -180,6 +192,11 @@ EXTRACTORS = (
     ),
     ExtractorEntry(_load_random, "InceptionV3 with seeded random weights", name="random"),
     ExtractorEntry(
+        _load_from_hub,
+        "the extractor.keras of a repository of the Hugging Face hub",
+        address="hf://USER/NAME[@REVISION]",
+    ),
+    ExtractorEntry(
         _load_radimagenet_file,
         "RadImageNet's weights under their published names, for RadFID",
         suffixes=(".h5",),
@@ -197,7 +214,8 @@ EXTRACTORS = (
 
 def extractors_help() -> str:
     """Builds the description of the values that `--extractor` takes, without a full stop."""
-    names = [f"{entry.name} ({entry.help})" for entry in EXTRACTORS if entry.name]
+    named = [(entry.name or entry.address, entry.help) for entry in EXTRACTORS]
+    names = [f"{name} ({text})" for name, text in named if name]
     files = [f"{entry.files} ({entry.help})" for entry in EXTRACTORS if entry.suffixes]
     return f"{', '.join(names)}, or the path of a file: {', '.join(files)}"
 
@@ -223,6 +241,8 @@ def load_extractor(
         * `random`: InceptionV3 with seeded random weights. Its FID has no absolute scale.
         * `resnet50`, `densenet121`, `inception_resnet_v2`: Keras's networks with ImageNet weights
           and the scaling of their `preprocess_input`.
+        * `hf://USER/NAME` or `hf://USER/NAME@REVISION`: the file `extractor.keras` of a repository
+          of the Hugging Face hub, downloaded once.
 
         Files:
 
@@ -288,6 +308,9 @@ def loaded_extractor(extractor) -> "FeatureExtractor":
 
 
 def _find_entry(name_or_path):
+    if name_or_path.startswith(hub.SCHEME):
+        hub.parse(name_or_path)
+        return next(entry for entry in EXTRACTORS if entry.address)
     for entry in EXTRACTORS:
         if entry.name == name_or_path:
             return entry
