@@ -12,7 +12,8 @@ import pytest
 from helpers.script_runs import ROOT
 
 import fid_med
-from fid_med.extractors.registry import ExtractorSpec
+from fid_med.extractors.depths import cut_at_depth
+from fid_med.extractors.registry import ExtractorSpec, load_extractor
 
 # Names that a reader meets first; each has an example.
 WITH_EXAMPLE = [
@@ -52,7 +53,7 @@ def examples():
 
 
 @pytest.fixture(scope="module")
-def folder(small_extractor, extractor_file, phantoms, tmp_path_factory):
+def folder(extractor_file, phantoms, tmp_path_factory):
     """What examples name: folders of images, an extractor, and statistics."""
     from PIL import Image
 
@@ -71,18 +72,28 @@ def folder(small_extractor, extractor_file, phantoms, tmp_path_factory):
     (root / "chest" / "extractor.keras").symlink_to(extractor_file)
     rows = [f"{i:03d}.png,chest,{'test' if i < 10 else 'train'}" for i in range(12)]
     (root / "chest" / "splits.csv").write_text("\n".join(["image,label,split", *rows]))
-    statistics = fid_med.FeatureStatistics.from_features(small_extractor.extract(phantoms[0][:12]))
-    statistics.fingerprint = small_extractor.fingerprint
-    statistics.extractor = "extractor.keras"
-    statistics.preprocessing = small_extractor.preprocessing.to_dict()
+    extractor = cut_at_depth(load_extractor(extractor_file), 64)
+    statistics = fid_med.FeatureStatistics.from_features(extractor.extract(phantoms[0][:12]))
+    statistics.fingerprint = extractor.fingerprint
+    statistics.extractor = extractor.name
+    statistics.preprocessing = extractor.preprocessing.to_dict()
     statistics.save(root / "real.npz")
     return root
 
 
 @pytest.fixture(scope="module")
 def load_once():
-    """Loads an extractor that several examples name once, and compiles it once."""
-    return functools.cache(ExtractorSpec.load)
+    """Loads an extractor that several examples name once, and compiles it once.
+
+    That of a file is cut at its first depth, which takes a fraction of the time.
+    """
+    load = ExtractorSpec.load
+
+    def load_quickly(spec):
+        loaded = load(spec)
+        return cut_at_depth(loaded, 64) if str(spec.name_or_path).endswith(".keras") else loaded
+
+    return functools.cache(load_quickly)
 
 
 @pytest.mark.parametrize("code", list(examples()))

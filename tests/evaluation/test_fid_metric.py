@@ -23,13 +23,13 @@ def sides(phantoms):
 
 
 @pytest.fixture(scope="module")
-def expected(sides, small_extractor):
-    return compute_fid(*sides, small_extractor).fid
+def expected(sides, shallow_extractor):
+    return compute_fid(*sides, shallow_extractor).fid
 
 
 @pytest.fixture
-def metric(small_extractor):
-    return fid_med.FIDMetric(small_extractor, output_range=(-1, 1))
+def metric(shallow_extractor):
+    return fid_med.FIDMetric(shallow_extractor, output_range=(-1, 1))
 
 
 class GAN(keras.Model):
@@ -76,20 +76,20 @@ def test_with_more_images_than_features_it_is_the_same(phantoms):
     assert float(metric.result()) == pytest.approx(expected, rel=EQUAL)
 
 
-def test_evaluate_of_a_model_reports_it(metric, phantoms, small_extractor):
+def test_evaluate_of_a_model_reports_it(metric, phantoms, shallow_extractor):
     sides = phantoms[0][:13], phantoms[0][13:26]
     gan = GAN(metric)
     gan.compile()
     found = gan.evaluate(*sides, batch_size=4, verbose=0, return_dict=True)  # the last batch has 1
     assert (metric.real.count, metric.generated.count) == (13, 13)
-    expected = compute_fid(*sides, small_extractor).fid
+    expected = compute_fid(*sides, shallow_extractor).fid
     assert found["fid"] == pytest.approx(expected, rel=EQUAL)
     history = gan.fit(*sides, batch_size=8, validation_data=sides, verbose=0).history
     assert history["val_fid"] == pytest.approx([expected], rel=EQUAL)
     assert math.isnan(history["fid"][0])  # train_step gave it no images
 
 
-def test_replicas_add_to_one_metric(metric, phantoms, small_extractor):
+def test_replicas_add_to_one_metric(metric, phantoms, shallow_extractor):
     sides = phantoms[0][:5], phantoms[0][5:10]
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     dataset = tf.data.Dataset.from_tensor_slices(sides).batch(5)
@@ -97,7 +97,7 @@ def test_replicas_add_to_one_metric(metric, phantoms, small_extractor):
     step = tf.function(lambda batch: strategy.run(metric.update_state, args=batch))
     step(batch)
     assert (metric.real.count, metric.generated.count) == (5, 5)
-    expected = compute_fid(*sides, small_extractor).fid
+    expected = compute_fid(*sides, shallow_extractor).fid
     assert float(metric.result()) == pytest.approx(expected, rel=EQUAL)
 
 
@@ -107,9 +107,9 @@ def test_a_batch_may_be_empty(metric, sides):
     assert (metric.real.count, metric.generated.count) == (0, 0)
 
 
-def test_metrics_of_workers_are_merged(metric, sides, expected, small_extractor):
+def test_metrics_of_workers_are_merged(metric, sides, expected, shallow_extractor):
     real, generated = sides
-    worker, empty = fid_med.FIDMetric(small_extractor), fid_med.FIDMetric(small_extractor)
+    worker, empty = fid_med.FIDMetric(shallow_extractor), fid_med.FIDMetric(shallow_extractor)
     metric.update_state(real=real[:10], generated=generated[:1])
     worker.update_state(real=real[10:], generated=generated[1:7])
     metric.merge_state([worker, empty])
@@ -120,8 +120,8 @@ def test_metrics_of_workers_are_merged(metric, sides, expected, small_extractor)
     assert float(metric.result()) == pytest.approx(expected, rel=EQUAL)
 
 
-def test_metrics_of_different_extractors_are_not_merged(metric, small_extractor):
-    other = fid_med.FIDMetric(small_extractor)
+def test_metrics_of_different_extractors_are_not_merged(metric, shallow_extractor):
+    other = fid_med.FIDMetric(shallow_extractor)
     other.real.fingerprint = "cd" * 32
     with pytest.raises(StatisticsError, match="different extractors"):
         metric.merge_state([other])
@@ -167,13 +167,13 @@ def test_in_a_graph_they_are_the_same_line(images, metric):
     assert metric.generated.count == 0
 
 
-def test_a_generator_that_diverges_gets_nan(metric, sides, small_extractor, capsys):
+def test_a_generator_that_diverges_gets_nan(metric, sides, shallow_extractor, capsys):
     metric.update_state(*sides)
     assert metric.result() > 0
     metric.update_state(generated=np.full((2, 9, 9), np.nan))
     assert math.isnan(metric.result())
     assert "fid: generated: the generator returned NaN or infinity" in capsys.readouterr().err
-    other = fid_med.FIDMetric(small_extractor)
+    other = fid_med.FIDMetric(shallow_extractor)
     other.update_state(*sides)
     other.merge_state([metric])
     assert math.isnan(other.result())
@@ -182,7 +182,7 @@ def test_a_generator_that_diverges_gets_nan(metric, sides, small_extractor, caps
     assert metric.result() > 0
 
 
-def test_it_is_a_metric_of_compile(metric, phantoms, small_extractor):
+def test_it_is_a_metric_of_compile(metric, phantoms, shallow_extractor):
     """Of a model from image to image, which returns its input here."""
     images = phantoms[0][:6, ..., None].astype(np.float32) / 127.5 - 1
     model = keras.Sequential([keras.Input((80, 80, 1)), keras.layers.Identity()])
@@ -194,11 +194,11 @@ def test_it_is_a_metric_of_compile(metric, phantoms, small_extractor):
         metric.update_state(images, images, sample_weight=np.ones(6))
 
 
-def test_floats_need_an_output_range(small_extractor, sides):
+def test_floats_need_an_output_range(shallow_extractor, sides):
     with pytest.raises(DataError, match="output_range"):
-        fid_med.FIDMetric(small_extractor).update_state(sides[0] / 255)
+        fid_med.FIDMetric(shallow_extractor).update_state(sides[0] / 255)
     with pytest.raises(DataError, match="output_range"):
-        fid_med.FIDMetric(small_extractor, output_range=(1, -1))
+        fid_med.FIDMetric(shallow_extractor, output_range=(1, -1))
     with pytest.raises(fid_med.FidMedError, match="expected a name"):
         fid_med.FIDMetric(5)
 

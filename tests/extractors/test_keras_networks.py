@@ -73,7 +73,7 @@ def make(tmp_path_factory):
     params=[
         "inception_v3",
         "resnet50",
-        "densenet121",
+        pytest.param("densenet121", marks=pytest.mark.slow),
         # Seconds to build; the same steps as the others.
         pytest.param("inception_resnet_v2", marks=pytest.mark.slow),
     ]

@@ -235,7 +235,7 @@ def _mean_model(count, others, seed):
 def test_exchanged_halves_show_the_noise_of_sets_of_one_distribution(counts, largest_half):
     """Against the spread over data sets, at a true distance whose own part is most of it."""
     values, noises = [], []
-    for seed in range(60):
+    for seed in range(40):
         real, others = _mean_model(50, [(n, 0.8) for n in counts], seed)
         splits = SharedSplits(real, others, replicates=24, seed=seed, largest_half=largest_half)
         found = splits.difference(0, 1)
@@ -243,7 +243,7 @@ def test_exchanged_halves_show_the_noise_of_sets_of_one_distribution(counts, lar
         noises.append(found.noise)
         assert found.standard_error >= found.noise
     expected = math.sqrt(np.mean(np.square(noises)))
-    assert expected == pytest.approx(np.std(values), rel=0.35)  # 3.5 errors of a spread from 60
+    assert expected == pytest.approx(np.std(values), rel=0.4)  # 3.5 errors of a spread from 40
 
 
 def test_swapping_leaves_out_what_the_sets_differ_by():

@@ -313,6 +313,29 @@ def test_a_file_name_that_is_not_utf8_is_written_escaped(run, images, tmp_path):
     assert second.startswith(names[1])
 
 
+def test_scratch_trains_every_layer_and_keeps_no_auxiliary_head(images, small_extractor):
+    """As the next test, without the training."""
+    config = dataclasses.replace(CONFIG, recipe="scratch").resolved()
+    network = inception_v3.build_network(small_extractor.preprocessing)
+    base = types.SimpleNamespace(network=network, preprocessing=small_extractor.preprocessing)
+    splits = np.array(["train"] * 40 + ["validation"] * 20)
+    strategy = tf.distribute.get_strategy()
+    run = TrainingRun(base, images, np.zeros((60, 75, 75, 1), np.uint8), splits, config, strategy)
+    model, trained = run._build_training_model("all", steps=3)
+    assert trained is run.classifier  # its weights are validated and saved
+    changed = {id(w) for w in model.trainable_weights}
+    for layer in inception_v3.weighted_layers(network):
+        assert {id(w) for w in layer.weights} - changed <= {
+            id(w) for w in layer.weights if "moving" in w.path
+        }
+        assert getattr(layer, "momentum", 0.9) == 0.9  # of three steps
+    auxiliary = {layer.name for layer in model.layers} - {x.name for x in trained.layers}
+    assert auxiliary
+    assert all(name.startswith("auxiliary") for name in auxiliary)
+    assert len(model.outputs) == 2
+
+
+@pytest.mark.slow
 def test_scratch_trains_every_layer_and_saves_no_auxiliary_head(
     images, small_extractor, tmp_path, monkeypatch
 ):
