@@ -16,7 +16,9 @@ images. Every worker must be able to read IMAGES and write the output; both may 
 or hdfs://. All other flags are passed to Beam:
 
   on this machine   --direct_num_workers=2 --direct_running_mode=multi_processing
-  on a cluster      --runner=FlinkRunner --flink_master=HOST:8081
+  on a Dask cluster --runner=apache_beam.runners.dask.dask_runner.DaskRunner
+                    --dask_client_address=tcp://HOST:8786
+  on Flink          --runner=FlinkRunner --flink_master=HOST:8081
 
 The workers of a cluster need fid_med installed."""
 

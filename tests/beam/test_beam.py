@@ -74,7 +74,8 @@ def test_any_number_of_workers_gives_the_statistics_of_one_process(
     )
     assert_equal_statistics(tmp_path / "out.npz", expected, other)
     assert account["images"]["count"] == 13
-    assert account["images"] == dataclasses.asdict(alone)
+    # Copies are not counted: no worker sees all images.
+    assert account["images"] == dataclasses.asdict(dataclasses.replace(alone, distinct=None))
     assert account == json.loads((tmp_path / "out.json").read_text())
 
 
@@ -116,6 +117,25 @@ def test_a_killed_worker_process_changes_nothing(running, folder, other, tmp_pat
     warning = capsys.readouterr().err
     assert "once more" in warning
     assert "Traceback" not in warning
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_dask_cluster_gives_them_too_also_without_one_of_its_workers(
+    killed, running, folder, other, tmp_path
+):
+    distributed = pytest.importorskip("distributed")
+    expected, _, _ = compute_statistics(str(folder), beam_stand_in.load(), batch_size=2)
+    marker = str(tmp_path / "marker")
+    load = functools.partial(beam_stand_in.load_troubled, "kill", marker, 2)
+    with distributed.LocalCluster(2, threads_per_worker=1, dashboard_address=None) as cluster:
+        arguments = [
+            "--runner=apache_beam.runners.dask.dask_runner.DaskRunner",
+            f"--dask_client_address={cluster.scheduler_address}",
+        ]
+        load = load if killed else beam_stand_in.load
+        running.run_pipeline(folder, tmp_path / "out.npz", load, arguments, batch_size=2)
+    assert pathlib.Path(marker).exists() == killed
+    assert_equal_statistics(tmp_path / "out.npz", expected, other)
 
 
 def test_an_unreadable_image_is_named_or_counted(running, folder, tmp_path, capsys):
