@@ -24,18 +24,18 @@ if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
 # Files that take longest go first, so that processes side by side end at about the same time.
 LONG = [
     "test_train.py",
-    "test_network.py",
     "test_scripts.py",
     "test_extractor.py",
+    "test_network.py",
     "test_inception_v3.py",
-    "test_callbacks.py",
-    "test_keras_networks.py",
-    "test_validation.py",
     "test_depths.py",
-    "test_compute.py",
-    "test_debiased_fid.py",
     "test_study.py",
+    "test_validation.py",
+    "test_feature_maps.py",
+    "test_debiased_fid.py",
+    "test_keras_networks.py",
     "test_docstrings.py",
+    "test_callbacks.py",
 ]
 
 
