@@ -1,8 +1,10 @@
 """Reading PNG, JPEG, TIFF, BMP and WebP files with Pillow, and what Pillow gets wrong in them."""
 
 import io
+import os
 import struct
 import threading
+import zlib
 from typing import BinaryIO
 
 import numpy as np
@@ -13,12 +15,14 @@ from fid_med.errors import SettingError, UnreadableImageError
 from fid_med.utils.files import open_regular
 
 _STRIP = 1 << 20  # pixels that are converted at a time
+_BLOCK = 1 << 20  # bytes that are hashed at a time
 _ONE_FRAME_FORMATS = ("TIFF", "WEBP", "PNG")
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
 _PLANAR, _SAMPLE_FORMAT = 284, 339  # TIFF tags that Pillow has no name for
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 # Chunks that hold no pixels. Pillow refuses a file in which one of them unpacks to over a megabyte.
 _PNG_NO_PIXELS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
+_PNG_CHANNELS = {2: 3, 4: 2, 6: 4}
 # Text in which some programs store the orientation.
 _PNG_ORIENTATION = (b"Raw profile type ", b"XML:com.adobe.xmp\0")
 
@@ -84,6 +88,7 @@ def _decode(file, function):
         if image.format == "TIFF":
             _check_tiff(image)
         elif image.format == "PNG":
+            _check_png(file)
             _correct_transparency(image)
         # Pillow's image, a copy where it is turned, and the result; Pillow stores RGB in 4 bytes.
         per_pixel = {"1": 1, "L": 1, "P": 1}.get(image.mode, 2 if ";" in image.mode else 4)
@@ -195,6 +200,40 @@ def _correct_transparency(png: Image.Image) -> None:
         raise _Refused("16-bit colour with one transparent colour; save it with an alpha channel")
     if raw_mode in _PNG_STEPS:
         png.info["transparency"] = value * _PNG_STEPS[raw_mode]
+
+
+def _check_png(file: BinaryIO) -> None:
+    """Refuses a PNG from which Pillow would make other pixels without an error.
+
+    Pillow does not check the checksum of pixels, and leaves rows black that are not in the file.
+    """
+    position, inflater, missing = file.tell(), zlib.decompressobj(), 0
+    file.seek(len(_PNG_START))
+    while len(head := file.read(8)) == 8:
+        left, kind = struct.unpack(">I4s", head)
+        if kind == b"IHDR":
+            missing = _png_bytes(file.read(left + 4))
+        elif kind != b"IDAT":
+            file.seek(left + 4, os.SEEK_CUR)
+        else:
+            checksum = zlib.crc32(kind)
+            while left and (block := file.read(min(left, _BLOCK))):
+                checksum, left = zlib.crc32(block, checksum), left - len(block)
+                while block and missing > 0:
+                    missing -= len(inflater.decompress(block, _BLOCK))
+                    block = inflater.unconsumed_tail
+            if file.read(4) != checksum.to_bytes(4, "big"):
+                raise _Refused("damaged: wrong checksum of its pixels")
+    if missing > 0:
+        raise _Refused("damaged: fewer pixels than its header declares")
+    file.seek(position)
+
+
+def _png_bytes(header):
+    """Bytes of the rows that a PNG's IHDR declares; of an interlaced file, at least these."""
+    width, height, bits, colour, _, _, interlaced = struct.unpack_from(">IIBBBBB", header)
+    row = width * bits * _PNG_CHANNELS.get(colour, 1)
+    return height * row // 8 if interlaced else height * (1 + -(-row // 8))
 
 
 def _check_tiff(tiff: Image.Image) -> None:

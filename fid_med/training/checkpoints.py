@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from fid_med.errors import DataError, FidMedError, StatisticsError, reason_of
-from fid_med.metrics.npz import write_npz
+from fid_med.metrics.npz import read_npz, write_npz
 from fid_med.utils.files import sweep_partials
 
 _FOLDER = "checkpoint"
@@ -122,21 +122,21 @@ class CheckpointStore:
         if not self.path.exists():
             return None
         try:
-            with np.load(self.path, allow_pickle=False) as npz:
-                meta = json.loads(npz["meta"].tobytes())
-                if meta["format"] != _FORMAT:
-                    raise ValueError("it was written by another version of fid_med")
-                fields = {name: meta[name] for name in _FIELDS}
-                fields["best"] = (fields["best"][0], tuple(fields["best"][1]))
-                names = sorted(npz.files)
-                arrays = {
-                    kind: [npz[name] for name in names if name.startswith(f"{kind}/")]
-                    for kind in _ARRAYS
-                }
-                found = Checkpoint(images=npz["images"], **fields, **arrays)
+            npz = read_npz(self.path, None, "a checkpoint")
+            meta = json.loads(npz["meta"].tobytes())
+            if meta["format"] != _FORMAT:
+                raise ValueError("it was written by another version of fid_med")
+            fields = {name: meta[name] for name in _FIELDS}
+            fields["best"] = (fields["best"][0], tuple(fields["best"][1]))
+            arrays = {
+                kind: [npz[name] for name in sorted(npz) if name.startswith(f"{kind}/")]
+                for kind in _ARRAYS
+            }
+            found = Checkpoint(images=npz["images"], **fields, **arrays)
         except Exception as error:  # a damaged zip or array header raises nearly anything
             raise CheckpointError(
-                f"{self.path}: cannot be read ({reason_of(error)}); give --overwrite to start over"
+                f"{self.path}: cannot be read ({reason_of(error.__cause__ or error)}); give "
+                "--overwrite to start over"
             ) from error
         self._last = dataclasses.replace(found, state=(), best_weights=())
         return found
