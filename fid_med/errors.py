@@ -1,6 +1,6 @@
 """Errors in what the user gave; each message is one line: what is wrong, where, how to fix it."""
 
-_LONGEST = 2000  # characters of a message
+LONGEST = 2000  # characters of a message
 
 
 class FidMedError(Exception):
@@ -12,7 +12,7 @@ class FidMedError(Exception):
 
     def __init__(self, message: object = ""):
         line = " ".join(str(message).splitlines())
-        super().__init__(line if len(line) <= _LONGEST else f"{line[:_LONGEST]} ...")
+        super().__init__(line if len(line) <= LONGEST else f"{line[:LONGEST]} ...")
 
 
 class SettingError(FidMedError, ValueError):

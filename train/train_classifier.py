@@ -9,13 +9,21 @@ from absl import flags
 from fid_med import cli
 from fid_med.data.datasets import check_name, load_dataset
 from fid_med.errors import DataError
-from fid_med.extractors.registry import LARGEST_INPUT, SMALLEST_INPUT
+from fid_med.extractors.registry import (
+    LARGEST_BATCH,
+    LARGEST_INPUT,
+    LARGEST_SEED,
+    SMALLEST_INPUT,
+    ExtractorSpec,
+)
+from fid_med.training.checkpoints import check_output_dir
 from fid_med.training.config import (
     MIXED_PRECISION_POLICIES,
     OPTIMIZERS,
     RECIPES,
     TrainingConfig,
 )
+from fid_med.training.splits import check_fractions
 
 USAGE = """usage: train_classifier.py --dataset=NAME --data_dir=PATH --output_dir=DIR [flags]
 
@@ -80,7 +88,11 @@ _WITHOUT_LABELS = flags.DEFINE_list(
     "images of an unknown kind. By default none.",
 )
 _PHANTOMS = flags.DEFINE_integer(
-    "phantoms", 600, "Number of phantoms to draw (phantom only).", lower_bound=20
+    "phantoms",
+    600,
+    "Number of phantoms to draw (phantom only).",
+    lower_bound=20,
+    upper_bound=1_000_000,
 )
 flags.DEFINE_float(
     "validation_fraction",
@@ -129,7 +141,11 @@ flags.DEFINE_string(
     "transfer trains all layers after this block (mixed0 to mixed10), or all layers (all).",
 )
 flags.DEFINE_integer(
-    "batch_size", 32, "Images per training step, over all GPUs together.", lower_bound=1
+    "batch_size",
+    32,
+    "Images per training step, over all GPUs together.",
+    lower_bound=1,
+    upper_bound=LARGEST_BATCH,
 )
 flags.DEFINE_integer(
     "epochs",
@@ -138,6 +154,7 @@ flags.DEFINE_integer(
     "blocks (top in the log) are trained for this many. Before that, the head alone is trained for "
     "at most 100 quick epochs, which do not count.",
     lower_bound=1,
+    upper_bound=1_000_000,
 )
 flags.DEFINE_enum(
     "optimizer",
@@ -160,6 +177,7 @@ flags.DEFINE_integer(
     "Epochs without a better validation AUC before training stops; by default 3, and for scratch "
     "no early stopping.",
     lower_bound=1,
+    upper_bound=1_000_000,
 )
 flags.DEFINE_float(
     "label_smoothing",
@@ -185,6 +203,7 @@ flags.DEFINE_integer(
     None,
     "Number of GPUs of this machine to train on; by default all.",
     lower_bound=0,
+    upper_bound=1024,
 )
 flags.DEFINE_enum(
     "mixed_precision",
@@ -198,7 +217,7 @@ _SEED = flags.DEFINE_integer(
     0,
     "Seed of splits, image order, augmentation and random weights.",
     lower_bound=0,
-    upper_bound=2**32 - 1,
+    upper_bound=LARGEST_SEED,
 )
 
 # Augmentation.
@@ -257,15 +276,9 @@ def main():
 
     fields = [field.name for field in dataclasses.fields(TrainingConfig)]
     config = TrainingConfig(**{n: flags.FLAGS[n].value for n in fields if n in flags.FLAGS})
-    cli.load_tensorflow()
-    from fid_med.training.output import (
-        check_output_dir,
-        next_command,
-        summary,
-        write_training,
-    )
-    from fid_med.training.train import train
-
+    # What a user may have got wrong is checked before TensorFlow is imported.
+    start = config.resolved()
+    ExtractorSpec(start.weights, start.image_size, aspect=start.aspect)
     output_dir = pathlib.Path(_OUTPUT_DIR.value)
     check_output_dir(output_dir, _OVERWRITE.value)
     images = load_dataset(
@@ -281,6 +294,11 @@ def main():
     )
     if _WITHOUT_LABELS.value:
         images = images.without(_WITHOUT_LABELS.value)
+    check_fractions(images, (config.validation_fraction, config.test_fraction))
+    cli.load_tensorflow()
+    from fid_med.training.output import next_command, summary, write_training
+    from fid_med.training.train import train
+
     result = train(images, config, output_dir, overwrite=_OVERWRITE.value)
     print("\n".join(summary(result)), flush=True)
     recorded = ["dataset", "label", "without_labels", "patient_regex", "multi_frame"]

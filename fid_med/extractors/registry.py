@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 # Height and width of a network's input, in pixels. Keras's InceptionV3 needs the smallest; at the
 # largest, the first block's output of one image has half a gigabyte.
 SMALLEST_INPUT, LARGEST_INPUT = 75, 4096
+# Of flags: beyond these, libraries raise errors of their own, or take all memory.
+LARGEST_BATCH, LARGEST_SEED = 65_536, 2**32 - 1
 PRECISIONS = ("float32", "bfloat16", "float16")
 # Number of features: the layer whose output, averaged over positions, they are.
 DEPTHS = {
@@ -228,6 +230,12 @@ def load_extractor(
     ```
     """
     return ExtractorSpec(spec, image_size, resize, aspect, precision, seed, dims).load()
+
+
+def split_name(spec: str) -> tuple[str, str]:
+    """Splits NAME=VALUE, where VALUE names an extractor; NAME is empty if there is none."""
+    name, _, value = spec.rpartition("=")
+    return ("", spec) if "/" in name else (name, value)  # the path itself contains the sign
 
 
 def _find_entry(name_or_path):

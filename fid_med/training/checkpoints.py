@@ -14,11 +14,12 @@ import numpy as np
 
 from fid_med.errors import DataError, FidMedError, StatisticsError, reason_of
 from fid_med.metrics.npz import read_npz, write_npz
-from fid_med.utils.files import sweep_partials
+from fid_med.utils.files import check_writable_folder, sweep_partials
 
 _FOLDER = "checkpoint"
 _FILE = "state.npz"
 _FORMAT = 1
+RESULT_FILES = ("extractor.keras", "classifier.keras", "training.json")  # the last is written last
 
 
 class CheckpointError(FidMedError):
@@ -151,6 +152,32 @@ class CheckpointStore:
         if self._last is None:
             return "run the same command again to start over"
         return f"run the same command again to resume after {self._last.describe_position()}"
+
+
+def check_output_dir(output_dir: pathlib.Path, overwrite: bool) -> None:
+    """Makes the output folder and checks it before a long training.
+
+    A run that was interrupted while it wrote its results does not count as finished:
+    `training.json` is written last, and `train` resumes from the checkpoint.
+
+    Args:
+      output_dir: folder of the results.
+      overwrite: whether results of a finished run may be replaced.
+
+    Raises:
+      DataError: the folder contains a finished run and `overwrite` is not set.
+      OSError: the path is a file, or the folder cannot be written to.
+    """
+    finished = [name for name in RESULT_FILES if (output_dir / name).exists()]
+    interrupted = CheckpointStore(output_dir).path.exists()
+    if interrupted and RESULT_FILES[-1] not in finished:
+        finished = []
+    if finished and not overwrite:
+        raise DataError(
+            f"{output_dir}: contains a finished run ({', '.join(finished)}); choose another "
+            "--output_dir, or give --overwrite to replace it"
+        )
+    check_writable_folder(output_dir)
 
 
 def hash_images(

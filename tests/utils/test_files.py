@@ -17,6 +17,7 @@ from fid_med.utils import files
 from fid_med.utils.files import (
     atomic_path,
     check_writable,
+    check_writable_folder,
     sweep_partials,
     versions,
     write_json,
@@ -61,6 +62,14 @@ def test_check_writable(tmp_path):
     for wrong in (tmp_path / "file" / "x", tmp_path):
         with pytest.raises(OSError, match=str(wrong.name)):
             check_writable(wrong)
+
+
+def test_check_writable_folder(tmp_path):
+    check_writable_folder(tmp_path / "a" / "b")
+    assert os.listdir(tmp_path / "a") == ["b"]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file: is a file, expected a folder"):
+        check_writable_folder(tmp_path / "file")
 
 
 def test_versions_name_what_results_depend_on():
