@@ -101,7 +101,8 @@ class Script(NamedTuple):
 
 
 _FID = ("{}/images", "{}/images", "--extractor=random")
-_TRAIN = ("--output_dir={}/trained", "--weights=random")
+_TRAIN = ("--output_dir={}/trained",)
+_BEAM = ("{}/images", "--output={}/out.npz")
 _VALIDATE = ("--only=frechet_forms",)
 SCRIPTS = (
     Script(
@@ -127,7 +128,9 @@ SCRIPTS = (
     Script(
         "eval/validate_reference.py", _VALIDATE, {"tfds_data_dir": (*_VALIDATE, "--cifar10=tfds")}
     ),
-    Script("eval/compute_statistics_beam.py", ("{}/images", "--output={}/out.npz"), {}),
+    Script(
+        "eval/compute_statistics_beam.py", _BEAM, {"seed": (*_BEAM, "--extractor=random")}
+    ),
 )  # fmt: skip
 
 

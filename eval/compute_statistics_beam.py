@@ -96,6 +96,8 @@ flags.register_validator(
 
 
 def main(*arguments):
+    if _EXTRACTOR.value != "random":
+        cli.refuse_given(["seed"], "without --extractor=random")
     if "://" not in _EXTRACTOR.value:  # checked here before Beam is imported, and on the workers
         ExtractorSpec(_EXTRACTOR.value, _IMAGE_SIZE.value)
     from fid_med.beam.running import load_extractor_quietly, run_pipeline, split_arguments

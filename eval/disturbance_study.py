@@ -4,7 +4,7 @@
 from absl import flags
 
 from fid_med import cli
-from fid_med.disturbances.registry import GROUPS, SCALES, select_disturbances
+from fid_med.disturbances.registry import DISTURBANCES, GROUPS, SCALES, select_disturbances
 from fid_med.extractors.registry import (
     LARGEST_BATCH,
     LARGEST_INPUT,
@@ -121,6 +121,8 @@ cli.check_regex("patient_regex")
 def main(real):
     # What a user may have got wrong is checked before TensorFlow is imported.
     names = select_disturbances(_DISTURBANCES.value, with_foreign=_CONTAMINATION.value is not None)
+    if not any(DISTURBANCES[name].set_level for name in names):
+        cli.refuse_given(["contamination"], "without the disturbance of this name")
     from fid_med.data.images import list_images, read_image
     from fid_med.data.patients import patients_of
     from fid_med.study.images import name_folders

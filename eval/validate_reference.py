@@ -73,6 +73,8 @@ def main():
     from fid_med import validation
     from fid_med.utils import files
 
+    if _CIFAR10.value != "tfds":
+        cli.refuse_given(["tfds_data_dir"], "without --cifar10=tfds")
     if _JSON.value:
         files.check_writable(_JSON.value)
     inputs = validation.ReferenceInputs(

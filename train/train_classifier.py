@@ -8,6 +8,7 @@ from absl import flags
 
 from fid_med import cli
 from fid_med.data.datasets import check_name, load_dataset
+from fid_med.data.labelled import DEVELOPMENT, UNDIVIDED
 from fid_med.errors import DataError
 from fid_med.extractors.registry import (
     LARGEST_BATCH,
@@ -273,11 +274,12 @@ def _check_dataset(name):
 def main():
     if _DATASET.value != "phantom":
         cli.refuse_given(["phantoms"], f"with --dataset={_DATASET.value}")
-
     fields = [field.name for field in dataclasses.fields(TrainingConfig)]
     config = TrainingConfig(**{n: flags.FLAGS[n].value for n in fields if n in flags.FLAGS})
     # What a user may have got wrong is checked before TensorFlow is imported.
     start = config.resolved()
+    if start.weights == "random":
+        cli.refuse_given(["train_from"], "on random weights, of which every layer is trained")
     ExtractorSpec(start.weights, start.image_size, aspect=start.aspect)
     output_dir = pathlib.Path(_OUTPUT_DIR.value)
     check_output_dir(output_dir, _OVERWRITE.value)
@@ -294,6 +296,9 @@ def main():
     )
     if _WITHOUT_LABELS.value:
         images = images.without(_WITHOUT_LABELS.value)
+    if images.splits is not None and UNDIVIDED not in images.splits:
+        useless = ["test_fraction"] + ["validation_fraction"] * (DEVELOPMENT not in images.splits)
+        cli.refuse_given(useless, f"on {images.name}, which has splits of its own")
     check_fractions(images, (config.validation_fraction, config.test_fraction))
     cli.load_tensorflow()
     from fid_med.training.output import next_command, summary, write_training
