@@ -141,7 +141,9 @@ def _read(path):
             raise ValueError("the lines differ in length")
 
 
-def fill_job(job: kill.Job, data: pathlib.Path, disk: Disk, sizes: int) -> dict[str, int]:
+def fill_job(
+    job: kill.Job, data: pathlib.Path, disk: Disk, sizes: int, verbose: bool = False
+) -> dict[str, int]:
     """Runs one script on disks that are too small, and counts what went wrong.
 
     Args:
@@ -149,6 +151,7 @@ def fill_job(job: kill.Job, data: pathlib.Path, disk: Disk, sizes: int) -> dict[
       data: folder of the phantoms and the extractor, on another disk.
       disk: a large and empty one.
       sizes: number of disks that are too small.
+      verbose: whether to print how each run ended, not only those with faults.
 
     Returns:
       `full`, the number of runs on a full disk, and of these `silent` (status 0, and another
@@ -186,7 +189,7 @@ def fill_job(job: kill.Job, data: pathlib.Path, disk: Disk, sizes: int) -> dict[
             wrong.append("different")
         for name in wrong:
             counts[name] += 1
-        if wrong or flags.FLAGS.verbose:
+        if wrong or verbose:
             print(
                 f"{job.name} on {size:,} bytes: {', '.join(wrong) or 'right'}: {done.returncode} "
                 f"{errors} {incomplete(output)} {again.stderr[-500:] if again.returncode else ''}",
@@ -212,7 +215,7 @@ def main(_):
                     continue
                 if flags.FLAGS.only and job.name not in flags.FLAGS.only:
                     continue
-                counts = fill_job(job, data, disk, flags.FLAGS.sizes)
+                counts = fill_job(job, data, disk, flags.FLAGS.sizes, flags.FLAGS.verbose)
                 text = ", ".join(f"{key} {n}" for key, n in counts.items())
                 print(f"{job.name}: {text}", flush=True)
                 bad |= any(n for key, n in counts.items() if key != "full")
@@ -225,5 +228,7 @@ if __name__ == "__main__":
     # Not at import: the tests import this module next to scripts that have flags of these names.
     flags.DEFINE_integer("sizes", 8, "Full disks of each script.", lower_bound=2)
     flags.DEFINE_list("only", [], "Scripts without .py; by default all.")
+    known = {job.name for job in kill.JOBS}
+    flags.register_validator("only", known.issuperset, f"expected of {', '.join(sorted(known))}")
     flags.DEFINE_bool("verbose", False, "Print how each run on a full disk ended.")
     app.run(main)
