@@ -88,7 +88,7 @@ def _read_ratings(path):
 @pytest.mark.parametrize("read", [_read_labels, read_splits, _read_ratings])
 def test_a_device_is_no_table(read):
     """It would fill the memory, as its first line has no end."""
-    with pytest.raises(DataError, match="/dev/zero: .* device, not a file"):
+    with pytest.raises(DataError, match=r"/dev/zero: .* device, not a file"):
         read("/dev/zero")
 
 
