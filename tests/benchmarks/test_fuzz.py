@@ -4,6 +4,7 @@ import dataclasses
 import os
 import random
 import signal
+import sys
 import time
 
 import numpy as np
@@ -14,6 +15,7 @@ from benchmarks.fuzz_files import KINDS, Kind
 from benchmarks.mutations import mutate
 from fid_med.errors import DataError
 
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is measured in /proc")
 FILES = 12
 
 
