@@ -6,10 +6,13 @@ python -m benchmarks.kill --kills=20
 Each script runs once without interruption, on a few phantoms. Then it is started again and again
 with the same command, and ended by SIGKILL at a random moment of that time, `--kills_per_run` times
 before it may finish. What it finishes with must be equal to the bit, without a traceback, and no
-temporary file may be left. A script that needs Apache Beam is left out where Beam is not installed.
+temporary file may be left. After that, two runs of it write to the same folder at the same time;
+both must end right, or one of them with one line. A script that needs Apache Beam is left out where
+Beam is not installed.
 A run takes 10 to 60 seconds on 2 cores, and there are kills + kills / kills_per_run of each script.
 """
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import importlib.util
@@ -17,6 +20,7 @@ import json
 import os
 import pathlib
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -29,7 +33,7 @@ from PIL import Image
 
 from fid_med.phantoms.radiograph import phantom_set
 
-_ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[1]
 _SIZE = 75  # the smallest input of the network
 # A script that takes longer than this has hung.
 _SECONDS = 600
@@ -125,8 +129,8 @@ def start(job: Job, data: pathlib.Path, output: pathlib.Path, kill_after: float 
       Its exit status, which is negative for a kill, and its standard error.
     """
     output.mkdir(exist_ok=True)
-    command = [sys.executable, str(_ROOT / job.script), *job.arguments(data, output)]
-    environment = os.environ | {"PYTHONPATH": str(_ROOT)}
+    command = [sys.executable, str(ROOT / job.script), *job.arguments(data, output)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with tempfile.TemporaryFile("w+", errors="replace") as errors:
         process = subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=errors, env=environment
@@ -190,21 +194,73 @@ def kill_job(
     return counts
 
 
+def pair_job(
+    job: Job, data: pathlib.Path, folder: pathlib.Path, rng: random.Random, pairs: int
+) -> dict[str, int]:
+    """Runs one script twice at the same time on the same output, and counts what went wrong.
+
+    Args:
+      job: the script.
+      data: folder of the phantoms and the extractor.
+      folder: the folder in which `kill_job` ran; each pair writes to a folder in it.
+      rng: draws by how much the second starts later, up to half the time of a run.
+      pairs: number of pairs.
+
+    Returns:
+      `pairs`; `refused`, in which one ended with status 1 and one line; and of all `failed` (it
+      ended otherwise), `different`, `left_over` and `tracebacks`.
+    """
+    begin = time.monotonic()
+    start(job, data, folder / "alone")
+    seconds = time.monotonic() - begin
+    expected = job.result(folder / "alone")
+    counts = dict.fromkeys(
+        ("pairs", "refused", "failed", "different", "left_over", "tracebacks"), 0
+    )
+    for i in range(pairs):
+        output = folder / f"pair_{i}"
+        output.mkdir()
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            running = [pool.submit(start, job, data, output)]
+            time.sleep(rng.uniform(0, seconds / 2))
+            running.append(pool.submit(start, job, data, output))
+        ends = sorted(x.result() for x in running)
+        lines = [line for line in ends[1][1].splitlines() if ": error: " in line]
+        refused = ends[0][0] == 0 and ends[1][0] == 1 and len(lines) == 1
+        failed = not refused and any(status for status, _ in ends)
+        counts["pairs"] += 1
+        counts["refused"] += refused
+        counts["failed"] += failed
+        counts["tracebacks"] += any("Traceback" in errors for _, errors in ends)
+        counts["different"] += ends[0][0] == 0 and job.result(output) != expected
+        counts["left_over"] += bool(left_over(output))
+        if refused or failed:
+            print(f"{job.name}: {lines or ends}", file=sys.stderr)
+    return counts
+
+
+def make_data(data: pathlib.Path, extractor: bool = True) -> None:
+    """Writes the phantoms and, if it is wanted, trains the extractor."""
+    for seed, name in ((1, "real"), (2, "generated")):  # 0 is of the training
+        (data / name).mkdir(parents=True)
+        for i, image in enumerate(phantom_set(12, size=_SIZE, seed=seed)[0]):
+            Image.fromarray(image).save(data / name / f"{i:03d}.png")
+    if extractor:
+        with tempfile.TemporaryDirectory() as folder:
+            training = pathlib.Path(folder) / "training"
+            status, errors = start(JOBS[0], data, training)
+            if status:
+                raise SystemExit(errors)
+            shutil.move(training / "extractor.keras", data / "extractor.keras")
+
+
 def main(_):
     """Prints one line of counts per script."""
     rng = random.Random(flags.FLAGS.seed)
     with tempfile.TemporaryDirectory() as folder:
         data = pathlib.Path(folder) / "data"
-        for seed, name in ((1, "real"), (2, "generated")):  # 0 is of the training
-            (data / name).mkdir(parents=True)
-            for i, image in enumerate(phantom_set(12, size=_SIZE, seed=seed)[0]):
-                Image.fromarray(image).save(data / name / f"{i:03d}.png")
         wanted = [job for job in JOBS if not flags.FLAGS.only or job.name in flags.FLAGS.only]
-        if wanted[0] is not JOBS[0]:
-            status, errors = start(JOBS[0], data, pathlib.Path(folder) / "training")
-            if status:
-                raise SystemExit(errors)
-            (pathlib.Path(folder) / "training" / "extractor.keras").rename(data / "extractor.keras")
+        make_data(data, extractor=wanted[0] is not JOBS[0])
         bad = False
         for job in wanted:
             if job.name.endswith("beam") and importlib.util.find_spec("apache_beam") is None:
@@ -212,9 +268,14 @@ def main(_):
                 continue
             of_job = pathlib.Path(folder) / job.name
             of_job.mkdir()
-            counts = kill_job(job, data, of_job, rng, flags.FLAGS.kills, flags.FLAGS.kills_per_run)
-            print(f"{job.name}: " + ", ".join(f"{k} {n}" for k, n in counts.items()), flush=True)
-            bad |= any(counts[key] for key in ("failed", "different", "left_over", "tracebacks"))
+            for counts in (
+                kill_job(job, data, of_job, rng, flags.FLAGS.kills, flags.FLAGS.kills_per_run),
+                pair_job(job, data, of_job, rng, flags.FLAGS.pairs),
+            ):
+                text = ", ".join(f"{key} {count}" for key, count in counts.items())
+                print(f"{job.name}: {text}", flush=True)
+                wrong = ("failed", "different", "left_over", "tracebacks")
+                bad |= any(counts[key] for key in wrong)
             if job is JOBS[0]:
                 (of_job / "whole" / "extractor.keras").rename(data / "extractor.keras")
     return int(bad)
@@ -222,7 +283,8 @@ def main(_):
 
 if __name__ == "__main__":
     # Not at import: the tests import this module next to scripts that have flags of these names.
-    flags.DEFINE_integer("kills", 20, "Kills of each script.", lower_bound=1)
+    flags.DEFINE_integer("kills", 20, "Kills of each script.", lower_bound=0)
+    flags.DEFINE_integer("pairs", 3, "Pairs of runs at the same time.", lower_bound=0)
     flags.DEFINE_integer("kills_per_run", 4, "Kills before an end.", lower_bound=1)
     flags.DEFINE_integer("seed", 0, "Seed of the moments.", lower_bound=0)
     flags.DEFINE_list("only", [], "Scripts without .py; by default all.")

@@ -7,7 +7,9 @@ from fid_med import cli
 from fid_med.evaluation.metric_registry import metrics_help
 from fid_med.extractors.registry import (
     DEPTHS,
+    LARGEST_BATCH,
     LARGEST_INPUT,
+    LARGEST_SEED,
     PRECISIONS,
     SMALLEST_INPUT,
     extractors_help,
@@ -28,7 +30,11 @@ FIDs; the last lines are then "FID <name of the set>: <value>", one per set. REA
 
 _EXTRACTOR = flags.DEFINE_string("extractor", "imagenet", f"Extractor: {extractors_help()}.")
 _BATCH_SIZE = flags.DEFINE_integer(
-    "batch_size", 32, "Number of images per pass through the network.", lower_bound=1
+    "batch_size",
+    32,
+    "Number of images per pass through the network.",
+    lower_bound=1,
+    upper_bound=LARGEST_BATCH,
 )
 _IMAGE_SIZE = flags.DEFINE_integer(
     "image_size",
@@ -70,6 +76,7 @@ _SEED = flags.DEFINE_integer(
     0,
     "Seed of the weights of --extractor=random, and for all metric sampling except KID subsets.",
     lower_bound=0,
+    upper_bound=LARGEST_SEED,
 )
 _JSON = flags.DEFINE_string(
     "json", None, "File for the whole result as JSON; by default it is not saved."
@@ -204,14 +211,10 @@ def main(real, generated=None, *more):
         return _rank(real, (generated, *more))
     if _SAVE_FEATURES.value and not _SAVE_STATISTICS.value:
         raise SettingError("--save_features needs --save_statistics=FOLDER to save them to")
-    folders = [
-        f"{folder}/file"
-        for folder in (_SAVE_STATISTICS.value, _CACHE_DIR.value, _FIGURES.value)
-        if folder
-    ]
-    for target in (_JSON.value, _REPORT.value, *folders):
-        if target:
-            files.check_writable(target)
+    for target in filter(None, (_JSON.value, _REPORT.value)):
+        files.check_writable(target)
+    for folder in filter(None, (_SAVE_STATISTICS.value, _CACHE_DIR.value, _FIGURES.value)):
+        files.check_writable_folder(folder)
     if _FIGURES.value:
         from fid_med.evaluation.inputs import check_figures
         from fid_med.evaluation.result import draw_figures
@@ -341,7 +344,7 @@ def _rank(real, generated):
 
     names = set_names(generated)
     for folder in filter(None, (_CACHE_DIR.value, _FIGURES.value)):
-        files.check_writable(f"{folder}/file")
+        files.check_writable_folder(folder)
     if _JSON.value:
         files.check_writable(_JSON.value)
     cli.prepare_tensorflow()
@@ -368,11 +371,13 @@ def _rank(real, generated):
 
 
 def _plan(real):
+    import re
+
     from fid_med.errors import SettingError
     from fid_med.evaluation.compute import plan
     from fid_med.utils import files
 
-    if not all(count.isdecimal() and int(count) for count in _PLAN.value):
+    if not all(re.fullmatch("[0-9]{1,9}", count) and int(count) for count in _PLAN.value):
         raise SettingError(f"--plan={','.join(_PLAN.value)}: expected counts, such as 100,200,500")
     if _JSON.value:
         files.check_writable(_JSON.value)

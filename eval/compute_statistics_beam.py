@@ -6,7 +6,13 @@ import functools
 from absl import flags
 
 from fid_med import cli
-from fid_med.extractors.registry import LARGEST_INPUT, SMALLEST_INPUT
+from fid_med.extractors.registry import (
+    LARGEST_BATCH,
+    LARGEST_INPUT,
+    LARGEST_SEED,
+    SMALLEST_INPUT,
+    ExtractorSpec,
+)
 
 USAGE = """usage: compute_statistics_beam.py IMAGES --output=STATISTICS.npz [flags] [Beam's flags]
 
@@ -30,7 +36,11 @@ _EXTRACTOR = flags.DEFINE_string(
     "process loads it once.",
 )
 _BATCH_SIZE = flags.DEFINE_integer(
-    "batch_size", 32, "Number of images per pass through the network.", lower_bound=1
+    "batch_size",
+    32,
+    "Number of images per pass through the network.",
+    lower_bound=1,
+    upper_bound=LARGEST_BATCH,
 )
 _IMAGE_SIZE = flags.DEFINE_integer(
     "image_size",
@@ -59,7 +69,9 @@ _PRECISION = flags.DEFINE_enum(
     "Compute precision of the network; by default float32; any other is added to the extractor's "
     "name in the account.",
 )
-_SEED = flags.DEFINE_integer("seed", 0, "Seed of the weights of --extractor=random.", lower_bound=0)
+_SEED = flags.DEFINE_integer(
+    "seed", 0, "Seed of the weights of --extractor=random.", lower_bound=0, upper_bound=LARGEST_SEED
+)
 _SKIP_UNREADABLE = flags.DEFINE_bool(
     "skip_unreadable",
     False,
@@ -76,10 +88,20 @@ _THREADS = flags.DEFINE_integer(
     0,
     "Number of cores that the network may use in one worker process; 0 means all.",
     lower_bound=0,
+    upper_bound=1024,
+)
+
+
+flags.register_validator(
+    "output", lambda path: path.endswith(".npz"), "expected the path of an .npz file"
 )
 
 
 def main(*arguments):
+    if _EXTRACTOR.value != "random":
+        cli.refuse_given(["seed"], "without --extractor=random")
+    if "://" not in _EXTRACTOR.value:  # checked here before Beam is imported, and on the workers
+        ExtractorSpec(_EXTRACTOR.value, _IMAGE_SIZE.value)
     from fid_med.beam.running import load_extractor_quietly, run_pipeline, split_arguments
 
     try:

@@ -4,8 +4,15 @@
 from absl import flags
 
 from fid_med import cli
-from fid_med.disturbances.registry import GROUPS, SCALES, select_disturbances
-from fid_med.extractors.registry import LARGEST_INPUT, SMALLEST_INPUT
+from fid_med.disturbances.registry import DISTURBANCES, GROUPS, SCALES, select_disturbances
+from fid_med.extractors.registry import (
+    LARGEST_BATCH,
+    LARGEST_INPUT,
+    LARGEST_SEED,
+    SMALLEST_INPUT,
+    ExtractorSpec,
+    split_name,
+)
 
 USAGE = """usage: disturbance_study.py REAL --extractors=NAME,... --output_dir=DIR [flags]
 
@@ -85,11 +92,18 @@ _REPEATS = flags.DEFINE_integer(
     200,
     "Number of random splits of the patients into halves.",
     lower_bound=20,
+    upper_bound=10_000,
 )
 _SEED = flags.DEFINE_integer(
-    "seed", 0, "Seed of splits, disturbances and --extractors=random.", lower_bound=0
+    "seed",
+    0,
+    "Seed of splits, disturbances and --extractors=random.",
+    lower_bound=0,
+    upper_bound=LARGEST_SEED,
 )
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Number of images per batch.", lower_bound=1)
+_BATCH_SIZE = flags.DEFINE_integer(
+    "batch_size", 32, "Number of images per batch.", lower_bound=1, upper_bound=LARGEST_BATCH
+)
 _IMAGE_SIZE = flags.DEFINE_integer(
     "image_size",
     None,
@@ -105,21 +119,37 @@ cli.check_regex("patient_regex")
 
 
 def main(real):
-    # What a user may have got wrong is checked before networks are loaded.
-    select_disturbances(_DISTURBANCES.value, with_foreign=_CONTAMINATION.value is not None)
-    from fid_med.data.images import list_images
+    # What a user may have got wrong is checked before TensorFlow is imported.
+    names = select_disturbances(_DISTURBANCES.value, with_foreign=_CONTAMINATION.value is not None)
+    if not any(DISTURBANCES[name].set_level for name in names):
+        cli.refuse_given(["contamination"], "without the disturbance of this name")
+    from fid_med.data.images import list_images, read_image
+    from fid_med.data.patients import patients_of
+    from fid_med.study.images import name_folders
+    from fid_med.study.ratings import cell_names, read_ratings
+    from fid_med.utils.files import check_writable_folder
 
-    for folder in (real, _TRANSFER.value, _CONTAMINATION.value, *_GENERATED.value):
-        if folder is not None:
-            list_images(folder)
+    for spec in _EXTRACTORS.value:
+        ExtractorSpec(split_name(spec)[1], _IMAGE_SIZE.value)
+    for folder in filter(None, (real, _TRANSFER.value)):
+        listed = list_images(folder)
+        if _PATIENT_REGEX.value:
+            patients_of(listed, _PATIENT_REGEX.value)
+    for folder in filter(None, (_CONTAMINATION.value, *_GENERATED.value)):
+        list_images(folder)
+    generated = name_folders(_GENERATED.value)
+    if _EXAMPLE_IMAGE.value:
+        read_image(_EXAMPLE_IMAGE.value)
+    if _RATINGS.value:
+        read_ratings(_RATINGS.value, [*cell_names(names), *generated])
+    check_writable_folder(_OUTPUT_DIR.value)
     cli.load_tensorflow()
     from fid_med.study.report.recommendation_wording import describe_recommendation
     from fid_med.study.report.wording import describe_verdicts
-    from fid_med.study.report.write import check_report_dir, write_report
-    from fid_med.study.run import StudyConfig, load_extractors, name_folders, run_study
+    from fid_med.study.report.write import write_report
+    from fid_med.study.run import StudyConfig, load_extractors, run_study
     from fid_med.utils.progress import say
 
-    check_report_dir(_OUTPUT_DIR.value)
     result = run_study(
         real,
         load_extractors(_EXTRACTORS.value, image_size=_IMAGE_SIZE.value, seed=_SEED.value),
@@ -136,7 +166,7 @@ def main(real):
         ),
         contamination=_CONTAMINATION.value,
         transfer=_TRANSFER.value,
-        generated=name_folders(_GENERATED.value),
+        generated=generated,
         ratings=_RATINGS.value,
         example=_EXAMPLE_IMAGE.value,
     )

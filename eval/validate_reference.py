@@ -4,6 +4,7 @@
 from absl import flags
 
 from fid_med import cli
+from fid_med.extractors.registry import LARGEST_BATCH
 
 USAGE = """usage: validate_reference.py [flags]
 
@@ -42,7 +43,11 @@ _ONLY = flags.DEFINE_list(
 )
 _JSON = flags.DEFINE_string("json", None, "File for the table as JSON; by default it is not saved.")
 _BATCH_SIZE = flags.DEFINE_integer(
-    "batch_size", 32, "Number of images per pass through the network.", lower_bound=1
+    "batch_size",
+    32,
+    "Number of images per pass through the network.",
+    lower_bound=1,
+    upper_bound=LARGEST_BATCH,
 )
 
 
@@ -68,6 +73,8 @@ def main():
     from fid_med import validation
     from fid_med.utils import files
 
+    if _CIFAR10.value != "tfds":
+        cli.refuse_given(["tfds_data_dir"], "without --cifar10=tfds")
     if _JSON.value:
         files.check_writable(_JSON.value)
     inputs = validation.ReferenceInputs(

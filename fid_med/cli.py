@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 
 from absl import app, flags
 
-from fid_med.errors import FidMedError, SettingError
+from fid_med.errors import LONGEST, FidMedError, SettingError
 from fid_med.utils.tensorflow_import import import_tensorflow
 
 _HELP = {"--help", "-help", "-h", "--helpshort", "--helpfull", "-?"}
@@ -172,6 +172,10 @@ def _parse(argv, usage, positional, pass_on):
         _end(2, f"{str(error).rstrip('.')}; see --help")
     arguments = [arguments[0], *map(_expanded, arguments[1:])]
     for flag in flags.FLAGS.get_key_flags_for_module(argv[0]):
+        empty = not any(flag.value) if isinstance(flag.value, list) else flag.value == ""
+        if flag.present and empty and flag.default != "":
+            # Of a shell's variable that is not set: the flag would have no effect.
+            _end(2, f"--{flag.name} is empty; give it a value, or leave it out")
         if isinstance(flag.value, str):
             flag.value = _expanded(flag.value)
         elif isinstance(flag.value, list):
@@ -224,6 +228,7 @@ def _reason(error: OSError) -> str:
 def _end(status, message):
     sys.stdout.flush()
     line = " ".join(str(message).split())
+    line = line if len(line) <= LONGEST else f"{line[:LONGEST]} ..."
     program = sys.argv[0].removesuffix(f"{os.sep}__main__.py")  # of `python -m`: the package
     print(f"{os.path.basename(program)}: error: {line}", file=sys.stderr)
     sys.exit(status)

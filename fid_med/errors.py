@@ -1,8 +1,18 @@
 """Errors in what the user gave; each message is one line: what is wrong, where, how to fix it."""
 
+LONGEST = 2000  # characters of a message
+
 
 class FidMedError(Exception):
-    """An error in what the user gave; a script prints the message and exits with status 1."""
+    """An error in what the user gave; a script prints the message and exits with status 1.
+
+    Messages quote files and names of files. Line breaks in them become spaces, and a message is cut
+    at 2,000 characters.
+    """
+
+    def __init__(self, message: object = ""):
+        line = " ".join(str(message).splitlines())
+        super().__init__(line if len(line) <= LONGEST else f"{line[:LONGEST]} ...")
 
 
 class SettingError(FidMedError, ValueError):

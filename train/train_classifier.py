@@ -8,14 +8,23 @@ from absl import flags
 
 from fid_med import cli
 from fid_med.data.datasets import check_name, load_dataset
+from fid_med.data.labelled import DEVELOPMENT, UNDIVIDED
 from fid_med.errors import DataError
-from fid_med.extractors.registry import LARGEST_INPUT, SMALLEST_INPUT
+from fid_med.extractors.registry import (
+    LARGEST_BATCH,
+    LARGEST_INPUT,
+    LARGEST_SEED,
+    SMALLEST_INPUT,
+    ExtractorSpec,
+)
+from fid_med.training.checkpoints import check_output_dir
 from fid_med.training.config import (
     MIXED_PRECISION_POLICIES,
     OPTIMIZERS,
     RECIPES,
     TrainingConfig,
 )
+from fid_med.training.splits import check_fractions
 
 USAGE = """usage: train_classifier.py --dataset=NAME --data_dir=PATH --output_dir=DIR [flags]
 
@@ -90,7 +99,11 @@ _WITHOUT_LABELS = flags.DEFINE_list(
     "images of an unknown kind. By default none.",
 )
 _PHANTOMS = flags.DEFINE_integer(
-    "phantoms", 600, "Number of phantoms to draw (phantom only).", lower_bound=20
+    "phantoms",
+    600,
+    "Number of phantoms to draw (phantom only).",
+    lower_bound=20,
+    upper_bound=1_000_000,
 )
 flags.DEFINE_float(
     "validation_fraction",
@@ -139,7 +152,11 @@ flags.DEFINE_string(
     "transfer trains all layers after this block (mixed0 to mixed10), or all layers (all).",
 )
 flags.DEFINE_integer(
-    "batch_size", 32, "Images per training step, over all GPUs together.", lower_bound=1
+    "batch_size",
+    32,
+    "Images per training step, over all GPUs together.",
+    lower_bound=1,
+    upper_bound=LARGEST_BATCH,
 )
 flags.DEFINE_integer(
     "epochs",
@@ -148,6 +165,7 @@ flags.DEFINE_integer(
     "blocks (top in the log) are trained for this many. Before that, the head alone is trained for "
     "at most 100 quick epochs, which do not count.",
     lower_bound=1,
+    upper_bound=1_000_000,
 )
 flags.DEFINE_enum(
     "optimizer",
@@ -170,6 +188,7 @@ flags.DEFINE_integer(
     "Epochs without a better validation AUC before training stops; by default 3, and for scratch "
     "no early stopping.",
     lower_bound=1,
+    upper_bound=1_000_000,
 )
 flags.DEFINE_float(
     "label_smoothing",
@@ -195,6 +214,7 @@ flags.DEFINE_integer(
     None,
     "Number of GPUs of this machine to train on; by default all.",
     lower_bound=0,
+    upper_bound=1024,
 )
 flags.DEFINE_enum(
     "mixed_precision",
@@ -208,7 +228,7 @@ _SEED = flags.DEFINE_integer(
     0,
     "Seed of splits, image order, augmentation and random weights.",
     lower_bound=0,
-    upper_bound=2**32 - 1,
+    upper_bound=LARGEST_SEED,
 )
 
 # Augmentation.
@@ -264,18 +284,13 @@ def _check_dataset(name):
 def main():
     if _DATASET.value != "phantom":
         cli.refuse_given(["phantoms"], f"with --dataset={_DATASET.value}")
-
     fields = [field.name for field in dataclasses.fields(TrainingConfig)]
     config = TrainingConfig(**{n: flags.FLAGS[n].value for n in fields if n in flags.FLAGS})
-    cli.load_tensorflow()
-    from fid_med.training.output import (
-        check_output_dir,
-        next_command,
-        summary,
-        write_training,
-    )
-    from fid_med.training.train import train
-
+    # What a user may have got wrong is checked before TensorFlow is imported.
+    start = config.resolved()
+    if start.weights == "random":
+        cli.refuse_given(["train_from"], "on random weights, of which every layer is trained")
+    ExtractorSpec(start.weights, start.image_size, aspect=start.aspect)
     output_dir = pathlib.Path(_OUTPUT_DIR.value)
     check_output_dir(output_dir, _OVERWRITE.value)
     images = load_dataset(
@@ -292,6 +307,14 @@ def main():
     )
     if _WITHOUT_LABELS.value:
         images = images.without(_WITHOUT_LABELS.value)
+    if images.splits is not None and UNDIVIDED not in images.splits:
+        useless = ["test_fraction"] + ["validation_fraction"] * (DEVELOPMENT not in images.splits)
+        cli.refuse_given(useless, f"on {images.name}, which has splits of its own")
+    check_fractions(images, (config.validation_fraction, config.test_fraction))
+    cli.load_tensorflow()
+    from fid_med.training.output import next_command, summary, write_training
+    from fid_med.training.train import train
+
     result = train(images, config, output_dir, overwrite=_OVERWRITE.value)
     print("\n".join(summary(result)), flush=True)
     recorded = [

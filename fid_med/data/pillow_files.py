@@ -1,8 +1,11 @@
 """Reading PNG, JPEG, TIFF, BMP and WebP files with Pillow, and what Pillow gets wrong in them."""
 
 import io
+import os
 import struct
 import threading
+import zlib
+from collections.abc import Iterator
 from typing import BinaryIO
 
 import numpy as np
@@ -13,12 +16,16 @@ from fid_med.errors import SettingError, UnreadableImageError
 from fid_med.utils.files import open_regular
 
 _STRIP = 1 << 20  # pixels that are converted at a time
+_BLOCK = 1 << 20  # bytes that are hashed at a time
 _ONE_FRAME_FORMATS = ("TIFF", "WEBP", "PNG")
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
 _PLANAR, _SAMPLE_FORMAT = 284, 339  # TIFF tags that Pillow has no name for
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 # Chunks that hold no pixels. Pillow refuses a file in which one of them unpacks to over a megabyte.
 _PNG_NO_PIXELS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
+_PNG_CHANNELS = {2: 3, 4: 2, 6: 4}
+_DEFLATE = 1032  # no byte of a PNG's pixels unpacks to more
+_MISSING_ROWS = "damaged: fewer pixels than its header declares"
 # Text in which some programs store the orientation.
 _PNG_ORIENTATION = (b"Raw profile type ", b"XML:com.adobe.xmp\0")
 
@@ -84,11 +91,14 @@ def _decode(file, function):
         if image.format == "TIFF":
             _check_tiff(image)
         elif image.format == "PNG":
+            _check_png(file)
             _correct_transparency(image)
         # Pillow's image, a copy where it is turned, and the result; Pillow stores RGB in 4 bytes.
         per_pixel = {"1": 1, "L": 1, "P": 1}.get(image.mode, 2 if ";" in image.mode else 4)
         with reserved(width * height * (2 * per_pixel + 3)):
             image.load()
+            if image.format == "PNG":
+                _check_last_row(image, file)
             return function(image)
 
 
@@ -195,6 +205,73 @@ def _correct_transparency(png: Image.Image) -> None:
         raise _Refused("16-bit colour with one transparent colour; save it with an alpha channel")
     if raw_mode in _PNG_STEPS:
         png.info["transparency"] = value * _PNG_STEPS[raw_mode]
+
+
+def _check_png(file: BinaryIO) -> None:
+    """Refuses, before it is unpacked, a PNG with wrong or far too few bytes of pixels.
+
+    Raises:
+      _Refused: Pillow would make other pixels from it, as it does not check their checksum.
+    """
+    position, declared, packed = file.tell(), 0, 0
+    for kind, content in _png_parts(file):
+        if kind == b"IHDR":
+            declared = _png_bytes(content)
+        else:
+            packed += len(content)
+    if declared > _DEFLATE * packed:
+        raise _Refused(_MISSING_ROWS)
+    file.seek(position)
+
+
+def _check_last_row(png: Image.Image, file: BinaryIO) -> None:
+    """Refuses a PNG without all its rows, which Pillow leaves black; only a black row is checked.
+
+    The last row of an interlaced file may be there while others are missing.
+    """
+    width, height = png.size
+    last = png.crop((0, height - 1, width, height))
+    if np.asarray(last).any() and not png.info.get("interlace"):
+        return
+    inflater, missing = zlib.decompressobj(), 0
+    for kind, content in _png_parts(file):
+        if kind == b"IHDR":
+            missing = _png_bytes(content)
+        while kind == b"IDAT" and content and missing > 0:
+            missing -= len(inflater.decompress(content, _BLOCK))
+            content = inflater.unconsumed_tail
+    if missing > 0:
+        raise _Refused(_MISSING_ROWS)
+
+
+def _png_parts(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
+    """Yields IHDR, and the pixels of a PNG in blocks under the name IDAT.
+
+    Raises:
+      _Refused: a wrong checksum of pixels. Pillow checks all other checksums.
+    """
+    file.seek(len(_PNG_START))
+    while len(head := file.read(8)) == 8:
+        left, kind = struct.unpack(">I4s", head)
+        if kind == b"IHDR":
+            yield kind, file.read(left)
+            file.seek(4, os.SEEK_CUR)
+        elif kind != b"IDAT":
+            file.seek(left + 4, os.SEEK_CUR)
+        else:
+            checksum = zlib.crc32(kind)
+            while left and (block := file.read(min(left, _BLOCK))):
+                checksum, left = zlib.crc32(block, checksum), left - len(block)
+                yield kind, block
+            if file.read(4) != checksum.to_bytes(4, "big"):
+                raise _Refused("damaged: wrong checksum of its pixels")
+
+
+def _png_bytes(header):
+    """Bytes of the rows that IHDR declares; of an interlaced file, at least these."""
+    width, height, bits, colour, _, _, interlaced = struct.unpack_from(">IIBBBBB", header)
+    row = width * bits * _PNG_CHANNELS.get(colour, 1)
+    return height * row // 8 if interlaced else height * (1 + -(-row // 8))
 
 
 def _check_tiff(tiff: Image.Image) -> None:

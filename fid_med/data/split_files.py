@@ -11,6 +11,7 @@ import pathlib
 from fid_med.data.labelled import SPLITS
 from fid_med.data.sources import ImageSource, open_source
 from fid_med.errors import DataError, reason_of
+from fid_med.utils.files import open_text
 
 FILE_NAME = "splits.csv"
 
@@ -75,7 +76,7 @@ def read_splits(path) -> dict[str, str]:
       DataError: no such file, or not a file of splits.
     """
     try:
-        with open(path, encoding="utf-8", newline="") as file:
+        with open_text(path) as file:
             return {row["image"]: row["split"] for row in csv.DictReader(file)}
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read ({reason_of(error)}); check the path") from None

@@ -4,6 +4,7 @@ Sizes, links and the model's configuration are checked before Keras sees the fil
 """
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -133,7 +134,8 @@ def _member(archive, path, name, most):
     except ExtractorError:
         raise
     except OSError as error:
-        if error.errno is not None:  # of the disk, not of the archive
+        # Of the disk, not of the archive; a damaged one asks for an impossible position.
+        if error.errno not in (None, errno.EINVAL):
             raise
         raise ExtractorError(f"{path}: its {name} is damaged ({reason_of(error)})") from None
     except Exception as error:

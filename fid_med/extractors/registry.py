@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 SMALLEST_INPUT, LARGEST_INPUT = 75, 4096
 # Architecture of models whose layers are not known in advance.
 KERAS_MODEL = "keras_model"
+# Of flags: beyond these, libraries raise errors of their own, or take all memory.
+LARGEST_BATCH, LARGEST_SEED = 65_536, 2**32 - 1
 PRECISIONS = ("float32", "bfloat16", "float16")
 # Number of features: the layer whose output, averaged over positions, they are.
 DEPTHS = {
@@ -305,6 +307,12 @@ def loaded_extractor(extractor) -> "FeatureExtractor":
             "load_extractor returns"
         )
     return extractor
+
+
+def split_name(spec: str) -> tuple[str, str]:
+    """Splits NAME=VALUE, where VALUE names an extractor; NAME is empty if there is none."""
+    name, _, value = spec.rpartition("=")
+    return ("", spec) if "/" in name else (name, value)  # the path itself contains the sign
 
 
 def _find_entry(name_or_path):

@@ -17,6 +17,7 @@ from fid_med.utils.files import atomic_path
 # Arrays may unpack to this many bytes, or to four times what they take in the file: statistics of
 # 2,048 features have 33 MB and do not compress well.
 _LARGEST_UNPACKED = 1 << 28
+_END_OF_ZIP = 22  # bytes at the end of a zip file, before its comment
 
 _SHAPES = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
@@ -50,12 +51,14 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     return {key: shape for key, (shape, _, _) in shapes.items()}
 
 
-def read_npz(path: Path, known: Collection[str], expected: str) -> dict[str, np.ndarray | None]:
+def read_npz(
+    path: Path, known: Collection[str] | None, expected: str
+) -> dict[str, np.ndarray | None]:
     """Reads an npz file of any origin. Pickled objects are never loaded.
 
     Args:
       path: the file.
-      known: keys whose arrays are read.
+      known: keys whose arrays are read; None for all.
       expected: what such a file should be, for messages.
 
     Returns:
@@ -79,7 +82,9 @@ def read_npz(path: Path, known: Collection[str], expected: str) -> dict[str, np.
             file.seek(0)
             if is_zip:
                 with np.load(file, allow_pickle=False) as npz:
-                    return {key: npz[key] if key in known else None for key in npz.files}
+                    _check_directory(npz.zip, file)
+                    wanted = npz.files if known is None else known
+                    return {key: _array(npz, key) if key in wanted else None for key in npz.files}
     except Exception as error:  # a damaged zip or array header raises nearly anything
         if "allow_pickle" in str(error):
             raise StatisticsError(
@@ -90,6 +95,23 @@ def read_npz(path: Path, known: Collection[str], expected: str) -> dict[str, np.
             f"{path}: cannot be read ({reason}): it may be truncated, make it again"
         ) from error
     raise StatisticsError(f"{path}: not an npz file: {expected}")
+
+
+def _check_directory(archive, file):
+    """Raises BadZipFile where a damaged directory hides members: they would count as absent."""
+    for info in archive.infolist():
+        archive.open(info).close()  # raises where the name in the directory is another
+    file.seek(-_END_OF_ZIP - len(archive.comment), os.SEEK_END)
+    declared = int.from_bytes(file.read(_END_OF_ZIP)[10:12], "little")
+    if declared not in (len(archive.infolist()), 0xFFFF):  # the latter: more than it can say
+        raise zipfile.BadZipFile(f"{len(archive.infolist())} of {declared} members")
+
+
+def _array(npz, key):
+    array = npz[key]
+    if not isinstance(array, np.ndarray):  # bytes, where the member is no .npy
+        raise ValueError(f"{key} is not an array")
+    return array
 
 
 def checksum(arrays: Mapping[str, np.ndarray | None], place: str) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import pathlib
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image
 from fid_med.data.patients import linked_groups, patients_of
 from fid_med.data.sources import ImageSource
 from fid_med.disturbances.registry import DISTURBANCES, check_scale, content_digest, disturb
+from fid_med.errors import DataError
 from fid_med.utils.progress import Progress
 from fid_med.utils.threads import ordered_map
 
@@ -243,3 +245,14 @@ def _make_mosaic(images, others, level):
         for k, source in enumerate(sources)
     ]
     return np.concatenate([np.concatenate(tiles[:2], 1), np.concatenate(tiles[2:], 1)])
+
+
+def name_folders(folders: Sequence[str]) -> dict[str, str]:
+    """Names folders by the last part of their path; raises DataError if two are equal."""
+    named: dict[str, str] = {}
+    for folder in folders:
+        name = pathlib.Path(folder).absolute().name
+        if name in named:
+            raise DataError(f"--generated: two folders are named {name}; rename one")
+        named[name] = folder
+    return named

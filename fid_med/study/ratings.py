@@ -4,11 +4,21 @@ import collections
 import csv
 import math
 import pathlib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
-from fid_med.errors import DataError
+from fid_med.disturbances.registry import DISTURBANCES
+from fid_med.errors import DataError, reason_of
+from fid_med.utils.files import open_text
 
 _KEYS = ("set", "image")
+
+
+def cell_names(disturbances: Sequence[str]) -> list[str]:
+    """Names of the images of a study: `untouched`, and each disturbance with each level."""
+    levels = [
+        f"{name}:{level:g}" for name in disturbances for level in DISTURBANCES[name].levels[1:]
+    ]
+    return ["untouched", *levels]
 
 
 def read_ratings(path, known: Collection[str]) -> dict[str, list[float]]:
@@ -32,7 +42,7 @@ def read_ratings(path, known: Collection[str]) -> dict[str, list[float]]:
     path = pathlib.Path(path)
     ratings = collections.defaultdict(list)
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
+        with open_text(path, "utf-8-sig") as file:
             rows = csv.DictReader(file)
             header = rows.fieldnames or []
             key = next((name for name in _KEYS if name in header), None)
@@ -46,8 +56,8 @@ def read_ratings(path, known: Collection[str]) -> dict[str, list[float]]:
                 )
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; check the path of the ratings") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: not a CSV file in UTF-8 ({error})") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: not a CSV file in UTF-8 ({reason_of(error)})") from None
     if not ratings:
         raise DataError(f"{path}: contains no rating; add rows below the header")
     return dict(ratings)

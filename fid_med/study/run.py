@@ -17,7 +17,7 @@ from fid_med.disturbances.registry import (
 from fid_med.errors import DataError, SettingError
 from fid_med.evaluation.image_plots import HeatedImage
 from fid_med.extractors.depths import join_depths
-from fid_med.extractors.registry import load_extractor
+from fid_med.extractors.registry import load_extractor, split_name
 from fid_med.metrics.depth_profile import multi_depth_fid
 from fid_med.metrics.statistics import FeatureStatistics
 from fid_med.study import agreement, judgement, repeats
@@ -33,7 +33,7 @@ from fid_med.study.images import (
     open_generated,
     open_images,
 )
-from fid_med.study.ratings import read_ratings
+from fid_med.study.ratings import cell_names, read_ratings
 from fid_med.study.recommendation import recommend
 from fid_med.utils.files import versions
 from fid_med.utils.progress import say, warn
@@ -216,8 +216,7 @@ class _Study:
     @property
     def cell_names(self) -> list[str]:
         """Names of all cells, as ratings refer to them."""
-        cells = (cell for name in self.names for cell in _cells(name))
-        return ["untouched", *(f"{name}:{level:g}" for name, level in cells)]
+        return cell_names(self.names)
 
     def open_real(self, source) -> StudyImages:
         config = self.config
@@ -481,9 +480,7 @@ def load_extractors(
     """
     found: dict[str, object] = {}
     for spec in specs:
-        name, _, path = spec.rpartition("=")
-        if "/" in name:  # the path itself contains the sign
-            name, path = "", spec
+        name, path = split_name(spec)
         extractor = load_extractor(path, image_size=image_size, seed=seed)
         if any(other.fingerprint == extractor.fingerprint for other in found.values()):
             raise DataError(f"--extractors: {spec} is the same extractor as an earlier one")
@@ -497,17 +494,6 @@ def load_extractors(
     if not found:
         raise DataError("--extractors: none given; name one, for example imagenet")
     return found
-
-
-def name_folders(folders: Sequence[str]) -> dict[str, str]:
-    """Names folders by the last part of their path; raises DataError if two are equal."""
-    named: dict[str, str] = {}
-    for folder in folders:
-        name = pathlib.Path(folder).absolute().name
-        if name in named:
-            raise DataError(f"--generated: two folders are named {name}; rename one")
-        named[name] = folder
-    return named
 
 
 def _cells(name):

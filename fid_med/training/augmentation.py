@@ -33,7 +33,7 @@ class Augmentation:
         that much.
       contrast: in [0, 1); the distance of each pixel from middle grey is multiplied by a factor
         uniform in [1 - contrast, 1 + contrast].
-      gamma: at least 0; each image is raised to a power between 1 / (1 + gamma) and 1 + gamma,
+      gamma: from 0 to 100; each image is raised to a power between 1 / (1 + gamma) and 1 + gamma,
         uniform in its logarithm.
 
     Raises:
@@ -56,8 +56,8 @@ class Augmentation:
         for name in ("translation", "brightness", "contrast"):
             if not 0 <= getattr(self, name) < 1:
                 raise SettingError(f"{name} {getattr(self, name)}: expected 0 or more and below 1")
-        if not self.gamma >= 0:
-            raise SettingError(f"gamma {self.gamma}: expected 0 (off) or a positive number")
+        if not 0 <= self.gamma <= 100:
+            raise SettingError(f"gamma {self.gamma}: expected a number from 0 (off) to 100")
 
     @property
     def is_identity(self) -> bool:

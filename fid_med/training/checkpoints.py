@@ -13,12 +13,13 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from fid_med.errors import DataError, FidMedError, StatisticsError, reason_of
-from fid_med.metrics.npz import write_npz
-from fid_med.utils.files import sweep_partials
+from fid_med.metrics.npz import read_npz, write_npz
+from fid_med.utils.files import check_writable_folder, sweep_partials
 
 _FOLDER = "checkpoint"
 _FILE = "state.npz"
 _FORMAT = 1
+RESULT_FILES = ("extractor.keras", "classifier.keras", "training.json")  # the last is written last
 
 
 class CheckpointError(FidMedError):
@@ -123,21 +124,21 @@ class CheckpointStore:
         if not self.path.exists():
             return None
         try:
-            with np.load(self.path, allow_pickle=False) as npz:
-                meta = json.loads(npz["meta"].tobytes())
-                if meta["format"] != _FORMAT:
-                    raise ValueError("it was written by another version of fid_med")
-                fields = {name: meta[name] for name in _FIELDS}
-                fields["best"] = (fields["best"][0], tuple(fields["best"][1]))
-                names = sorted(npz.files)
-                arrays = {
-                    kind: [npz[name] for name in names if name.startswith(f"{kind}/")]
-                    for kind in _ARRAYS
-                }
-                found = Checkpoint(images=npz["images"], **fields, **arrays)
+            npz = read_npz(self.path, None, "a checkpoint")
+            meta = json.loads(npz["meta"].tobytes())
+            if meta["format"] != _FORMAT:
+                raise ValueError("it was written by another version of fid_med")
+            fields = {name: meta[name] for name in _FIELDS}
+            fields["best"] = (fields["best"][0], tuple(fields["best"][1]))
+            arrays = {
+                kind: [npz[name] for name in sorted(npz) if name.startswith(f"{kind}/")]
+                for kind in _ARRAYS
+            }
+            found = Checkpoint(images=npz["images"], **fields, **arrays)
         except Exception as error:  # a damaged zip or array header raises nearly anything
             raise CheckpointError(
-                f"{self.path}: cannot be read ({reason_of(error)}); give --overwrite to start over"
+                f"{self.path}: cannot be read ({reason_of(error.__cause__ or error)}); give "
+                "--overwrite to start over"
             ) from error
         self._last = dataclasses.replace(found, state=(), best_weights=())
         return found
@@ -152,6 +153,32 @@ class CheckpointStore:
         if self._last is None:
             return "run the same command again to start over"
         return f"run the same command again to resume after {self._last.describe_position()}"
+
+
+def check_output_dir(output_dir: pathlib.Path, overwrite: bool) -> None:
+    """Makes the output folder and checks it before a long training.
+
+    A run that was interrupted while it wrote its results does not count as finished:
+    `training.json` is written last, and `train` resumes from the checkpoint.
+
+    Args:
+      output_dir: folder of the results.
+      overwrite: whether results of a finished run may be replaced.
+
+    Raises:
+      DataError: the folder contains a finished run and `overwrite` is not set.
+      OSError: the path is a file, or the folder cannot be written to.
+    """
+    finished = [name for name in RESULT_FILES if (output_dir / name).exists()]
+    interrupted = CheckpointStore(output_dir).path.exists()
+    if interrupted and RESULT_FILES[-1] not in finished:
+        finished = []
+    if finished and not overwrite:
+        raise DataError(
+            f"{output_dir}: contains a finished run ({', '.join(finished)}); choose another "
+            "--output_dir, or give --overwrite to replace it"
+        )
+    check_writable_folder(output_dir)
 
 
 def hash_images(

@@ -122,10 +122,14 @@ class TrainingConfig:
         for name in ("dropout", "label_smoothing", "average_weights"):
             if not 0 <= getattr(self, name) < 1:
                 raise SettingError(f"{name} {getattr(self, name)}: expected 0 or more and below 1")
-        if self.learning_rate is not None and not self.learning_rate > 0:
-            raise SettingError(f"learning_rate {self.learning_rate}: expected a positive number")
-        if self.clip_norm is not None and not self.clip_norm >= 0:
-            raise SettingError(f"clip_norm {self.clip_norm}: expected 0 (off) or a positive number")
+        if self.learning_rate is not None and not 0 < self.learning_rate <= 1000:
+            raise SettingError(
+                f"learning_rate {self.learning_rate}: expected a positive number up to 1000"
+            )
+        if self.clip_norm is not None and not 0 <= self.clip_norm <= 1e6:
+            raise SettingError(
+                f"clip_norm {self.clip_norm}: expected 0 (off) or a positive number up to 1e6"
+            )
         if self.recipe == "scratch" and self.weights not in (None, "random"):
             raise SettingError(
                 f"weights {self.weights!r}: recipe scratch starts from random weights; omit "

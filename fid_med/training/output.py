@@ -11,44 +11,13 @@ from fid_med.data.labelled import SPLITS, LabelledImages
 from fid_med.data.split_files import FILE_NAME
 from fid_med.errors import DataError, reason_of
 from fid_med.extractors.keras_file import save_extractor
-from fid_med.training.checkpoints import CheckpointStore
+from fid_med.training.checkpoints import RESULT_FILES, CheckpointStore
 from fid_med.training.config import AUXILIARY_WEIGHT, TrainingConfig
 from fid_med.training.epochs import best_epochs
 from fid_med.training.model_card import model_card
 from fid_med.training.train import TrainingResult
-from fid_med.utils.files import atomic_path, check_writable, versions, write_json
+from fid_med.utils.files import atomic_path, versions, write_json
 from fid_med.utils.plots import plot_history
-
-_RESULT_FILES = ("extractor.keras", "classifier.keras", "training.json")
-
-
-def check_output_dir(output_dir: pathlib.Path, overwrite: bool) -> None:
-    """Makes the output folder and checks it before a long training.
-
-    A run that was interrupted while it wrote its results does not count as finished:
-    `training.json` is written last, and `train` resumes from the checkpoint.
-
-    Args:
-      output_dir: folder of the results.
-      overwrite: whether results of a finished run may be replaced.
-
-    Raises:
-      DataError: the folder contains a finished run and `overwrite` is not set, or the path is a
-        file.
-      OSError: the folder cannot be written to.
-    """
-    finished = [name for name in _RESULT_FILES if (output_dir / name).exists()]
-    interrupted = CheckpointStore(output_dir).path.exists()
-    if interrupted and _RESULT_FILES[-1] not in finished:
-        finished = []
-    if finished and not overwrite:
-        raise DataError(
-            f"{output_dir}: contains a finished run ({', '.join(finished)}); choose another "
-            "--output_dir, or give --overwrite to replace it"
-        )
-    if output_dir.exists() and not output_dir.is_dir():
-        raise DataError(f"{output_dir}: is a file; give a folder as --output_dir")
-    check_writable(output_dir / _RESULT_FILES[0])
 
 
 def write_training(
@@ -168,7 +137,7 @@ def next_command(
       A line for a shell, in which GENERATED is in place of the folder of generated images.
     """
     words = ["compute_fid.py", str(data_dir or "REAL"), "GENERATED"]
-    words.append(f"--extractor={output_dir / _RESULT_FILES[0]}")
+    words.append(f"--extractor={output_dir / RESULT_FILES[0]}")
     held_out = data_dir and (result.splits == "test").any()
     words.append("--split=test" if held_out else "--exclude_training_images")
     if patient_regex:

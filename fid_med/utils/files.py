@@ -5,6 +5,7 @@ import errno
 import functools
 import hashlib
 import importlib.metadata
+import io
 import json
 import os
 import pathlib
@@ -17,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import BinaryIO, TextIO
 
 from fid_med.version import __version__
 
@@ -92,6 +93,14 @@ def check_writable(path) -> None:
         sweep_partials(folder)
         with tempfile.TemporaryFile(dir=folder):
             pass
+
+
+def check_writable_folder(path) -> None:
+    """Creates a folder, and raises an OSError if it is a file or files cannot be written in it."""
+    path = pathlib.Path(path)
+    if path.exists() and not path.is_dir():
+        raise NotADirectoryError(f"{path}: is a file, expected a folder; choose another path")
+    check_writable(path / "file")
 
 
 def sweep_partials(folder) -> None:
@@ -211,6 +220,11 @@ def open_regular(path) -> BinaryIO:
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise OSError(errno.EINVAL, "a named pipe, socket or device, not a file", os.fspath(path))
     return open(path, "rb")
+
+
+def open_text(path, encoding: str = "utf-8") -> TextIO:
+    """Opens a regular file as text, with its line ends as they are; errors as `open_regular`."""
+    return io.TextIOWrapper(open_regular(path), encoding, newline="")
 
 
 def write_json(path, value) -> None:

@@ -2,7 +2,9 @@
 
 import random
 
-from benchmarks.kill import Job, kill_job
+import pytest
+
+from benchmarks.kill import Job, kill_job, pair_job
 
 _RIGHT = """
 import sys, time
@@ -28,14 +30,17 @@ class _Halfway(random.Random):
         return 0.5 * high
 
 
-def counts(code, tmp_path):
+def job(code, tmp_path):
     (tmp_path / "script.py").write_text(code)
-    job = Job(
+    return Job(
         tmp_path / "script.py",
         lambda data, output: [f"{output}/x.json"],
         lambda output: (output / "x.json").read_text(),
     )
-    return kill_job(job, tmp_path, tmp_path, _Halfway(), kills=3, per_run=2)
+
+
+def counts(code, tmp_path):
+    return kill_job(job(code, tmp_path), tmp_path, tmp_path, _Halfway(), kills=3, per_run=2)
 
 
 def test_a_script_that_survives_kills(tmp_path):
@@ -49,3 +54,25 @@ def test_a_script_that_a_kill_changes(tmp_path):
     found = counts(_WRONG, tmp_path)
     assert found["different"] == found["left_over"] >= 1
     assert found["failed"] == found["tracebacks"] == 0
+
+
+@pytest.mark.parametrize(
+    ("code", "refused", "failed"),
+    [
+        (_RIGHT, 0, 0),
+        ("if found: sys.exit('x.py: error: another process writes to this folder')", 1, 0),
+        ("if found: sys.exit('one\\nx.py: error: two\\nx.py: error: three')", 0, 1),
+    ],
+)
+def test_two_runs_at_the_same_time(code, refused, failed, tmp_path):
+    if code != _RIGHT:
+        code = f"""
+import pathlib, sys, time
+found = pathlib.Path(sys.argv[1]).exists()
+pathlib.Path(sys.argv[1]).write_text("1")
+time.sleep(0.3)
+{code}
+"""
+    found = pair_job(job(code, tmp_path), tmp_path, tmp_path, _Halfway(), pairs=1)
+    assert (found.pop("pairs"), found.pop("refused"), found.pop("failed")) == (1, refused, failed)
+    assert set(found.values()) == {0}

@@ -367,6 +367,29 @@ def test_unreadable_files_are_named_in_one_line(name, write, tmp_path):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("interlaced", [False, True])
+@pytest.mark.parametrize("damage", ["bit", "rows"])
+def test_a_png_with_other_pixels_than_were_saved_is_refused(damage, interlaced, tmp_path):
+    """Pillow reads both; rows that are missing become black."""
+    values = RNG.integers(0, 256, (64, 64), dtype=np.uint8)
+    content = png(values, 8, 0, interlaced=interlaced)
+    path = tmp_path / "x.png"
+    path.write_bytes(content)
+    np.testing.assert_array_equal(read_image(path), values)
+    if damage == "bit":
+        changed = bytearray(content)
+        changed[-30] ^= 1  # near the end of the pixels
+        content, word = bytes(changed), "(checksum|incorrect data check)"
+    else:
+        packed = content[content.index(b"IDAT") + 4 :]
+        rows = zlib.decompressobj().decompress(packed)[: -65 * 3]  # whole rows
+        content = png(values, 8, 0, interlaced=interlaced, rows=rows)
+        word = "fewer pixels than its header declares"
+    path.write_bytes(content)
+    with pytest.raises(UnreadableImageError, match=rf"x\.png: (damaged|cannot be read).*{word}"):
+        read_image(path)
+
+
 @pytest.mark.parametrize(
     ("name", "options"),
     [

@@ -60,6 +60,11 @@ def _wrong_checksum(path):
     path.write_bytes(data.replace(b'{"abc"', b'{"abd"', 1))
 
 
+def _without_its_begin(path):
+    _archive(path, config__json="{}", metadata__json="{}")
+    path.write_bytes(path.read_bytes()[20:])
+
+
 def _no_config(path):
     _archive(path, metadata__json="{}")
 
@@ -93,6 +98,7 @@ CASES = {
     _deep: "config.json is damaged",
     _deep_metadata: "fid_med.json is damaged",
     _wrong_checksum: "config.json is damaged",
+    _without_its_begin: "damaged",
     _no_config: "it has no config.json",
     _no_weights: "model.weights.h5 is damaged",
     _huge_metadata: "fid_med.json unpacks to 135,266,304 bytes",

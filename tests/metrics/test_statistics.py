@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import struct
 import tracemalloc
 import zipfile
 
@@ -374,7 +375,7 @@ BIG = npz(mu=np.random.default_rng(0).normal(size=500), sigma=np.eye(500))
         (npz(mean=MU, cov=SIGMA), r"no 'mu' and no 'sigma' in it \(keys found: cov, mean\)"),
         (npz(mu=MU), r"no 'sigma' in it \(keys found: mu\): expected an npz"),
         (zipped(), "keys found: none"),
-        (zipped(mu=b"hello", sigma=b"world"), "mu is of dtype"),
+        (zipped(mu=b"hello", sigma=b"world"), "mu is not an array"),
         (npz(mu=MU, sigma=np.array([{}, 1], object)), "pickled objects, which are never loaded"),
         (npz(mu=MU, sigma=SIGMA, count=np.array([None])), "pickled objects"),
         (npz(mu=MU, sigma=np.eye(2)), r"mu of shape \(3,\) and sigma of shape \(2, 2\)"),
@@ -411,6 +412,20 @@ def test_bad_files_end_in_one_line_that_names_them(tmp_path, content, message):
     text = str(caught.value)
     assert text.startswith(f"{path}: ")
     assert "\n" not in text
+
+
+def test_a_member_that_a_damaged_directory_hides_is_not_taken_for_absent(tmp_path):
+    content = npz(mu=MU, sigma=SIGMA, count=7)
+    begin, path = content.rindex(b"PK\1\2"), tmp_path / "bad.npz"
+    renamed = content[:begin] + content[begin:].replace(b"count", b"cnunt")
+    # The comment of the member before now contains the entry of `count`.
+    before = content.rindex(b"PK\1\2", 0, begin)
+    length = struct.pack("<H", content.index(b"PK\5\6") - begin)
+    swallowed = content[: before + 32] + length + content[before + 34 :]
+    for damaged in (renamed, swallowed):
+        path.write_bytes(damaged)
+        with pytest.raises(StatisticsError, match=r"bad\.npz: cannot be read"):
+            FeatureStatistics.load(path)
 
 
 @pytest.mark.parametrize(

@@ -25,9 +25,9 @@ from fid_med.extractors.registry import load_extractor
 from fid_med.phantoms.radiograph import phantom_set
 from fid_med.training import epochs, output
 from fid_med.training import train as train_module
-from fid_med.training.checkpoints import Checkpoint, CheckpointStore
+from fid_med.training.checkpoints import Checkpoint, CheckpointStore, check_output_dir
 from fid_med.training.config import TrainingConfig
-from fid_med.training.output import check_output_dir, summary, write_training
+from fid_med.training.output import summary, write_training
 from fid_med.training.run import TrainingRun
 from fid_med.training.train import train
 

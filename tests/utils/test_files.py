@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import pathlib
 import re
 import stat
 import subprocess
@@ -13,10 +14,15 @@ import numpy as np
 import pytest
 from helpers.script_runs import ROOT
 
+from fid_med.data.datasets.csv_tables import read_rows
+from fid_med.data.split_files import read_splits
+from fid_med.errors import DataError
+from fid_med.study.ratings import read_ratings
 from fid_med.utils import files
 from fid_med.utils.files import (
     atomic_path,
     check_writable,
+    check_writable_folder,
     sweep_partials,
     versions,
     write_json,
@@ -61,6 +67,29 @@ def test_check_writable(tmp_path):
     for wrong in (tmp_path / "file" / "x", tmp_path):
         with pytest.raises(OSError, match=str(wrong.name)):
             check_writable(wrong)
+
+
+def test_check_writable_folder(tmp_path):
+    check_writable_folder(tmp_path / "a" / "b")
+    assert os.listdir(tmp_path / "a") == ["b"]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file: is a file, expected a folder"):
+        check_writable_folder(tmp_path / "file")
+
+
+def _read_labels(path):
+    return read_rows(pathlib.Path(path))
+
+
+def _read_ratings(path):
+    return read_ratings(path, {"gan"})
+
+
+@pytest.mark.parametrize("read", [_read_labels, read_splits, _read_ratings])
+def test_a_device_is_no_table(read):
+    """It would fill the memory, as its first line has no end."""
+    with pytest.raises(DataError, match=r"/dev/zero: .* device, not a file"):
+        read("/dev/zero")
 
 
 def test_versions_name_what_results_depend_on():

@@ -4,6 +4,7 @@ import csv
 import pathlib
 
 from fid_med.errors import DataError, reason_of
+from fid_med.utils.files import open_text
 
 
 def read_rows(path: pathlib.Path) -> list[tuple[int, list[str]]]:
@@ -19,7 +20,7 @@ def read_rows(path: pathlib.Path) -> list[tuple[int, list[str]]]:
       DataError: a missing file, or one that is not UTF-8 text.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with open_text(path, "utf-8-sig") as file:
             first = file.readline()
             file.seek(0)
             # German and French Excel write semicolons.

@@ -119,7 +119,10 @@ def _array(archive, key):
     """Reads one array; above `MEMORY_LIMIT` bytes it is mapped from a deleted temporary file."""
     member = f"{key}.npy"
     if archive.zip.getinfo(member).file_size <= MEMORY_LIMIT:
-        return archive[key]
+        array = archive[key]
+        if not isinstance(array, np.ndarray):  # bytes, where the member is no .npy
+            raise ValueError(f"{key} is not an array")
+        return array
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / member
         with archive.zip.open(member) as packed, path.open("wb") as file:

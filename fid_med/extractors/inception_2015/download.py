@@ -174,7 +174,7 @@ def _check_pin(graph):
         return
     try:
         pinned = json.loads(pin.read_text(encoding="utf-8"))["sha256"]
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         raise ExtractorError(f"{pin}: damaged; delete it to pin {GRAPH_NAME} again") from None
     if found != pinned:
         raise ExtractorError(

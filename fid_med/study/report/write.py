@@ -8,7 +8,6 @@ import csv
 import math
 import pathlib
 
-from fid_med.errors import DataError
 from fid_med.evaluation.image_plots import draw_heat_maps
 from fid_med.study.report.page import render_page
 from fid_med.study.report.plots import plot_contact_sheet, plot_disturbance, plot_verdicts
@@ -21,24 +20,9 @@ from fid_med.study.report.wording import (
     list_measures,
 )
 from fid_med.study.run import StudyResult
-from fid_med.utils.files import atomic_path, check_writable, write_json
+from fid_med.utils.files import atomic_path, write_json
 
 _PAGE, _RECORD = "report.html", "study.json"
-
-
-def check_report_dir(output_dir) -> None:
-    """Makes the folder, so that a long run does not fail at the end.
-
-    Raises:
-      DataError: the path is a file.
-      OSError: the folder is not writable.
-    """
-    output_dir = pathlib.Path(output_dir)
-    if output_dir.exists() and not output_dir.is_dir():
-        raise DataError(
-            f"{output_dir}: is a file; --output_dir must be a folder; choose another path"
-        )
-    check_writable(output_dir / _PAGE)
 
 
 def write_report(result: StudyResult, output_dir) -> pathlib.Path:

@@ -95,7 +95,7 @@ def test_a_graph_that_changed_since_is_refused(tmp_path):
     path.write_bytes(GRAPH[::-1])
     with pytest.raises(ExtractorError, match=r"sha256 .* is not .* pinned on first use; delete"):
         ensure_graph(tmp_path)
-    for damaged in ("{", "[]", "{}"):
+    for damaged in ("{", "[]", "{}", "[" * 100_000):
         (tmp_path / f"{GRAPH_NAME}.json").write_text(damaged)
         with pytest.raises(ExtractorError, match="damaged; delete it to pin"):
             ensure_graph(tmp_path)

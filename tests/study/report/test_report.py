@@ -10,14 +10,13 @@ import numpy as np
 import pytest
 
 from fid_med.disturbances.registry import DISTURBANCES, absolute_settings
-from fid_med.errors import DataError
 from fid_med.evaluation.image_plots import HeatedImage
 from fid_med.study.agreement import measure_agreement
 from fid_med.study.judgement import judge_extractors
 from fid_med.study.recommendation import recommend
 from fid_med.study.report import wording
 from fid_med.study.report.page import render_page
-from fid_med.study.report.write import check_report_dir, make_tables, write_report
+from fid_med.study.report.write import make_tables, write_report
 from fid_med.study.run import StudyResult
 
 NAMES = ("gaussian_blur", "swirl", "salt_and_pepper")
@@ -371,9 +370,3 @@ def test_a_record_of_several_depths_is_shown_by_extractor_and_depth(tmp_path):
     assert "a at 2048: partly." in found.text
     assert found.text.count("weights are random") == 3
     assert (tmp_path / "verdicts-in-domain.png").exists()
-
-
-def test_a_file_is_no_output_folder(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="is a file"):
-        check_report_dir(tmp_path / "file")
