@@ -60,14 +60,14 @@ _PRECISION = flags.DEFINE_enum(
     "precision",
     None,
     PRECISIONS,
-    "Compute precision of the network; by default float32; any other is added to the extractor's "
-    "name in the result.",
+    "Compute precision of the network; by default float32. Other values appear in the extractor's "
+    "name.",
 )
 _DIMS = flags.DEFINE_enum(
     "dims",
     "2048",
     [str(dims) for dims in DEPTHS],
-    "Depth of the features, by their number: "
+    "Number of features, which selects the layer they are taken from: "
     + ", ".join(f"{dims} ({layer})" for dims, layer in DEPTHS.items())
     + ". Only 2048, the default, is the depth of published FIDs.",
 )
@@ -126,8 +126,8 @@ _CACHE_DIR = flags.DEFINE_string(
 _METRICS = flags.DEFINE_list(
     "metrics",
     None,
-    f"Metrics to compute in addition to the FID, separated by commas: {metrics_help()}; by "
-    "default debiased if a set has fewer than 2048 images.",
+    f"Metrics to compute in addition to the FID, separated by commas: {metrics_help()}. For sets "
+    "of fewer than 2048 images, debiased, permutation and baseline are always computed.",
 )
 _CONFIDENCE = flags.DEFINE_float("confidence", 0.95, "Confidence level of the intervals.")
 _PER_CLASS = flags.DEFINE_bool(

@@ -26,7 +26,7 @@ from fid_med.training.config import (
 )
 from fid_med.training.splits import check_fractions
 
-USAGE = """usage: train_classifier.py --dataset=NAME --data_dir=PATH --output_dir=DIR [flags]
+USAGE = """usage: train_classifier.py [--dataset=NAME] --data_dir=PATH --output_dir=DIR [flags]
 
 Trains InceptionV3 on labelled radiographs and writes DIR/extractor.keras, the feature extractor
 for the flag --extractor of compute_fid.py. DIR also receives classifier.keras, training.json,
@@ -149,7 +149,8 @@ flags.DEFINE_enum(
 flags.DEFINE_string(
     "train_from",
     "mixed8",
-    "transfer trains all layers after this block (mixed0 to mixed10), or all layers (all).",
+    "transfer trains only the layers after this block (mixed0 to mixed10), or all layers (all); "
+    "mixed8 trains mixed9 and mixed10.",
 )
 flags.DEFINE_integer(
     "batch_size",
@@ -161,9 +162,8 @@ flags.DEFINE_integer(
 flags.DEFINE_integer(
     "epochs",
     None,
-    "Maximum number of epochs; by default 10, or 100 for scratch. With transfer, only the last "
-    "blocks (top in the log) are trained for this many. Before that, the head alone is trained for "
-    "at most 100 quick epochs, which do not count.",
+    "Maximum number of epochs of the main phase; by default 10, or 100 for scratch. With transfer, "
+    "the head alone is trained before it, for at most 100 quick epochs, which do not count.",
     lower_bound=1,
     upper_bound=1_000_000,
 )
