@@ -203,7 +203,9 @@ def _correct_transparency(png: Image.Image) -> None:
         return
     if raw_mode == "RGB;16B":
         raise _Refused("16-bit colour with one transparent colour; save it with an alpha channel")
-    if raw_mode in _PNG_STEPS:
+    if png.mode == "1":  # older versions of Pillow give 0 or 1
+        png.info["transparency"] = 255 if value else 0
+    elif raw_mode in _PNG_STEPS:
         png.info["transparency"] = value * _PNG_STEPS[raw_mode]
 
 

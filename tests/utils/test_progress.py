@@ -75,7 +75,7 @@ def module(name, **attributes):
     vars(sys.modules[name]).update(attributes)
 
 class ZMQInteractiveShell:
-    pass
+    config = {"IPKernelApp": {}}  # by which older versions of tqdm recognise it
 
 module("ipykernel")
 module("ipykernel.zmqshell")
