@@ -96,7 +96,7 @@ def test_preprocessing_is_part_of_the_fingerprint(small_extractor):
         assert load_extractor("random", **options).fingerprint != small_extractor.fingerprint
 
 
-@kernels.needs_bfloat16
+@kernels.needs_low_precision
 def test_precision_is_part_of_name_and_fingerprint(small_extractor, phantoms):
     lower = load_extractor("random", image_size=75, precision="bfloat16")
     assert lower.name == "random in bfloat16"

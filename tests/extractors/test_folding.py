@@ -113,9 +113,8 @@ def test_the_2015_network_runs_as_it_is(graph_def, tmp_path):
     [keras.layers.BatchNormalization, _NormalisationRelu],
     ids=["bn", "2015"],
 )
-@pytest.mark.parametrize(
-    "precision", [pytest.param("bfloat16", marks=kernels.needs_bfloat16), "float16"]
-)
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+@kernels.needs_low_precision
 def test_only_convolutions_have_lower_precision(normalisation, precision):
     network = small_network(normalisation)
     lowered = folding.folded(network, precision)

@@ -155,7 +155,7 @@ def test_only_inception_v3_has_depths(made, phantoms):
 
 
 @pytest.mark.slow  # test_folding.py lowers the precision of small networks that cannot be folded
-@kernels.needs_bfloat16
+@kernels.needs_low_precision
 def test_lower_precision_is_close(made, images):
     _, _, path, extractor = made
     lower = load_extractor(path, image_size=SIZE, precision="bfloat16")
