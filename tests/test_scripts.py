@@ -272,7 +272,7 @@ def test_statistics_of_two_extractors_end_with_1(statistics_file):
     assert_one_line(run(COMPUTE_FID, one, two), 1, "elbow", "imagenet")
 
 
-def test_unwritable_output_is_told_before_the_work(statistics_file, tmp_path):
+def test_unwritable_output_is_reported_before_the_work(statistics_file, tmp_path):
     one = statistics_file("one.npz")
     (tmp_path / "file").write_text("")
     assert_one_line(run(COMPUTE_FID, one, one, f"--json={tmp_path}/file/x.json"), 1, "file")

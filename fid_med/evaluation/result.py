@@ -81,8 +81,8 @@ class FIDResult:
                 f"extractor: {self.extractor or 'unnamed'} ({self.fingerprint[:12]})"
                 f"{_described(self.preprocessing or {})}"
             )
-        told = [f"verdict: {self.verdict.text}", f"to report: {self.verdict.to_report}"]
-        return [*lines, *_table(self.rows()), *self.meanings(), *told]
+        sentences = [f"verdict: {self.verdict.text}", f"to report: {self.verdict.to_report}"]
+        return [*lines, *_table(self.rows()), *self.meanings(), *sentences]
 
     def __str__(self) -> str:
         """The summary with the FID last, as `compute_fid.py` prints it."""
@@ -145,11 +145,11 @@ class PlanResult:
     def summary(self) -> list[str]:
         """What is detected, and a line for each number of images, as `--plan` prints it."""
         level = self.differences[0].confidence
-        told = (
+        first = (
             f"Detected: the {level:.0%} interval of the debiased FID does not contain 0. Compare "
             "the debiased FID of your generator with these:"
         )
-        return [told] + [
+        return [first] + [
             f"{row.count} images per side detect a true FID of {row.difference:.4g} with "
             f"{row.power:.0%} power"
             for row in self.differences

@@ -61,7 +61,7 @@ class FeatureMaps:
         """Interpolates a map bilinearly at the pixels of an image.
 
         A position is placed at the centre of the pixels that it is computed from. Convolutions
-        without padding leave a margin that no centre lies in; there the outermost value is
+        without padding leave a margin without any centre; there the outermost value is
         continued. Bars that `aspect="pad"` adds to an image are not part of the result.
 
         Args:

@@ -293,7 +293,7 @@ def load_extractor(
 
 
 def loaded_extractor(extractor) -> "FeatureExtractor":
-    """Returns a `FeatureExtractor` itself, or loads the one that a name or a path stands for.
+    """Returns a `FeatureExtractor` itself, or loads the one with that name or path.
 
     Raises:
       SettingError: neither of both.

@@ -174,7 +174,7 @@ def gradients(real, generated) -> Gradients:
 
     with the names of the module's docstring; for real images the sides are exchanged. With
     covariances of full rank it is 2 delta / M + 2 / (M - 1) (I - T)(f_j - mean), where T is the
-    matrix of the optimal map to the real set. That form loses what lies outside the span of the
+    matrix of the optimal map to the real set. That form loses what is outside the span of the
     generated features, where there are fewer of them than dimensions. The first form does not, and
     it needs no matrix [d, d].
 

@@ -31,7 +31,7 @@ def fetch(
         answer no more than 1 MiB beyond the expected size is read.
       md5: expected MD5, hexadecimal; by default not checked.
       sha256: expected SHA-256, hexadecimal; by default not checked.
-      by_hand: end of the message of a failed download, which tells the user where to put the file;
+      by_hand: end of the message of a failed download, which says where to put the file;
         by default "put it at PATH".
 
     Raises:

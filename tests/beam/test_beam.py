@@ -174,7 +174,7 @@ def missing_extractor():
     raise ExtractorError("x.keras: no such extractor")
 
 
-def test_what_a_worker_finds_wrong_is_told_as_ever(
+def test_an_error_of_a_worker_is_reported_as_by_one_process(
     running, folder, tmp_path, write_images, phantoms
 ):
     with pytest.raises(ExtractorError, match=r"^x\.keras: no such extractor$"):
@@ -195,7 +195,7 @@ def surprising_load():
     raise KeyError("surprise")
 
 
-def test_beams_flags_are_told_from_positional_arguments(running):
+def test_beams_flags_are_distinguished_from_positional_arguments(running):
     arguments = ["--runner", "FlinkRunner", "images", "--flink_master=host:8081"]
     assert running.split_arguments(arguments) == (
         ["images"],

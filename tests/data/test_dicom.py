@@ -465,7 +465,7 @@ def _with(**elements):
         (_with(VOILUTSequence=look_up_table([1, 2], 17)), "look-up table"),
     ],
 )
-def test_what_cannot_be_taken_is_told_in_one_line(edit, word, tmp_path, capfd):
+def test_what_cannot_be_taken_is_reported_in_one_line(edit, word, tmp_path, capfd):
     header = dataset(GREY)
     edit(header)
     header.save_as(tmp_path / "x.dcm", enforce_file_format=True)
@@ -600,8 +600,8 @@ def test_the_entries_of_a_table_decide_its_bits(module, declared, used, tmp_path
     expected = mapped(lambda x: expected_range(int(table[x]), 0, highest), ramp(12))
     assert_pixels(path, expected)
     lines = open_source(tmp_path, "real").warnings()
-    told = [line for line in lines if "declare another number of bits" in line]
-    assert len(told) == (declared != used)
+    reported = [line for line in lines if "declare another number of bits" in line]
+    assert len(reported) == (declared != used)
 
 
 def test_a_dark_table_keeps_its_declared_bits(tmp_path):
@@ -775,7 +775,7 @@ def test_a_png_and_its_dicom_are_one_image_to_the_network_and_the_hash(tmp_path)
     assert isinstance(damaged.error, UnreadableImageError)
 
 
-def test_without_pydicom_the_mend_is_told(tmp_path, monkeypatch):
+def test_without_pydicom_the_error_says_what_to_install(tmp_path, monkeypatch):
     write(tmp_path / "a.dcm", GREY)
     write(tmp_path / "IM1", GREY)
     Image.fromarray(GREY).save(tmp_path / "c.png")
@@ -787,7 +787,9 @@ def test_without_pydicom_the_mend_is_told(tmp_path, monkeypatch):
         read_image(tmp_path / "a.dcm")
 
 
-def test_without_a_decoder_the_coding_and_the_mend_are_told(tmp_path, monkeypatch, capfd):
+def test_without_a_decoder_the_error_names_the_coding_and_what_to_install(
+    tmp_path, monkeypatch, capfd
+):
     with monkeypatch.context() as patch:
         patch.setattr(importlib.util, "find_spec", lambda name: None)
         word = r"no decoder for JPEG-LS Lossless.*'fid_med\[dicom\]'"

@@ -328,7 +328,7 @@ def test_damaged_exif_is_no_reason_to_refuse(tmp_path):
     assert read_image(tmp_path / "x.jpg").shape == GREY.shape
 
 
-def test_dark_sixteen_bit_is_told_from_full_range_and_eight_bit(tmp_path):
+def test_dark_sixteen_bit_is_distinguished_from_full_range_and_eight_bit(tmp_path):
     cases = {
         "dark.png": (GREY.astype(np.uint16) * 16, True),
         "full.png": (GREY.astype(np.uint16) * 257, False),

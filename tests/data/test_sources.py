@@ -225,7 +225,7 @@ def test_progress_shows_for_every_kind_of_source(kind, expected, monkeypatch):
     assert expected in terminal.getvalue()
 
 
-def test_what_is_no_source_is_told():
+def test_what_is_no_source_is_reported():
     for wrong in (None, 3, [NUMBERED]):
         with pytest.raises(DataError, match="is no source of images"):
             open_source(wrong, "x")

@@ -79,7 +79,7 @@ def test_low_dose_has_the_noise_of_thinned_poisson_counts(grey, level, shape):
     # The logarithm's second order (about 1 / counts) and rounding; 5 standard errors of 65,536.
     tolerance = 5 / np.sqrt(2 * out.size) + 1.5 / here
     assert np.sqrt(out.var() - 1 / 12) == pytest.approx(expected, rel=tolerance)
-    bias = 255 / 2.8 / (2 * here)  # E[-log(counts)] lies above -log E[counts]
+    bias = 255 / 2.8 / (2 * here)  # E[-log(counts)] is above -log E[counts]
     assert out.mean() - grey == pytest.approx(bias, abs=5 * expected / 256 + 0.3 * bias)
 
 

@@ -46,7 +46,7 @@ def account_of(images, training_images=None, **options):
     return made.account, made.warnings
 
 
-def test_trained_and_validated_images_are_told_apart():
+def test_trained_and_validated_images_are_distinguished():
     memory = TrainingImages("ab" * 16)
     digests = [memory.hasher().digest(image) for image in IMAGES]
     memory = dataclasses.replace(

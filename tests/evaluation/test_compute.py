@@ -254,7 +254,7 @@ def test_patients_of_generated_images_are_advised_against(halves, shallow_extrac
 
 
 @pytest.mark.parametrize("name", ["real", "generated"])
-def test_a_missing_folder_is_told_before_the_other_is_read(name, halves, shallow_extractor):
+def test_a_missing_folder_is_reported_before_the_other_is_read(name, halves, shallow_extractor):
     def never(count):
         raise AssertionError("the generator must not be asked")
 

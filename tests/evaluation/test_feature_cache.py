@@ -182,7 +182,7 @@ def flip(data, place):
     ],
     ids=["cut", "empty", "text", "feature", "key", "digest"],
 )
-def test_a_damaged_shard_is_told_and_computed_again(damage, folder, tmp_path):
+def test_a_damaged_shard_is_reported_and_computed_again(damage, folder, tmp_path):
     plain, _ = run(folder, tmp_path / "cache")
     shards = sorted(tmp_path.glob("cache/*/*.npz"))
     shards[2].write_bytes(damage(shards[2].read_bytes()))
@@ -319,7 +319,7 @@ def test_a_full_disk_costs_the_cache_and_not_the_run(folder, tmp_path, monkeypat
     assert sum("disk full" in line for line in made.warnings) >= 1
 
 
-def test_a_folder_that_cannot_be_written_is_told_at_once(folder, tmp_path):
+def test_a_folder_that_cannot_be_written_is_reported_at_once(folder, tmp_path):
     (tmp_path / "file").write_text("")
     stub = Stub()
     with pytest.raises(OSError, match="file"):

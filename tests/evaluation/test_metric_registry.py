@@ -145,7 +145,7 @@ def unread(monkeypatch):
     monkeypatch.setattr(inputs, "extract", extract)
 
 
-def test_a_classifier_that_is_missing_is_told_before_images_are_read(
+def test_a_classifier_that_is_missing_is_reported_before_images_are_read(
     shallow_extractor, phantoms, unread
 ):
     assert shallow_extractor.logits is None
@@ -153,7 +153,7 @@ def test_a_classifier_that_is_missing_is_told_before_images_are_read(
         compute_fid(phantoms[0][:9], phantoms[0][9:], shallow_extractor, metrics=["is"])
 
 
-def test_classes_that_are_missing_are_told_before_images_are_read(
+def test_classes_that_are_missing_are_reported_before_images_are_read(
     shallow_extractor, phantoms, write_images, unread
 ):
     folder = write_images("flat", phantoms[0][:4])
@@ -257,7 +257,7 @@ def test_classes_are_folders(shallow_extractor, class_folders):
         )
 
 
-def test_what_differs_is_told_by_class_too(shallow_extractor, class_folders, tmp_path):
+def test_what_differs_is_reported_by_class_too(shallow_extractor, class_folders, tmp_path):
     sides = class_folders / "real", class_folders / "generated"
     result = compute_fid(*sides, shallow_extractor, per_class=True, metrics=["difference"])
     elbow, neck, wrist = result.by_class
@@ -321,7 +321,7 @@ def test_repeats_within_a_side_are_warned_of(features, tmp_path):
         ),
     ],
 )
-def test_figures_that_cannot_be_drawn_are_told_before_any_work(metrics, sides, message):
+def test_figures_that_cannot_be_drawn_are_reported_before_any_work(metrics, sides, message):
     with pytest.raises((DataError, SettingError), match=message):
         check_figures(metrics, *sides)
     check_figures(["memorisation"], "a.npz", "b")
@@ -342,9 +342,11 @@ def test_damaged_training_images_are_counted_and_named(shallow_extractor, phanto
 
 def test_plan_needs_real_images_alone(files):
     found = plan(files[0], counts=[20, 200], patient_regex=None)
-    told = str(found).splitlines()
-    assert told[0].startswith("Detected: the 95% interval of the debiased FID does not contain 0")
-    assert told[2] == (
+    reported = str(found).splitlines()
+    assert reported[0].startswith(
+        "Detected: the 95% interval of the debiased FID does not contain 0"
+    )
+    assert reported[2] == (
         f"200 images per side detect a true FID of {found.differences[1].difference:.4g} with "
         "80% power"
     )
@@ -372,6 +374,6 @@ def test_plan_leaves_training_images_out(shallow_extractor, phantoms, monkeypatc
 @pytest.mark.parametrize(
     ("options", "message"), [({"counts": [5, 100]}, "plan 5"), ({"confidence": 95}, "confidence")]
 )
-def test_a_plan_that_cannot_be_is_told_before_images_are_read(options, message, unread):
+def test_a_plan_that_cannot_be_is_reported_before_images_are_read(options, message, unread):
     with pytest.raises(SettingError, match=message):
         plan("no_such_folder", **options)

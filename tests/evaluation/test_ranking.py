@@ -69,7 +69,7 @@ def test_every_set_has_the_numbers_of_compute_fid(
         assert row.debiased["value"] == pytest.approx(
             debiased["value"], abs=debiased["standard_error"]
         )
-    # Twelve of its images are those of no other set; the small counts are told once.
+    # Twelve of its images are those of no other set; the warning of small counts comes once.
     small = [line for line in found.warnings if "fewer than 2048" in line]
     assert len(small) == 1
     assert capsys.readouterr().err.count("fewer than 2048") == 3  # compute_fid's two
@@ -133,7 +133,7 @@ def test_patients_and_repeated_images_count(features_file):
     ]
 
 
-def test_patients_in_both_sets_are_told_with_the_sets_name(
+def test_patients_in_both_sets_are_reported_with_the_sets_name(
     phantoms, shallow_extractor, write_images
 ):
     names = [f"{i // 2:04d}_{i % 2}.png" for i in range(20)]
@@ -145,16 +145,16 @@ def test_patients_in_both_sets_are_told_with_the_sets_name(
     }
     regex = {"patient_regex": "^[0-9]+", "generated_patient_regex": "^[0-9]+"}
     found = compare_generators(real, sets, shallow_extractor, **regex)
-    told = [line for line in found.warnings if "patients have images in both sets" in line]
-    assert len(told) == 1
-    assert told[0].startswith("shared: 10 patients")
+    reported = [line for line in found.warnings if "patients have images in both sets" in line]
+    assert len(reported) == 1
+    assert reported[0].startswith("shared: 10 patients")
     with pytest.raises(DataError, match="shared: 1 patient; a debiased FID needs at least 8"):
         compare_generators(
             real, sets, shallow_extractor, **regex | {"generated_patient_regex": "png"}
         )
 
 
-def test_mistakes_are_told_before_any_work(files, features_file, write_images, tmp_path):
+def test_mistakes_are_reported_before_any_work(files, features_file, write_images, tmp_path):
     real, sets = files
     no_extractor = tmp_path / "no_extractor.keras"
     no_extractor.touch()

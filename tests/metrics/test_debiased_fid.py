@@ -146,7 +146,7 @@ def test_float32_and_far_off_means_keep_the_digits():
 
 
 @pytest.mark.parametrize("generated", [24, 96])
-def test_equal_distributions_are_centred_on_zero_with_the_noise_that_is_told(generated):
+def test_equal_distributions_are_centred_on_zero_with_the_reported_noise(generated):
     found = [
         debiased_fid(_gaussian(s, 24), _gaussian(500 + s, generated), replicates=16)
         for s in range(80)

@@ -65,8 +65,8 @@ def test_ratios_by_definition():
     rooms = np.minimum(rooms, np.median(rooms))
     expected = found.nearest.distances / rooms[found.nearest.indices]
     np.testing.assert_allclose(found.ratios, expected)
-    beside = np.linalg.norm(GENERATED[:, None] - HELD_OUT, axis=2).min(axis=1)
-    np.testing.assert_allclose(found.held_out_ratios, found.nearest.distances / beside)
+    nearest_held_out = np.linalg.norm(GENERATED[:, None] - HELD_OUT, axis=2).min(axis=1)
+    np.testing.assert_allclose(found.held_out_ratios, found.nearest.distances / nearest_held_out)
 
 
 def test_disjoint_patients_are_no_copies():

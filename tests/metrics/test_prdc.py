@@ -69,7 +69,7 @@ def test_it_is_the_definition_with_two_ks(name):
 
 
 def test_ties_are_outside():
-    """0, 1, 2 and 3 on a line, k = 1: every radius is 1, and what lies at 1 is outside."""
+    """0, 1, 2 and 3 on a line, k = 1: every radius is 1, and a point at 1 is outside."""
     real = np.arange(4.0)[:, None]
     at_the_edge = np.array([[-1.0], [4.0], [-1.0]])
     assert manifold_metrics(real, at_the_edge, k=1, density_k=1)[:1] == (0.0,)
@@ -82,7 +82,7 @@ def test_ties_are_outside():
 
 
 def test_repeats_do_not_hang_on_rounding():
-    """Generated copies of real images: the k-th neighbour's own copy lies on the ball's edge."""
+    """Generated copies of real images: the k-th neighbour's own copy is on the edge of the ball."""
     real = np.random.default_rng(0).normal(size=(60, 50)) + 30
     values = manifold_metrics(real, real, k=1, density_k=1)
     # Each ball holds its own centre's copy alone.

@@ -181,7 +181,7 @@ def test_bone_is_brighter_than_flesh_and_flesh_than_air(body_part):
     image = phantom_radiograph(body_part, size=128, seed=4)
     air = image[gaussian_filter(skin, 2) < 1e-3]
     assert np.median(air) == 0
-    assert np.mean(air) < 8  # the lead letter lies there
+    assert np.mean(air) < 8  # the lead letter is there
     flesh = image[(skin > 1.0) & (gaussian_filter(bones, 1.5) < 1e-3)]
     assert np.mean(flesh) > np.mean(air) + 10
     assert np.mean(image[bones > 1.0]) > np.mean(flesh) + 20
@@ -229,7 +229,7 @@ def test_every_lesion_names_a_bone_that_is_there_and_lies_on_it():
                 assert max(chords) > 0.2, (body_part, site)
 
 
-def test_body_parts_are_told_apart_by_a_trivial_classifier():
+def test_body_parts_are_distinguished_by_a_trivial_classifier():
     train, train_labels = phantom_set(6 * 12, size=16, seed=1)
     test, test_labels = phantom_set(6 * 8, size=16, seed=2)
     truth = np.array([label.body_part for label in train_labels])

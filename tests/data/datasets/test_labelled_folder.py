@@ -53,7 +53,7 @@ def test_ignored_files_are_counted_without_the_labels(folder, capsys):
     assert "ignored, because not read as images: 1 .gif, 1 hidden\n" in capsys.readouterr().err
 
 
-def test_stray_images_are_told(folder):
+def test_stray_images_are_reported(folder):
     Image.new("L", (4, 4)).save(folder / "stray.png")
     with pytest.raises(DataError, match=r"1 images \(such as stray\.png\)"):
         load_dataset("labelled_folder", folder)
@@ -182,7 +182,7 @@ def test_csv_with_several_labels_of_which_one_is_learned(flat):
         ("path,label\n" + ROWS.replace(",b", ",a"), "at least two labels, has a"),
     ],
 )
-def test_csv_that_cannot_serve_is_told_in_one_line(text, message, flat):
+def test_csv_that_cannot_be_used_is_reported_in_one_line(text, message, flat):
     with pytest.raises(DataError, match=message) as error:
         flat(text)
     assert "\n" not in str(error.value)

@@ -1,4 +1,4 @@
-"""MedMNIST: labels stay with their images, downloads are checked, odd files are told."""
+"""MedMNIST: labels stay with their images, downloads are checked, odd files are reported."""
 
 import hashlib
 import tempfile
@@ -100,7 +100,7 @@ def test_chestmnist_has_fourteen_labels_at_once(tmp_path):
         ({"train_images": np.array([{}] * 6, dtype=object)}, "cannot be read"),
     ],
 )
-def test_files_of_odd_shapes_are_told_in_one_line(changes, message, tmp_path):
+def test_files_of_odd_shapes_are_reported_in_one_line(changes, message, tmp_path):
     with pytest.raises(DataError, match=message) as error:
         load_dataset("medmnist", numbered(tmp_path / "x.npz", **changes))
     assert "\n" not in str(error.value)
@@ -208,7 +208,7 @@ def test_offline_says_what_to_fetch_and_where_to_put_it(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "name", ["medmnist/mnist", "medmnist/octmnist_32", "medmnist/octmnist_28", "medmnist/"]
 )
-def test_unknown_sets_are_told_with_the_known(name, tmp_path):
+def test_unknown_sets_are_reported_with_the_known(name, tmp_path):
     with pytest.raises(DataError, match="known: pathmnist, chestmnist"):
         load_dataset(name, tmp_path)
 

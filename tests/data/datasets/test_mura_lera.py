@@ -1,4 +1,4 @@
-"""MURA and LERA: counts, labels, splits and patients of dummy trees; what is wrong is told."""
+"""MURA and LERA: counts, labels, splits and patients of dummy trees; mistakes are reported."""
 
 import numpy as np
 import pytest
@@ -99,7 +99,7 @@ def test_mura_and_lera_share_one_label_space_and_no_patient(folder):
 
 
 @pytest.mark.parametrize("name", ["mura", "lera", "mura_lera", "phantom"])
-def test_misspelt_label_is_told_with_the_known(name, folder):
+def test_misspelt_label_is_reported_with_the_known(name, folder):
     with pytest.raises(DataError, match="label 'bodypart': unknown for this data set; choose body"):
         load_dataset(
             name, None if name == "phantom" else folder, label="bodypart", image_size=32, phantoms=2
@@ -115,7 +115,7 @@ def test_missing_data_says_where_to_get_it_and_where_to_put_it(name, tmp_path):
         assert str(folder) in str(error.value)
 
 
-def test_half_of_mura_lera_is_told(tmp_path):
+def test_half_of_mura_lera_is_reported(tmp_path):
     write_mura(tmp_path)
     with pytest.raises(DataError, match="lacks LERA Dataset; expected a folder that contains 'MUR"):
         load_dataset("mura_lera", tmp_path)
