@@ -31,6 +31,12 @@ def keras_model(small_extractor):
     return model
 
 
+@pytest.fixture(scope="module")
+def expected(small_extractor, pixels):
+    """Features without compilation, to the bit."""
+    return np.asarray(small_extractor.network(pixels, training=False))
+
+
 def test_network_is_keras_applications_with_scaling_and_pool(keras_model, small_extractor, pixels):
     expected = np.asarray(keras_model(pixels / 127.5 - 1, training=False)).mean(axis=(1, 2))
     obtained = small_extractor.extract_batch(pixels)
@@ -89,14 +95,12 @@ def _write_legacy_layers(group, model):
     ],
 )
 def test_every_form_of_file_gives_the_same_extractor(
-    write, file, keras_model, small_extractor, pixels, tmp_path
+    write, file, keras_model, small_extractor, pixels, expected, tmp_path
 ):
     write(keras_model, str(tmp_path / file))
     loaded = load_extractor(str(tmp_path / file), image_size=75)
     # Not compiled, which takes as long as loading.
-    np.testing.assert_array_equal(
-        loaded.network(pixels, training=False), small_extractor.network(pixels, training=False)
-    )
+    np.testing.assert_array_equal(loaded.network(pixels, training=False), expected)
     assert loaded.fingerprint == inception_v3.fingerprint(small_extractor.network, SMALL)
 
 

@@ -146,6 +146,8 @@ def test_a_set_that_cannot_be_downloaded_says_what_to_do(tmp_path, monkeypatch):
         tfds_sets.load("films", tmp_path)
 
 
+# Quick tests load the same images, and train on others.
+@pytest.mark.slow
 def test_training_by_one_command_takes_it(folder, extractor_file, tmp_path):
     process = fork_script(
         ROOT / "train" / "train_classifier.py", "--dataset=tfds/films", f"--data_dir={folder}",
