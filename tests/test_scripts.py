@@ -356,7 +356,7 @@ def test_the_held_out_real_images_alone_become_statistics(
     assert saved.features.shape == (9, 64)
     assert saved.statistics.count == 9
     assert saved.patients.tolist() == [0] * 9
-    again = fork_script(COMPUTE_FID, tmp_path / "saved/real.npz", "--save_statistics=x")
+    again = fork_script(COMPUTE_FID, tmp_path / "saved/real.npz", f"--save_statistics={tmp_path}/x")
     assert_one_line(again, 1, "holds statistics already")
 
 

@@ -19,6 +19,7 @@ from fid_med.beam.statistics import ImageStatistics, WriteStatistics, account_pa
 from fid_med.data.sources import open_source
 from fid_med.errors import DataError, FidMedError, reason_of
 from fid_med.evaluation.account import ImageAccount
+from fid_med.extractors import hub
 from fid_med.utils.progress import quiet_tensorflow, say, warn
 
 
@@ -38,6 +39,8 @@ def load_extractor_quietly(spec: str, threads: int | None = None, **options):
         tf.config.list_physical_devices()
         from fid_med.extractors.registry import load_extractor
 
+    if spec.startswith(hub.SCHEME):  # no file system of Beam's
+        return load_extractor(spec, **options)
     with files.local_copy(spec) as path:
         return load_extractor(path, **options)
 

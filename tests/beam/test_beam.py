@@ -221,8 +221,10 @@ def test_the_script_ends_with_2_for_wrong_flags(running):
     assert process.stdout == ""
 
 
-def test_images_and_output_on_a_file_system_of_beams(running, folder, other, tmp_path):
+def test_images_and_output_on_a_file_system_of_beams(running, folder, other, tmp_path, monkeypatch):
     from apache_beam.io.localfilesystem import LocalFileSystem
+
+    monkeypatch.chdir(tmp_path)  # where LocalFileSystem makes a folder "bucket:"
 
     class Bucket(LocalFileSystem):
         """bucket://x is x below tmp_path."""
