@@ -224,7 +224,8 @@ def test_the_script_ends_with_2_for_wrong_flags(running):
 def test_images_and_output_on_a_file_system_of_beams(running, folder, other, tmp_path, monkeypatch):
     from apache_beam.io.localfilesystem import LocalFileSystem
 
-    monkeypatch.chdir(tmp_path)  # where LocalFileSystem makes a folder "bucket:"
+    # There LocalFileSystem makes a folder "bucket:".
+    monkeypatch.chdir(tmp_path_factory.mktemp("working"))
 
     class Bucket(LocalFileSystem):
         """bucket://x is x below tmp_path."""
