@@ -221,7 +221,9 @@ def test_the_script_ends_with_2_for_wrong_flags(running):
     assert process.stdout == ""
 
 
-def test_images_and_output_on_a_file_system_of_beams(running, folder, other, tmp_path, monkeypatch):
+def test_images_and_output_on_a_file_system_of_beams(
+    running, folder, other, tmp_path_factory, tmp_path, monkeypatch
+):
     from apache_beam.io.localfilesystem import LocalFileSystem
 
     # There LocalFileSystem makes a folder "bucket:".
