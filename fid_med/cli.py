@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 
 from absl import app, flags
 
-from fid_med.errors import LONGEST, FidMedError, SettingError
+from fid_med.errors import FidMedError, SettingError, cut_message
 from fid_med.utils.tensorflow_import import import_tensorflow
 
 _HELP = {"--help", "-help", "-h", "--helpshort", "--helpfull", "-?"}
@@ -227,8 +227,7 @@ def _reason(error: OSError) -> str:
 
 def _end(status, message):
     sys.stdout.flush()
-    line = " ".join(str(message).split())
-    line = line if len(line) <= LONGEST else f"{line[:LONGEST]} ..."
+    line = cut_message(" ".join(str(message).split()))
     program = sys.argv[0].removesuffix(f"{os.sep}__main__.py")  # of `python -m`: the package
     print(f"{os.path.basename(program)}: error: {line}", file=sys.stderr)
     sys.exit(status)

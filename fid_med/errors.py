@@ -1,6 +1,11 @@
 """Errors in what the user gave; each message is one line: what is wrong, where, how to fix it."""
 
-LONGEST = 2000  # characters of a message
+_LONGEST = 2000  # characters of a message
+
+
+def cut_message(line: str) -> str:
+    """Cuts a message at 2,000 characters."""
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]} ..."
 
 
 class FidMedError(Exception):
@@ -11,8 +16,7 @@ class FidMedError(Exception):
     """
 
     def __init__(self, message: object = ""):
-        line = " ".join(str(message).splitlines())
-        super().__init__(line if len(line) <= LONGEST else f"{line[:LONGEST]} ...")
+        super().__init__(cut_message(" ".join(str(message).splitlines())))
 
 
 class SettingError(FidMedError, ValueError):

@@ -233,13 +233,12 @@ def _read_labels(dataset, name):
         raise DataError(f"{name}: the data set is batched; give dataset.unbatch()")
     if dataset.cardinality() == -1:  # tf.data.INFINITE_CARDINALITY
         raise DataError(f"{name}: the data set never ends; give it a .take(n)")
-    labels = list(dataset.map(lambda image, label: label).as_numpy_iterator())
-    if not labels:
-        raise DataError(f"{name}: the data set has no images")
-    return np.stack(labels)
+    return np.array(list(dataset.map(lambda image, label: label).as_numpy_iterator()))
 
 
 def _checked_labels(labels, count, name):
+    if not len(labels):
+        raise DataError(f"{name}: the data set has no images")
     if labels.ndim == 1 and labels.dtype.kind in "iu":
         if labels.min() < 0 or labels.max() >= count:
             raise DataError(

@@ -136,9 +136,7 @@ def auc_interval(probabilities, labels, patients=None, seed: int = 0) -> list[fl
     truth = labels if labels.ndim == 2 else labels[:, None] == np.arange(probabilities.shape[1])
     if labels.ndim == 1 and probabilities.shape[1] == 2:
         probabilities, truth = probabilities[:, 1:], truth[:, 1:]
-    numbers: dict = {}
-    names = range(len(labels)) if patients is None else patients
-    of_image = np.array([numbers.setdefault(name, len(numbers)) for name in names])
+    of_image = _number(range(len(labels)) if patients is None else patients)
     members = np.split(np.argsort(of_image, kind="stable"), np.cumsum(np.bincount(of_image))[:-1])
     rng, found = np.random.default_rng(seed), []
     for _ in range(_RESAMPLES):
@@ -203,6 +201,12 @@ def _multi_label_report(probabilities, labels, classes):
     }
 
 
+def _number(names):
+    """Numbers names in the order of their first appearance, int64 [N]."""
+    numbers: dict = {}
+    return np.array([numbers.setdefault(name, len(numbers)) for name in names], np.int64)
+
+
 def _ratio(part, whole):
     return float(part / whole) if whole else None
 
@@ -231,8 +235,7 @@ def study_report(probabilities, labels, studies, classes) -> dict:
       DataError: images of one study have different labels; or as `classification_report`.
     """
     probabilities, labels = np.asarray(probabilities, np.float64), np.asarray(labels)
-    numbers: dict = {}
-    of_image = np.array([numbers.setdefault(study, len(numbers)) for study in studies], np.int64)
+    of_image = _number(studies)
     if not len(of_image) == len(labels) == len(probabilities):
         raise DataError(
             f"{len(probabilities)} probabilities, {len(labels)} labels and {len(of_image)} "
@@ -245,10 +248,10 @@ def study_report(probabilities, labels, studies, classes) -> dict:
     differing = (of_study[of_image] != labels).reshape(len(labels), -1).any(axis=1)
     if differing.any():
         raise DataError(
-            f"{len(set(of_image[differing]))} of {len(numbers)} studies have images of different "
+            f"{len(set(of_image[differing]))} of {len(first)} studies have images of different "
             "labels: a study's label is undefined"
         )
-    sums = np.zeros((len(numbers), probabilities.shape[1]))
+    sums = np.zeros((len(first), probabilities.shape[1]))
     np.add.at(sums, of_image, probabilities)
     means = sums / np.bincount(of_image)[:, None]
     return classification_report(means, of_study, classes)

@@ -21,12 +21,14 @@ class Dataset(NamedTuple):
       needs_data_dir: whether that folder has no default.
       has_sets: whether `<name>/<set>` names one of several sets. Its module then has a function
         `parse(set_name)`, which raises a DataError for an unknown set, and `load` takes `set_name`.
+      needs_set: whether one must be named.
     """
 
     options: tuple[str, ...] = ("label",)
     on_disk: bool = True
     has_sets: bool = False
     needs_data_dir: bool = True
+    needs_set: bool = False
 
 
 DATASETS = {
@@ -36,7 +38,9 @@ DATASETS = {
     "mura": Dataset(),
     "mura_lera": Dataset(),
     "phantom": Dataset(("label", "phantoms", "image_size", "seed"), on_disk=False),
-    "tfds": Dataset(("label", "patient_feature"), has_sets=True, needs_data_dir=False),
+    "tfds": Dataset(
+        ("label", "patient_feature"), has_sets=True, needs_data_dir=False, needs_set=True
+    ),
 }
 # Options that are an error where a data set does not take them, and the set that does.
 _REFUSED_ELSEWHERE = {
@@ -55,8 +59,8 @@ def check_name(name: str) -> None:
             f"{name}: no such data set; known: {', '.join(DATASETS)}, with medmnist/<flag> and "
             "tfds/<name>"
         )
-    if base == "tfds" and not slash:
-        raise DataError("tfds: name the set, as in --dataset=tfds/NAME")
+    if DATASETS[base].needs_set and not slash:
+        raise DataError(f"{base}: name the set, as in --dataset={base}/NAME")
     if slash:
         _module(base).parse(set_name)
 

@@ -9,6 +9,7 @@ from absl import logging
 from fid_med.data.labelled import DEVELOPMENT, UNDIVIDED, LabelledImages
 from fid_med.errors import DataError, reason_of
 from fid_med.utils.progress import say
+from fid_med.utils.tensorflow_import import import_tensorflow
 
 _NAME = re.compile(r"[a-z]\w*(/[\w.\-]+)?(:\d+\.\d+\.\d+|:\*\.\*\.\*)?")
 _SPLITS = {
@@ -83,15 +84,20 @@ def _load(set_name, data_dir, label, patient_feature):
     if left_out:
         say(f"{name}: images of other splits are left out: {', '.join(left_out)}")
 
+    def label_of(example):
+        return _numbers(example[label_key], len(classes), several)
+
     def pair(example):
-        return example[image_key], _numbers(example[label_key], len(classes), several)
+        return example[image_key], label_of(example)
+
+    def described(example):
+        return label_of(example), {key: example[key] for key in (patient_key, study_key) if key}
 
     dataset, rows, of_split = None, [], []
-    keys = [key for key in (label_key, patient_key, study_key) if key]
     for split in splits:
         part = builder.as_dataset(split=split, shuffle_files=False)
         dataset = part.map(pair) if dataset is None else dataset.concatenate(part.map(pair))
-        found = _rows(builder, split, image_key, keys)
+        found = _rows(builder, split, image_key, described)
         rows += found
         of_split += [_SPLITS[split]] * len(found)
     say(f"{name}: {len(rows)} images, read in the order of its files")
@@ -99,15 +105,14 @@ def _load(set_name, data_dir, label, patient_feature):
     def texts(key):
         if key is None:
             return None
-        values = [_text(row[key]) for row in rows]
+        values = [_text(row[key]) for _, row in rows]
         return values if all(values) else None
 
-    numbers = [np.asarray(row[label_key]) for row in rows]
     return LabelledImages.from_dataset(
         dataset,
         classes,
         name=name,
-        labels=_multi_hot(numbers, len(classes)) if several else np.array(numbers, np.int64),
+        labels=np.array([label for label, _ in rows]),
         patients=texts(patient_key),
         studies=texts(study_key),
         splits=_divided(np.array(of_split)),
@@ -115,6 +120,7 @@ def _load(set_name, data_dir, label, patient_feature):
 
 
 def _prepared(set_name, data_dir):
+    import_tensorflow()  # before TensorFlow Datasets does, without messages
     import tensorflow_datasets as tfds
 
     import fid_med.data.tfds_builders  # noqa: F401  (registers them)
@@ -176,12 +182,13 @@ def _text_key(features, wanted, default, name):
     return wanted or (default if default in features else None)
 
 
-def _rows(builder, split, image_key, keys):
+def _rows(builder, split, image_key, function):
+    """Values of a function of each example, without decoding images."""
     import tensorflow_datasets as tfds
 
     undecoded = {image_key: tfds.decode.SkipDecoding()}
     part = builder.as_dataset(split=split, shuffle_files=False, decoders=undecoded)
-    return list(part.map(lambda example: {key: example[key] for key in keys}).as_numpy_iterator())
+    return list(part.map(function).as_numpy_iterator())
 
 
 def _text(value):
@@ -196,13 +203,6 @@ def _numbers(label, count, several):
         if (several)
         else label
     )
-
-
-def _multi_hot(numbers, count):
-    labels = np.zeros((len(numbers), count), bool)
-    for row, chosen in zip(labels, numbers, strict=True):
-        row[chosen] = True
-    return labels
 
 
 def _divided(of_split):
