@@ -6,7 +6,8 @@ eq. 6). The forms differ in how they compute the last trace:
   sqrtm      the matrix root of C1 C2, as in the original code.
   symmetric  C1 = L1 L1^T: the roots of the eigenvalues of L1^T C2 L1, which are those of C1 C2.
   low_rank   C1 = A1^T A1 with A1 the centred features / sqrt(N - 1): the singular values of
-             A1 A2^T, an N x M matrix. Their squares are the eigenvalues of C1 C2.
+             A1 A2^T, an N x M matrix. Their squares are the eigenvalues of C1 C2. They are computed
+             as roots of the eigenvalues of R R^T, where A1 A2^T = Q R.
   factors    the same as low_rank, with factors of the covariances instead of the features.
 """
 
@@ -32,6 +33,12 @@ _ROUNDING = 1e-10
 
 # Eigenvalues of a covariance below this share of the largest are rounding.
 _RANK_TOLERANCE = 1e-13
+
+# A pivot of a triangle below this share of its column's norm is rounding.
+_PIVOT_TOLERANCE = 1e-15
+
+# Columns per block of LAPACK's QR.
+_QR_BLOCK = 64
 
 # Covariances whose product has entries outside this range are scaled before they are multiplied:
 # products of such entries would overflow, or lose digits.
@@ -322,14 +329,8 @@ def _symmetric(real: FeatureStatistics, generated: FeatureStatistics) -> float |
     product = linalg.blas.dtrmm(1.0, lower, sigma2.T, lower=1, trans_a=1, overwrite_b=1)
     product = linalg.blas.dtrmm(1.0, lower, product, lower=1, side=1, overwrite_b=1)
     w = linalg.eigvalsh(product, overwrite_a=True)
-    if w[0] <= 0:
-        return None
-    # The determinant is known from the Cholesky factors, and so is the sum of the relative errors
-    # of the eigenvalues. It gives their common absolute error, for which there is no useful bound
-    # in advance: graded matrices have far less of it than the textbook's d eps w_max.
-    error = abs(float(np.log(w).sum()) - log_det) / float(linalg.norm(1 / w))
-    rounding = error * float(np.sqrt((1 / w).sum()))  # of 2 sum(sqrt(w))
-    if not 10 * rounding <= _ROUNDING * total:  # so that NaN, of underflow, is inexact too
+    # Not `>`, so that NaN is inexact too.
+    if not 10 * _rounding_of_roots(w, log_det) <= _ROUNDING * total:
         return None
     return _without_rounding(total - 2 * float(np.sqrt(w).sum()), total)
 
@@ -373,9 +374,60 @@ def _from_factors(factor1: np.ndarray, factor2: np.ndarray) -> float:
     total = float(np.vdot(factor1, factor1) + np.vdot(factor2, factor2))
     if not (len(factor1) and len(factor2)):
         return total
+    root = _sum_of_singular_values(_product(factor1, factor2), total)
+    return _without_rounding(total - 2 * root, total)
+
+
+def _sum_of_singular_values(matrix: np.ndarray, total: float) -> float:
+    """Computes Tr (M^T M)^(1/2) of M [n, m], within 1e-10 of `total`. M is overwritten.
+
+    Singular values need a reduction of M to two diagonals, which takes most of their time. The
+    eigenvalues of R R^T, where M or its transpose is Q R, need one of half the cost. Squares lose
+    the small singular values in rounding in general. They keep them here: the rows of R become
+    smaller and smaller, and eigenvalues of such a graded matrix have a small relative error.
+    `_rounding_of_roots` decides whether that was so.
+    """
+    largest = max(float(matrix.max()), -float(matrix.min()))
+    if not 0 < largest < math.inf:
+        return 0.0 if largest == 0 else math.nan
+    # By a power of 2, so that no digit changes: the squares must stay in range.
+    unit = 2.0 ** min(max(math.frexp(largest)[1], -1000), 1000)
+    matrix /= unit
     # The transpose has LAPACK's memory order, so that nothing is copied.
-    singular = linalg.svdvals(_product(factor1, factor2).T, overwrite_a=True)
-    return _without_rounding(total - 2 * float(np.sum(singular)), total)
+    tall = matrix.T if matrix.shape[1] >= matrix.shape[0] else np.asfortranarray(matrix)
+    size = tall.shape[1]
+    triangle, _, _, _ = linalg.lapack.dgeqrf(tall, lwork=_QR_BLOCK * size, overwrite_a=True)
+    triangle = np.tril(triangle[:size].T).T
+    pivots = np.abs(triangle.diagonal())
+    # The last row, of one entry, is rounding where the features of a set are centred.
+    if pivots[-1] <= _RANK_TOLERANCE * total / unit:
+        size -= 1
+    # Where another is rounding, such as for copies of an image, so are some of the eigenvalues.
+    if size and (pivots > _PIVOT_TOLERANCE * linalg.norm(triangle, axis=0))[:size].all():
+        log_det = 2 * float(np.log(pivots[:size]).sum())
+        if size < len(triangle):
+            rest = linalg.solve_triangular(triangle[:size, :size], triangle[:size, size])
+            log_det += float(np.log1p(rest @ rest))
+        gram, _ = linalg.lapack.dlauum(triangle)
+        # "lower": the upper triangle is reduced from the wrong end of the graded rows.
+        w = linalg.eigvalsh(gram[:size, :size].T, lower=True, overwrite_a=True)
+        if 10 * _rounding_of_roots(w, log_det) <= _ROUNDING * total / unit:
+            return float(np.sqrt(w).sum()) * unit
+    return float(linalg.svdvals(triangle, overwrite_a=True).sum()) * unit
+
+
+def _rounding_of_roots(eigenvalues: np.ndarray, log_det: float) -> float:
+    """Estimates the rounding of 2 sum(sqrt(eigenvalues)) from the determinant; NaN if unknown.
+
+    The determinant is known from the factors of the matrix, and so is the sum of the relative
+    errors of the eigenvalues. It gives their common absolute error, for which there is no useful
+    bound in advance: graded matrices have far less of it than the textbook's d eps w_max.
+    """
+    if eigenvalues[0] <= 0:
+        return math.nan
+    inverse = 1 / eigenvalues
+    error = abs(float(np.log(eigenvalues).sum()) - log_det) / float(linalg.norm(inverse))
+    return error * float(np.sqrt(inverse.sum()))
 
 
 def _product(factor1: np.ndarray, factor2: np.ndarray) -> np.ndarray:

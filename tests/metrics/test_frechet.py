@@ -203,6 +203,43 @@ def test_forms_agree_below_full_rank(n, m):
     assert expected == pytest.approx(exact, abs=1e-5 * total)
 
 
+@pytest.mark.parametrize(
+    ("kind", "by_eigenvalues"),
+    [("decaying", True), ("steep", True), ("equal", True), ("copies", False), ("few", False)],
+)
+@pytest.mark.parametrize(("n", "m"), [(2, 2), (90, 90), (60, 90), (90, 60)])
+def test_eigenvalues_of_r_give_the_singular_values(kind, by_eigenvalues, n, m, monkeypatch):
+    """Both are exact to rounding; the promise is 1e-10 of the traces.
+
+    Where the rank is lower than the number of images, the singular values are computed.
+    """
+    rng, d = np.random.default_rng(3), 120
+    decades = {"steep": 12, "equal": 0}.get(kind, 4)
+    spectrum = 10.0 ** -np.linspace(0, decades / 2, d)
+    axes = orthogonal(d)
+    sides = []
+    for count in (n, m):
+        x = rng.normal(size=(count, d)) * spectrum @ axes
+        if kind == "copies":
+            x[1] = x[0]
+        if kind == "few":
+            x[:, 20:] = 0
+        sides.append(FeatureStatistics.from_features(x))
+    rows = [side.rows for side in sides]
+    svdvals = scipy.linalg.svdvals
+    singular = svdvals(rows[0] @ rows[1].T)
+    expected = sum(float(np.trace(side.covariance)) for side in sides) - 2 * singular.sum()
+    calls = []
+    monkeypatch.setattr(
+        scipy.linalg, "svdvals", lambda *a, **k: calls.append(a) or svdvals(*a, **k)
+    )
+    found = frechet_components(*sides)
+    assert found.covariance == pytest.approx(expected, abs=1e-13 * traces(*sides))
+    assert found.method == "low_rank"
+    if min(n, m) > 20:
+        assert (not calls) == by_eigenvalues
+
+
 def test_features_on_one_side_and_a_full_covariance_on_the_other():
     x, y = decaying_features(25, 64, 1), decaying_features(400, 64, 2, shift=0.1)
     a, b = FeatureStatistics.from_features(x), FeatureStatistics.from_features(y)
