@@ -35,6 +35,8 @@ from fid_med.phantoms.radiograph import phantom_set
 
 ROOT = pathlib.Path(__file__).parents[1]
 _SIZE = 75  # the smallest input of the network
+# A training refuses to start in the folder of one that is complete.
+_FINISHED = "contains a finished run"
 # A script that takes longer than this has hung.
 _SECONDS = 600
 
@@ -177,12 +179,16 @@ def kill_job(
         for _ in range(min(per_run, kills - counts["kills"])):
             status, errors = start(job, data, output, rng.uniform(0, seconds))
             counts["tracebacks"] += "Traceback" in errors
+            if status > 0 and _FINISHED in errors:
+                status = 0  # the last kill came between its last write and its end
             if status >= 0:  # it was faster this time
                 counts["failed"] += status > 0
                 break
             counts["kills"] += 1
         if status < 0:
             status, errors = start(job, data, output)
+            if _FINISHED in errors:
+                status = 0
             counts["tracebacks"] += "Traceback" in errors
             counts["failed"] += status != 0
         counts["ends"] += 1

@@ -60,8 +60,9 @@ _PRECISION = flags.DEFINE_enum(
     "precision",
     None,
     PRECISIONS,
-    "Compute precision of the network; by default float32. Other values appear in the extractor's "
-    "name.",
+    "Compute precision of the network; by default float32. float32_unfolded runs each operation as "
+    "the network defines it and is equal up to rounding; lower precisions appear in the "
+    "extractor's name.",
 )
 _DIMS = flags.DEFINE_enum(
     "dims",

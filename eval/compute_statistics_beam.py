@@ -10,6 +10,7 @@ from fid_med.extractors.registry import (
     LARGEST_BATCH,
     LARGEST_INPUT,
     LARGEST_SEED,
+    PRECISIONS,
     SMALLEST_INPUT,
     ExtractorSpec,
 )
@@ -65,9 +66,10 @@ _ASPECT = flags.DEFINE_enum(
 _PRECISION = flags.DEFINE_enum(
     "precision",
     None,
-    ["float32", "bfloat16", "float16"],
-    "Compute precision of the network; by default float32; any other is added to the extractor's "
-    "name in the account.",
+    PRECISIONS,
+    "Compute precision of the network; by default float32. float32_unfolded runs each operation as "
+    "the network defines it and is equal up to rounding; lower precisions appear in the "
+    "extractor's name.",
 )
 _SEED = flags.DEFINE_integer(
     "seed", 0, "Seed of the weights of --extractor=random.", lower_bound=0, upper_bound=LARGEST_SEED

@@ -289,7 +289,7 @@ def _opened_cache(cache_dir, extractor, hashers) -> Iterator[FeatureCache | None
         yield None
         return
     keys = tuple(hasher.key for hasher in hashers)
-    with FeatureCache(cache_dir, extractor.fingerprint, extractor.num_features, keys) as cache:
+    with FeatureCache(cache_dir, extractor.cache_key, extractor.num_features, keys) as cache:
         yield cache
 
 

@@ -109,7 +109,7 @@ class FeatureCache:
 
     Args:
       folder: path of the cache, made where it is missing.
-      fingerprint: fingerprint of the extractor.
+      fingerprint: `cache_key` of the extractor.
       dim: d, the number of features.
       hasher_keys: keys of the hashers whose digests are kept with the features.
 

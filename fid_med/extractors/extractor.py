@@ -11,6 +11,7 @@ import tensorflow as tf
 from fid_med.data.preprocessing import Preprocessing, as_rgb_batch
 from fid_med.extractors import folding
 from fid_med.extractors.keras_settings import plain_keras
+from fid_med.extractors.registry import UNFOLDED
 from fid_med.utils.gpus import visible_gpus
 from fid_med.utils.hashing import ImageHasher
 
@@ -58,8 +59,8 @@ class FeatureExtractor:
       warnings: what a reader of this extractor's numbers must know.
 
     Attributes:
-      precision: compute precision of the network: `float32`, `bfloat16` or `float16`. Weights and
-        features are always float32.
+      precision: compute precision of the network, of `registry.PRECISIONS`. Weights and features
+        are always float32.
       whole: the extractor that this one is a depth of; itself at the global average pool.
       depths: extractors of each depth, by number of features, whose features are joined in this
         one's; empty for other extractors.
@@ -134,6 +135,12 @@ class FeatureExtractor:
         if count < wanted:
             pixels = np.concatenate([pixels, np.repeat(pixels[-1:], wanted - count, axis=0)])
         return self.compiled(pixels.dtype)(tf.constant(pixels)).numpy()[:count]
+
+    @property
+    def cache_key(self) -> str:
+        """The fingerprint, and the precision where it changes the rounding alone."""
+        rounding = f" {self.precision}" if self.precision == UNFOLDED else ""
+        return self.fingerprint + rounding
 
     @functools.cached_property
     def pads_batches(self) -> bool:

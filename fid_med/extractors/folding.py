@@ -5,6 +5,8 @@ import collections
 import keras
 import tensorflow as tf
 
+from fid_med.extractors.registry import UNFOLDED
+
 # Scaling of pixels and averaging of features stay in float32: bfloat16 has 8 bits of mantissa.
 _ALWAYS_FLOAT32 = (
     keras.layers.InputLayer,
@@ -20,19 +22,22 @@ def folded(network: keras.Model, precision: str = "float32") -> keras.Model:
     and a ReLU. TensorFlow runs these as one fused kernel.
 
     Args:
-      network: functional model in which each `BatchNormalization` follows a convolution. The
-        network of 2015-12-05 has no such layer and is not folded: its features must equal those
-        of TensorFlow's run of the graph, and folding changes them by 7e-6 of the largest.
+      network: functional model in which each `BatchNormalization`, or normalisation of the network
+        of 2015-12-05, follows a convolution.
       precision: compute precision of the convolutions and of the layers between them: `float32`,
-        `bfloat16` or `float16`. Weights, pixels and features stay float32.
+        `bfloat16` or `float16`. Weights, pixels and features stay float32. `float32_unfolded`
+        returns the network itself.
 
     Returns:
       A model that shares the network's variables, so that training the network changes both. A
       model of lower precision that cannot be folded has copies of them instead. A float32 network
       that cannot be folded is returned itself.
       Features are equal within the rounding of float32: 2e-6 of the largest feature with trained
-      weights, 4e-5 with random weights, which amplify rounding. Neither form is closer to float64.
+      weights, 8e-6 in the stand-in graph of 2015-12-05, 4e-5 with random weights, which amplify
+      rounding. Neither form is closer to float64.
     """
+    if precision == UNFOLDED:
+        return network
     consumers = collections.Counter(
         id(tensor) for layer in network.layers[1:] for tensor in _inputs(layer)
     )
@@ -78,7 +83,19 @@ def _inputs(layer):
 
 
 def _is_normalisation(layer):
+    if isinstance(layer, FixedNormalisation):
+        return True
     return isinstance(layer, keras.layers.BatchNormalization) and layer.axis in (-1, 3)
+
+
+class FixedNormalisation(keras.layers.Layer):
+    """Base of layers that are x * scale + shift with fixed statistics, and an activation."""
+
+    activation = staticmethod(tf.identity)
+
+    def affine(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns scale and shift, float32 [channels] each."""
+        raise NotImplementedError
 
 
 def _is_plain(convolution):
@@ -105,10 +122,15 @@ class _FoldedConvolution(keras.layers.Layer):
         kernel = tf.convert_to_tensor(self._convolution.kernel) * scale
         x, kernel, shift = (tf.cast(tensor, self._precision) for tensor in (x, kernel, shift))
         strides, padding = self._convolution.strides, self._convolution.padding.upper()
-        return tf.nn.bias_add(tf.nn.conv2d(x, kernel, strides, padding), shift)
+        x = tf.nn.bias_add(tf.nn.conv2d(x, kernel, strides, padding), shift)
+        if isinstance(self._normalisation, FixedNormalisation):
+            return self._normalisation.activation(x)
+        return x
 
 
 def _affine(layer):
+    if isinstance(layer, FixedNormalisation):
+        return layer.affine()
     scale = tf.math.rsqrt(layer.moving_variance + layer.epsilon)
     if layer.gamma is not None:
         scale *= tf.convert_to_tensor(layer.gamma)

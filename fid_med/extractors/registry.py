@@ -24,7 +24,9 @@ SMALLEST_INPUT, LARGEST_INPUT = 75, 4096
 KERAS_MODEL = "keras_model"
 # Of flags: beyond these, libraries raise errors of their own, or take all memory.
 LARGEST_BATCH, LARGEST_SEED = 65_536, 2**32 - 1
-PRECISIONS = ("float32", "bfloat16", "float16")
+# float32 in the network's own operations: features differ from float32's by rounding alone.
+UNFOLDED = "float32_unfolded"
+PRECISIONS = ("float32", UNFOLDED, "bfloat16", "float16")
 # Number of features: the layer whose output, averaged over positions, they are.
 DEPTHS = {
     64: "first max pool",
@@ -262,8 +264,11 @@ def load_extractor(
       resize: `antialias`, `tf1` or `nearest`; by default the extractor's own.
       aspect: `stretch` or `pad`; by default the extractor's own.
       seed: seed of the weights of `random`.
-      precision: compute precision of the network: `float32` (default), or `bfloat16` or `float16`,
-        which are faster on processors that support them. With bfloat16, features differ by 2 %.
+      precision: compute precision of the network: `float32` (default); `float32_unfolded`, which
+        does not fold batch normalisation into the convolutions, so that each operation is the
+        network's own, and features differ by rounding (1e-5 of the largest); or `bfloat16` or
+        `float16`, which are faster on processors that support them. With bfloat16, features differ
+        by 2 %.
       dims: depth of the features by their number, as in pytorch-fid: 64 (first max pool), 192
         (second max pool), 768 (before the auxiliary head) or 2048 (global average pool, the
         default, and the depth of published FIDs). Layers behind the depth do not run. Other
@@ -354,6 +359,9 @@ def _either(words):
 def _set_precision(extractor, precision):
     from fid_med.extractors.inception_2015.network import NETWORK
 
+    if precision == UNFOLDED:
+        extractor.precision = precision
+        return
     if extractor.architecture == KERAS_MODEL:
         raise ExtractorError(f"{extractor.name}: is computed in float32 only")
     extractor.precision = precision

@@ -1,5 +1,7 @@
 """Folding: the same features, computed from the variables of the network."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -7,13 +9,9 @@ import tensorflow as tf
 from helpers import kernels, rounding
 
 from fid_med.extractors import folding
-from fid_med.extractors.extractor import FeatureExtractor
 from fid_med.extractors.inception_2015 import stand_in
-from fid_med.extractors.inception_2015.network import (
-    PREPROCESSING,
-    _NormalisationRelu,
-    load_network,
-)
+from fid_med.extractors.inception_2015.network import _NormalisationRelu
+from fid_med.extractors.registry import load_extractor
 
 # Of the largest feature. 27 + 24 products of two convolutions, 3 operations of each normalisation,
 # 25 values of the pool: 2.2e-6. A wrong epsilon moves a feature by more than 1e-4.
@@ -44,11 +42,20 @@ def small_network(normalisation, **options):
 PIXELS = np.random.default_rng(1).normal(size=(5, 12, 12, 3)).astype(np.float32)
 
 
-@pytest.mark.parametrize("scale", [True, False], ids=["gamma", "no gamma"])
-def test_folded_network_gives_the_same_features_with_half_the_layers(scale):
-    network = small_network(lambda name: keras.layers.BatchNormalization(scale=scale, name=name))
+@pytest.mark.parametrize(
+    "normalisation",
+    [
+        keras.layers.BatchNormalization,
+        functools.partial(keras.layers.BatchNormalization, scale=False),
+        _NormalisationRelu,
+    ],
+    ids=["gamma", "no gamma", "2015"],
+)
+def test_folded_network_gives_the_same_features_with_half_the_layers(normalisation):
+    network = small_network(normalisation)
     folded = folding.folded(network)
-    assert not any(type(x) is keras.layers.BatchNormalization for x in folded.layers)
+    kinds = (keras.layers.BatchNormalization, _NormalisationRelu, keras.layers.Conv2D)
+    assert not any(type(layer) in kinds for layer in folded.layers)
     assert furthest(folded(PIXELS), np.asarray(network(PIXELS, training=False))) < SMALL_NETWORK
 
 
@@ -95,17 +102,25 @@ def test_inception_is_folded_and_left_unchanged(small_extractor, phantoms):
     assert [layer.output for layer in network.layers] == layers
 
 
-def test_the_2015_network_runs_as_it_is(graph_def, tmp_path):
+def test_the_2015_network_is_folded_within_rounding_and_can_run_as_it_is(graph_def, tmp_path):
     path = tmp_path / "classify_image_graph_def.pb"
     path.write_bytes(graph_def.SerializeToString())
-    network = load_network(path).model
-    extractor = FeatureExtractor("ttur", network, PREPROCESSING, "0" * 64)
-    pixels = stand_in.smooth_images(2, 299, 299).astype(np.float32)
-    obtained = extractor.extract_batch(pixels)
-    assert extractor._folded is network
+    folded = load_extractor(path)
+    unfolded = load_extractor(path, precision="float32_unfolded")
+    pixels = stand_in.smooth_images(2, 299, 299)
+    obtained = [extractor.extract_batch(pixels) for extractor in (folded, unfolded)]
+    assert not any(isinstance(x, _NormalisationRelu) for x in folded._folded.layers)
+    assert unfolded._folded is unfolded.network
+    expected = np.asarray(unfolded.network(pixels.astype(np.float32), training=False))
     # Compiled and eager run the same operations, in kernels that oneDNN may choose differently: on
     # a processor with AVX-512 they were 7.4e-6 apart.
-    assert furthest(obtained, np.asarray(network(pixels, training=False))) < rounding.FEATURES
+    for features in obtained:
+        assert furthest(features, expected) < rounding.FEATURES
+    assert furthest(*obtained) > 0
+    # They are one extractor, but features of one must not be read from the other's cache.
+    assert folded.fingerprint == unfolded.fingerprint
+    assert folded.name == unfolded.name
+    assert folded.cache_key != unfolded.cache_key
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ import tensorflow as tf
 from fid_med.data.preprocessing import Preprocessing
 from fid_med.errors import ExtractorError
 from fid_med.extractors.extractor import FeatureExtractor
+from fid_med.extractors.folding import FixedNormalisation
 from fid_med.extractors.inception_2015.download import GRAPH_BYTES
 from fid_med.extractors.inception_2015.graph import Graph
 from fid_med.utils.hashing import extractor_fingerprint
@@ -247,13 +248,15 @@ def _classifier(graph):
 _EPSILON = 2.0**-10
 
 
-class _NormalisationRelu(keras.layers.Layer):
+class _NormalisationRelu(FixedNormalisation):
     """Batch normalisation with fixed statistics, then ReLU.
 
-    It computes in the order of the graph's own op. Keras's layer, or folding into the kernel,
-    rounds differently, which a hundred layers can amplify to 5e-5. In a compiled graph it is one
-    op, which TensorFlow fuses with the convolution: the same bits, as fast as folding.
+    It computes in the order of the graph's own op, which `--precision=float32_unfolded` keeps.
+    Keras's layer rounds differently, which a hundred layers can amplify to 5e-5. In a compiled
+    graph it is one op, which TensorFlow fuses with the convolution: the same bits.
     """
+
+    activation = staticmethod(tf.nn.relu)
 
     def build(self, shape):
         for name in ("mean", "scale", "beta"):
@@ -261,6 +264,11 @@ class _NormalisationRelu(keras.layers.Layer):
                 name=name, shape=shape[-1:], initializer="zeros", autocast=False
             )
             setattr(self, name, weight)
+
+    def affine(self):
+        """As for `FixedNormalisation`."""
+        scale, mean, beta = (tf.convert_to_tensor(w) for w in (self.scale, self.mean, self.beta))
+        return scale, beta - mean * scale
 
     def call(self, x):
         if tf.executing_eagerly():
