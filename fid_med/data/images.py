@@ -75,20 +75,21 @@ def index_folder(folder, multi_frame: str = "refuse", known=()) -> FolderListing
         raise DataError(f"{folder}: is a file, not a folder of images")
     known = {os.path.realpath(path) for path in known if path is not None}
     images, of_dicom, ignored = [], [], collections.Counter()
-    for path in _walk(folder, frozenset(), ignored):
-        if os.path.exists(path) and not path.is_file():
+    for name, entry in _walk(folder, "", frozenset(), ignored):
+        if not entry.is_file(follow_symlinks=False) and _is_special(entry.path):
             ignored["pipe or device"] += 1
-        elif path.suffix.lower() in IMAGE_SUFFIXES:
-            images.append(path.relative_to(folder).as_posix())
-        elif _is_dicom(path):
-            of_dicom.append(path.relative_to(folder).as_posix())
-        elif os.path.realpath(path) not in known:
-            ignored[_suffix(path)] += 1
+        elif os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:
+            images.append(name)
+        elif _is_dicom(pathlib.Path(entry.path)):
+            of_dicom.append(name)
+        elif os.path.realpath(entry.path) not in known:
+            ignored[_suffix(pathlib.Path(entry.path))] += 1
     if of_dicom:
         dicom.require(len(of_dicom), min(of_dicom), folder)
         if multi_frame == "unroll":
             of_dicom = [x for name in of_dicom for x in dicom.frame_names(folder, name)]
-    return _listing(folder, images + of_dicom, ignored, IMAGE_SUFFIXES + dicom.SUFFIXES)
+    images += of_dicom
+    return _listing(folder, images, ignored, IMAGE_SUFFIXES + dicom.SUFFIXES)
 
 
 def select_images(folder: str, names: Iterable[str]) -> FolderListing:
@@ -120,7 +121,8 @@ def _listing(folder, images, ignored, suffixes):
     if not images:
         others = f", but {_counts(ignored)}" if ignored else ""
         raise DataError(f"{folder}: contains no image files ({', '.join(suffixes)}){others}")
-    return FolderListing(sorted(images), ignored)
+    images.sort()
+    return FolderListing(images, ignored)
 
 
 def describe_ignored(ignored: dict[str, int]) -> list[str]:
@@ -159,17 +161,29 @@ def _is_dicom(path):
         return not path.suffix or path.suffix[1:].isdigit()
 
 
-def _walk(folder, above, ignored):
-    real = folder.resolve()
+def _walk(folder, prefix, above, ignored):
+    """Yields the name below the folder, and the `os.DirEntry`, of each file.
+
+    It uses what the folder's listing says of a file. A call of the system for each would take most
+    of the time of a folder of a million.
+    """
+    real = os.path.realpath(folder)
     if real in above:  # a link to a folder that contains it
         return
-    for entry in os.scandir(folder):
-        if reason := _left_out(entry.name):
-            ignored[reason] += 1
-        elif os.path.isdir(entry):  # unlike entry.is_dir(), False for a link to itself
-            yield from _walk(pathlib.Path(entry.path), above | {real}, ignored)
-        else:
-            yield pathlib.Path(entry.path)
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if reason := _left_out(entry.name):
+                ignored[reason] += 1
+            # Unlike entry.is_dir(), os.path.isdir is False for a link to itself.
+            elif os.path.isdir(entry) if entry.is_symlink() else entry.is_dir():
+                yield from _walk(entry.path, f"{prefix}{entry.name}/", above | {real}, ignored)
+            else:
+                yield prefix + entry.name, entry
+
+
+def _is_special(path):
+    """Whether a path is a pipe or a device, or a link to one; not for a link to nothing."""
+    return os.path.exists(path) and not os.path.isfile(path)
 
 
 def read_image(path) -> np.ndarray:

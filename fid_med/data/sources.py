@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
+import itertools
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -168,7 +169,8 @@ def open_source(
 def _folder_source(folder, name, multi_frame):
     paths, ignored = index_folder(folder, multi_frame)
     eight_bit = (".jpg", ".jpeg", ".jpe", ".bmp", ".webp")
-    sample = [folder / p for p in paths if not p.lower().endswith(eight_bit)][:20]
+    deeper = (folder / p for p in paths if not p.lower().endswith(eight_bit))
+    sample = list(itertools.islice(deeper, 20))
     loaders = _Loaders(
         len(paths), lambda i: (paths[i], functools.partial(read_image, folder / paths[i]))
     )

@@ -316,10 +316,9 @@ class _Study:
                 images, disturbance, untouched, foreign, quality
             )
             found = self._compute_fids(levels, traces, halves, count)
-            by_count = [
-                self._compute_fids(levels, traces, halves[:_REPEATS_OF_COUNTS], number)
-                for number in counts
-            ]
+            fewer = halves[:_REPEATS_OF_COUNTS]
+            by_count = [self._compute_fids(levels, traces, fewer, n) for n in counts[:-1]]
+            by_count.append({measure: x[: len(fewer)] for measure, x in found.items()})
             for measure in self.measures:
                 fids[measure.name][disturbance] = found[measure]
                 more[measure.name][disturbance] = {
