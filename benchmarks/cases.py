@@ -17,11 +17,12 @@ CASES = {
     "pipeline": "case_network",
     "command": "case_commands",
     "depths": "case_commands",
+    "training": "case_training",
     "frechet": "case_numbers",
     "bootstrap": "case_numbers",
     "growth": "case_numbers",
 }
-_NEED_TENSORFLOW = ("network", "pipeline", "growth")
+_NEED_TENSORFLOW = ("network", "pipeline", "training", "growth")
 
 
 def run_case(name: str, inputs: BenchmarkInputs) -> Iterator[Measurement]:

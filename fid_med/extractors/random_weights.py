@@ -5,6 +5,7 @@ import functools
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from fid_med.data.preprocessing import Preprocessing, as_rgb_batch
 from fid_med.extractors import inception_v3
@@ -76,6 +77,7 @@ def calibrate_batch_norm(network: keras.Model, pixels: np.ndarray) -> None:
     momenta = [layer.momentum for layer in layers]
     for layer in layers:
         layer.momentum = 0.0
-    network(pixels.astype(np.float32), training=True)
+    # Eager operations would keep every layer's output until the end: 3 GB.
+    tf.function(lambda x: network(x, training=True))(tf.constant(pixels, tf.float32))
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum

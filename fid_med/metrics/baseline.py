@@ -9,12 +9,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from fid_med.metrics.input_checks import checked_count
-from fid_med.metrics.resampling import BlockDistances, ImageSet, draw_blocks, image_set
+from fid_med.metrics.resampling import (
+    BlockDistances,
+    ImageSet,
+    draw_blocks,
+    image_set,
+    replicate_steps,
+)
 
 LEAST = 16  # images, or patients where they are known: two in every eighth
 
 _LARGEST_PART = 500  # images: it limits time and memory
-_STEP = 32
 
 
 @dataclass(frozen=True)
@@ -142,9 +147,9 @@ def _distances(images: ImageSet, sizes: list[int], replicates: int, rng):
     distances = BlockDistances([images.features])
     wholes, halves, lengths = [], [], []
     between_halves = np.array([(0, 2), (0, 3), (1, 2), (1, 3)])
-    for start in range(0, replicates, _STEP):
+    for now in replicate_steps(replicates, "parts of the real images"):
         blocks, joined = [], []
-        for _ in range(min(_STEP, replicates - start)):
+        for _ in range(now):
             drawn = draw_blocks(images, [sizes[0]] * 2 + [sizes[1]] * 2, rng)
             blocks.extend(drawn)
             joined.extend(np.concatenate(drawn[i : i + 2]) for i in (0, 2))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -11,13 +12,18 @@ from scipy import linalg
 
 from fid_med.metrics.blas_threads import map_on_cores
 from fid_med.metrics.input_checks import checked_count
-from fid_med.metrics.resampling import GRAM_LIMIT, BlockDistances, ImageSet, image_sets
+from fid_med.metrics.resampling import (
+    GRAM_LIMIT,
+    BlockDistances,
+    ImageSet,
+    image_sets,
+    replicate_steps,
+)
 
 # Up to this many images in the smaller set the Gram matrix is used; beyond, the leading directions.
 _GRAM_IMAGES = 300
 _DIRECTIONS = 256
 
-_STEP = 64  # permutations that are computed at once
 
 # Two statistics are equal if they differ by at most this share, which is their rounding.
 _TIE = 1e-9
@@ -132,10 +138,9 @@ def permutation_test(
 
 def _by_gram(sets: list[ImageSet], sides) -> np.ndarray:
     distances = BlockDistances([s.features for s in sets])
-    values = []
-    for start in range(0, len(sides), _STEP):
-        part = sides[start : start + _STEP]
-        blocks = [block for pair in part for block in pair]
+    values, left = [], iter(sides)
+    for now in replicate_steps(len(sides), "permutations"):
+        blocks = [block for pair in itertools.islice(left, now) for block in pair]
         pairs = np.arange(len(blocks)).reshape(-1, 2)
         values.append(distances.distances(blocks, pairs))
     return np.concatenate(values)
@@ -148,13 +153,13 @@ def _by_directions(sets: list[ImageSet], sides) -> tuple[int, np.ndarray]:
     k = min(_DIRECTIONS, d)
     _, directions = linalg.eigh(rows.T @ rows, subset_by_index=(d - k, d - 1))
     rows = rows @ directions
-    values = np.empty(len(sides))
-
-    def of_division(i):
-        values[i] = _distance(*(rows[side] for side in sides[i]))
-
-    map_on_cores(of_division, range(len(sides)))
-    return k, values
+    divisions, values = iter(sides), []
+    for now in replicate_steps(len(sides), "permutations"):
+        values += map_on_cores(
+            lambda division: _distance(*(rows[side] for side in division)),
+            list(itertools.islice(divisions, now)),
+        )
+    return k, np.array(values)
 
 
 def _distance(first: np.ndarray, second: np.ndarray) -> float:

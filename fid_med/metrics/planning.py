@@ -12,7 +12,13 @@ from scipy import special
 from fid_med.errors import StatisticsError
 from fid_med.metrics.debiased_fid import skewed_quantile
 from fid_med.metrics.input_checks import checked_count, checked_fraction
-from fid_med.metrics.resampling import BlockDistances, ImageSet, draw_blocks, image_set
+from fid_med.metrics.resampling import (
+    BlockDistances,
+    ImageSet,
+    draw_blocks,
+    image_set,
+    replicate_steps,
+)
 from fid_med.metrics.variance_decomposition import ring_variance, skewness
 
 LEAST = 16  # images, or patients where they are known: two in every eighth
@@ -24,7 +30,6 @@ FEWEST_PLANNED = 8
 _STEEPEST = 2 * math.sqrt(2)
 
 _LARGEST_QUARTER = 250
-_STEP = 32
 
 
 @dataclass(frozen=True)
@@ -151,9 +156,9 @@ def _pair_variances(images: ImageSet, replicates: int, seed: int) -> tuple[int, 
     distances = BlockDistances([images.features])
     rng = np.random.default_rng(seed)
     found: tuple[list, list] = ([], [])
-    for start in range(0, replicates, _STEP):
+    for now in replicate_steps(replicates, "parts of the real images"):
         eighths, quarters = [], []
-        for _ in range(min(_STEP, replicates - start)):
+        for _ in range(now):
             drawn = draw_blocks(images, [eighth] * 8, rng)
             eighths.extend(drawn)
             quarters.extend(np.concatenate(drawn[i : i + 2]) for i in range(0, 8, 2))

@@ -8,7 +8,7 @@ singular values give Tr (C1 C2)^(1/2) as in the low_rank form of `frechet`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,7 @@ from fid_med.metrics.input_checks import (
     check_same_dimension,
     checked_features,
 )
+from fid_med.utils.progress import Progress
 
 # Largest number of images, all sets together, for which the Gram matrix is kept (0.13 GB). For
 # more images, products are computed for each pair of blocks.
@@ -31,6 +32,9 @@ _LARGEST_FEATURE = 1e75
 
 # Entries of the arrays of one step of a batch: 2 MB, which fit a core's cache.
 _BATCH_ENTRIES = 250_000
+
+# Replicates that are computed at once.
+_STEP = 32
 
 
 @dataclass(frozen=True)
@@ -150,6 +154,20 @@ def equal_rows(first: np.ndarray, second: np.ndarray | None, most: int) -> list[
         if len(pairs) == most:
             break
     return pairs
+
+
+def replicate_steps(replicates: int, label: str) -> Iterator[int]:
+    """Yields how many replicates to compute at once, and shows the progress.
+
+    Args:
+      replicates: number of all replicates.
+      label: what they are, for the progress bar.
+    """
+    with Progress(label, replicates) as progress:
+        for start in range(0, replicates, _STEP):
+            now = min(_STEP, replicates - start)
+            yield now
+            progress.update(now)
 
 
 def draw_blocks(

@@ -35,7 +35,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fid_med.metrics.resampling import BlockDistances, ImageSet, draw_blocks
+from fid_med.metrics.resampling import BlockDistances, ImageSet, draw_blocks, replicate_steps
 
 # Smallest number of images (patients, if known) in a set: two in every quarter.
 LEAST = 8
@@ -43,7 +43,6 @@ LEAST = 8
 # Share of a mean distance; smaller effects of pairs of images on distances are rounding.
 _ROUNDING = 1e-12
 
-_STEP = 32  # replicates that are computed at once
 _RING = ((0, 1), (2, 3), (0, 2), (1, 3))
 
 
@@ -110,9 +109,8 @@ class HalfSplits:
         plans = (_pairs(self._crosses, len(sets), 2), _pairs(self._crosses, len(sets), 4))
         found: tuple[list, list] = ([], [])
         images = []
-        for start in range(0, replicates, _STEP):
+        for now in replicate_steps(replicates, "random halves"):
             halves, quarters = [], []
-            now = min(_STEP, replicates - start)
             for _ in range(now):
                 for k, s in enumerate(sets):
                     drawn = draw_blocks(s, [self._sizes[k]] * 4, rng, distances.offsets[k])
@@ -222,9 +220,9 @@ class HalfSplits:
         taken = [min(s.units, max(2, most * s.units // s.count)) for s in whole]
         halves = [n // 2 for n in taken]
         found = []
-        for start in range(0, self._exchanges, _STEP):
+        for now in replicate_steps(self._exchanges, "exchanged halves"):
             blocks = []
-            for _ in range(min(_STEP, self._exchanges - start)):
+            for _ in range(now):
                 blocks += draw_blocks(whole[0], taken[:1], rng, offsets[0])
                 first, second = (
                     draw_blocks(s, [n, n], rng, at)

@@ -138,3 +138,8 @@ def test_wrong_sets_end_in_one_line(features, patients, message):
     with pytest.raises(StatisticsError, match=message) as error:
         image_set(features, patients, "real", 8)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("count", "steps"), [(70, [32, 32, 6]), (32, [32]), (2, [2])])
+def test_steps_cover_every_replicate(count, steps):
+    assert list(resampling.replicate_steps(count, "halves")) == steps
