@@ -351,8 +351,8 @@ def test_a_command_that_fails_says_its_last_line(peer, error):
 
 
 def test_every_case_is_found():
-    names = ("startup", "network", "pipeline", "command", "depths", "frechet", "bootstrap")
-    names += ("growth",)
+    names = ("startup", "network", "pipeline", "command", "depths", "training", "frechet")
+    names += ("bootstrap", "growth")
     assert tuple(cases.CASES) == names
     for name, module in cases.CASES.items():
         assert callable(getattr(importlib.import_module(f"benchmarks.{module}"), name))
