@@ -104,9 +104,9 @@ class ImageAccount:
         if not self.seen_in_training:
             return []
         return [
-            f"{name}: the extractor was trained on {self.seen_in_training} of these {self.count} "
-            f"images{self._use_in_training()}; the FID is biased in favour of training images, so "
-            "compare held-out images (--exclude_training_images)"
+            f"{name}: the extractor's training has seen {self.seen_in_training} of these "
+            f"{self.count} images{self._use_in_training()}, which biases the FID; compare held-out "
+            "images (--exclude_training_images)"
         ]
 
     def blank_warnings(self, name: str) -> list[str]:

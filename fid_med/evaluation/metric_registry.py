@@ -290,8 +290,8 @@ def _prdc_rows(fields):
     for name in ("precision", "recall"):
         yield TableRow(name, f"{fields[name]:.4f}", note=f"k = {fields['k']}")
     k = f"k = {fields['density_k']}"
-    yield TableRow("density", f"{fields['density']:.4f}", note=f"{k}; 1 expected at best")
-    expected = f"{fields['expected_coverage']:.3f} expected at best"
+    yield TableRow("density", f"{fields['density']:.4f}", note=f"{k}; about 1 for real images")
+    expected = f"{fields['expected_coverage']:.3f} expected of real images"
     yield TableRow("coverage", f"{fields['coverage']:.4f}", note=f"{k}; {expected}")
 
 
@@ -570,7 +570,8 @@ _ENTRIES = (
         _baseline_rows,
         needs_features=False,  # those of the real images alone
         meanings=(
-            "real against real: FID of two real sets, mean +- standard deviation; expect no less",
+            "real against real: FID of two real sets, mean +- standard deviation; one far below "
+            "suggests copies",
         ),
     ),
     Metric(

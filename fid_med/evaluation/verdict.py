@@ -63,7 +63,7 @@ def judge(
         by = f"permutation p = {p:.2g}"
     elif debiased:
         differ, test = debiased["low"] > 0, "interval"
-        by = f"{_interval_of(debiased)} {'excludes' if differ else 'contains'} 0"
+        by = f"{_interval_of(debiased)} {_where_zero_is(debiased)}"
     else:
         reason = next((unavailable[x] for x in PARTS if x in unavailable), None)
         untested = f" Not tested: {reason}." if reason and base else ""
@@ -71,10 +71,15 @@ def judge(
     if differ:
         text += f", so the sets differ ({by})."
         text += _how_far(debiased, test)
+    elif _is_unusually_low(fid, debiased, base):
+        text += (
+            ", lower than chance explains: look for copies of real images (--metrics=memorisation) "
+            f"and for images that are in both sets. No difference is detectable ({by}), but the "
+            "tests assume that the sets are independent."
+        )
     else:
         text += f": no difference is detectable at this sample size ({by})."
         text += _what_is_not_excluded(debiased, base, test)
-    text += _unusually_low(fid, base)
     return Verdict(text, differ, test, _report(fid, debiased, base, origin, counts))
 
 
@@ -89,7 +94,8 @@ def describe_origin(statistics) -> str:
 def _against_baseline(fid, base, unavailable, counts):
     if base:
         mean, sd = base["mean"], base["sd"]
-        return f"Real against real at these counts: {mean:.4g} +- {sd:.2g}. Yours: {fid:.4g}"
+        times = f", {fid / mean:.3g} times that" if mean > 0 else ""
+        return f"Real against real at these counts: {mean:.4g} +- {sd:.2g}. Yours: {fid:.4g}{times}"
     large = min((n for n in counts if n is not None), default=0) >= SMALL_SAMPLE
     if large and "baseline" not in unavailable:
         return (
@@ -115,19 +121,22 @@ def _what_is_not_excluded(debiased, base, test):
         text += f" The two tests disagree: {_interval_of(debiased)} excludes 0. Add images."
     if base and base["detectable"] is not None:
         text += (
-            f" The smallest detectable FID is about {base['detectable']:.2g}; a smaller difference "
-            "is not excluded."
+            f" The smallest detectable debiased FID is about {base['detectable']:.2g}; a smaller "
+            "difference is not excluded."
         )
     return text
 
 
-def _unusually_low(fid, base):
-    if not base or fid >= base["mean"] - _UNUSUAL * base["sd"]:
-        return ""
-    return (
-        " Yours is lower than chance explains: look for copies of real images "
-        "(--metrics=memorisation) and for images that are in both sets."
-    )
+def _is_unusually_low(fid, debiased, base):
+    if debiased and debiased["high"] < 0:
+        return True
+    return bool(base) and fid < base["mean"] - _UNUSUAL * base["sd"]
+
+
+def _where_zero_is(debiased):
+    if debiased["high"] < 0:
+        return "is below 0"
+    return "excludes 0" if debiased["low"] > 0 else "contains 0"
 
 
 def _interval(debiased):
@@ -148,4 +157,7 @@ def _report(fid, debiased, base, origin, counts):
         parts.insert(0, f"debiased FID {debiased['value']:.3g} ({_interval(debiased)})")
     if base:
         parts.append(f"real against real {base['mean']:.3g} +- {base['sd']:.2g}")
-    return "; ".join([*parts, f"{real} real and {generated} generated images", origin])
+    line = "; ".join([*parts, f"{real} real and {generated} generated images", origin])
+    if _is_unusually_low(fid, debiased, base):
+        return f"not before copies are excluded: {line}"
+    return line

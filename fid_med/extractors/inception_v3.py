@@ -154,7 +154,9 @@ def load_imagenet_weights(network: keras.Model, application: str = "InceptionV3"
     try:
         source = getattr(keras.applications, application)(include_top=False, weights="imagenet")
     except Exception as error:
-        or_path = ", or give its path instead of 'imagenet'" if application == "InceptionV3" else ""
+        or_path = ""
+        if application == "InceptionV3":
+            or_path = "; or give its path: --weights=FILE in training, --extractor=FILE elsewhere"
         raise ExtractorError(
             f"ImageNet weights could not be downloaded ({reason_of(error)}); fetch that file on a "
             f"machine with internet and put it into ~/.keras/models/ here{or_path}"

@@ -27,7 +27,8 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (20, 8, 8), dtype=np.uint8)
 class Stub:
     """An extractor without a network: a feature is a pixel."""
 
-    name, fingerprint, num_features = "stub", "0" * 64, 8
+    name, num_features = "stub", 8
+    fingerprint = cache_key = "0" * 64
     warnings, logits = (), None
 
     def __init__(self, training_images=None):
@@ -59,7 +60,7 @@ def test_trained_and_validated_images_are_distinguished():
     )
     account, (warning,) = account_of(IMAGES, memory)
     assert (account.seen_in_training, account.validated_on) == (9, 3)
-    assert "trained on 9 of these 20 images (6 trained on, 3 validated on); " in warning
+    assert "has seen 9 of these 20 images (6 trained on, 3 validated on), which" in warning
 
 
 def test_accounts_of_an_earlier_version_can_be_read():

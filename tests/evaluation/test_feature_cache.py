@@ -30,7 +30,8 @@ class Stub:
     def __init__(self, fingerprint="0" * 64, stop_after=None):
         from fid_med.data.preprocessing import Preprocessing
 
-        self.preprocessing, self.fingerprint = Preprocessing(8, 8), fingerprint
+        self.preprocessing = Preprocessing(8, 8)
+        self.fingerprint = self.cache_key = fingerprint
         self.seen, self.stop_after = 0, stop_after
 
     def compiled(self, dtype):

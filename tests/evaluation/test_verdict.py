@@ -31,8 +31,8 @@ def test_sets_that_differ():
     assert found.differ is True
     assert found.test == "permutation"
     assert found.text == (
-        "Real against real at these counts: 4.2 +- 0.5. Yours: 12.7, so the sets differ "
-        "(permutation p = 0.001). Debiased FID: 8.4 (95% interval 7 to 10)."
+        "Real against real at these counts: 4.2 +- 0.5. Yours: 12.7, 3.02 times that, so the "
+        "sets differ (permutation p = 0.001). Debiased FID: 8.4 (95% interval 7 to 10)."
     )
     assert found.to_report == (
         "debiased FID 8.4 (95% interval 7 to 10); FID 12.7; real against real 4.2 +- 0.5; "
@@ -44,9 +44,9 @@ def test_sets_that_do_not_differ_are_not_called_equal():
     found = verdict(fid=4.3, p=0.4, low=-0.5, high=0.6)
     assert found.differ is False
     assert found.text == (
-        "Real against real at these counts: 4.2 +- 0.5. Yours: 4.3: no difference is detectable at "
-        "this sample size (permutation p = 0.4). The smallest detectable FID is about 0.83; a "
-        "smaller difference is not excluded."
+        "Real against real at these counts: 4.2 +- 0.5. Yours: 4.3, 1.02 times that: no difference "
+        "is detectable at this sample size (permutation p = 0.4). The smallest detectable debiased "
+        "FID is about 0.83; a smaller difference is not excluded."
     )
     for word in ("equal", "same", "identical", "good"):
         assert word not in found.text
@@ -84,7 +84,16 @@ def test_a_fid_far_below_the_baseline_is_suspicious():
     found = verdict(fid=1.0, p=1.0, low=-3.0, high=0.2)
     assert found.differ is False
     assert "lower than chance explains: look for copies" in found.text
+    assert found.to_report.startswith("not before copies are excluded: debiased FID")
     assert "chance explains" not in verdict(fid=3.0, p=1.0, low=-3.0, high=0.2).text
+
+
+def test_an_interval_below_zero_is_not_said_to_contain_it():
+    found = verdict(exchangeable=False, fid=3.5, low=-1.23, high=-0.39)
+    assert (found.differ, found.test) == (False, "interval")
+    assert "-1.23 to -0.39, is below 0)" in found.text
+    assert found.text.index("lower than chance") < found.text.index("No difference is detectable")
+    assert found.to_report.startswith("not before copies are excluded")
 
 
 def test_what_was_not_tested_is_not_claimed():
@@ -93,7 +102,8 @@ def test_what_was_not_tested_is_not_claimed():
     found = judge(metrics(**missing), dict.fromkeys(missing, reason), True, ORIGIN, [60, 60])
     assert (found.differ, found.test) == (None, None)
     assert found.text == (
-        f"Real against real at these counts: 4.2 +- 0.5. Yours: 12.7. Not tested: {reason}."
+        f"Real against real at these counts: 4.2 +- 0.5. Yours: 12.7, 3.02 times that. "
+        f"Not tested: {reason}."
     )
     found = judge({"fid": {"value": 3.0}}, {}, True, ORIGIN, [50_000, 50_000])
     assert found.differ is None
