@@ -98,7 +98,7 @@ class GeneratorRanking:
         yield (
             f"interval: {self.confidence:.0%}. p: chance of so large a difference from the best "
             "set if both are equally far from the real images. p and the intervals of differences "
-            f"are corrected for {self.comparisons} pairs of sets, because the same images chose "
+            f"are corrected for {self.comparisons} pair{'s' * (self.comparisons > 1)} of sets, because the same images chose "
             "the best set."
         )
         used = [(row.debiased["generated_count"], row.account.count) for row in self.generated]
