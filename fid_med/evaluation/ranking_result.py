@@ -98,8 +98,8 @@ class GeneratorRanking:
         yield (
             f"interval: {self.confidence:.0%}. p: chance of so large a difference from the best "
             "set if both are equally far from the real images. p and the intervals of differences "
-            f"are corrected for {self.comparisons} pair{'s' * (self.comparisons > 1)} of sets, because the same images chose "
-            "the best set."
+            f"are corrected for {self.comparisons} pair{'s' * (self.comparisons > 1)} of sets, "
+            "because the same images chose the best set."
         )
         used = [(row.debiased["generated_count"], row.account.count) for row in self.generated]
         used.append((self.generated[0].debiased["real_count"], self.real.count))
