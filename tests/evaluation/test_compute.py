@@ -181,7 +181,7 @@ def test_training_images_are_counted_and_left_out_on_request(halves, shallow_ext
     result = compute_fid(real, generated, extractor)
     assert result.real.seen_in_training == 5
     assert result.generated.seen_in_training == 0
-    assert any("trained on 5 of these 20" in line for line in result.warnings)
+    assert any("has seen 5 of these 20" in line for line in result.warnings)
     result = compute_fid(real, generated, extractor, exclude_training_images=True)
     assert (result.real.count, result.real.excluded) == (15, 5)
     assert result.fid == pytest.approx(
