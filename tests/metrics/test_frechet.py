@@ -240,6 +240,17 @@ def test_eigenvalues_of_r_give_the_singular_values(kind, by_eigenvalues, n, m, m
         assert (not calls) == by_eigenvalues
 
 
+@pytest.mark.parametrize("wide", [True, False])
+def test_rows_that_grow_lose_no_singular_value(wide):
+    """Factors of a covariance of low rank come with the smallest row first."""
+    rng = np.random.default_rng(4)
+    matrix = 10.0 ** np.linspace(-9, 0, 150)[:, None] * rng.normal(size=(150, 180))
+    matrix = matrix if wide else np.ascontiguousarray(matrix.T)
+    expected = scipy.linalg.svdvals(matrix).sum()
+    found = frechet._sum_of_singular_values(matrix.copy(), 2 * expected)
+    assert found == pytest.approx(expected, rel=1e-13)
+
+
 def test_features_on_one_side_and_a_full_covariance_on_the_other():
     x, y = decaying_features(25, 64, 1), decaying_features(400, 64, 2, shift=0.1)
     a, b = FeatureStatistics.from_features(x), FeatureStatistics.from_features(y)
