@@ -15,11 +15,12 @@ from benchmarks.timing import Contender, compare
 from fid_med.data.preprocessing import Preprocessing, as_rgb_batch
 from fid_med.extractors.inception_v3 import build_network
 from fid_med.phantoms.radiograph import phantom_set
-from fid_med.training.config import AUXILIARY_WEIGHT, TrainingConfig
+from fid_med.training.config import ALL_LAYERS, AUXILIARY_WEIGHT, TrainingConfig
 from fid_med.training.heads import add_auxiliary_head, build_classifier, build_head
 from fid_med.training.input_pipeline import training_batches
 from fid_med.training.loss import Objective
 from fid_med.training.optimizer import make_optimizer
+from fid_med.training.run import train_layers_after
 from fid_med.training.step import TrainingModel
 
 _SIZE = 150
@@ -57,11 +58,7 @@ def training(inputs: BenchmarkInputs) -> Iterator[Measurement]:
 def _network(first):
     """A network of which the layers after `first` are trained."""
     network = build_network(Preprocessing(_SIZE, _SIZE))
-    names = [layer.name for layer in network.layers]
-    begin = names.index(first) + 1 if first else 0
-    for i, layer in enumerate(network.layers):
-        is_norm = isinstance(layer, keras.layers.BatchNormalization)
-        layer.trainable = i >= begin and not (is_norm and first)
+    train_layers_after(network, first or ALL_LAYERS, with_norms=not first)
     return network
 
 

@@ -174,22 +174,24 @@ def kill_job(
         raise SystemExit(f"{job.name} fails without a kill:\n{errors}")
     expected = job.result(folder / "whole")
     counts = dict.fromkeys(("kills", "ends", "failed", "different", "left_over", "tracebacks"), 0)
+
+    def attempt(output, *moment):
+        status, errors = start(job, data, output, *moment)
+        counts["tracebacks"] += "Traceback" in errors
+        if status > 0 and _FINISHED in errors:
+            status = 0  # the last kill came between its last write and its end
+        return status, errors
+
     while counts["kills"] < kills and counts["ends"] < 2 * kills:
         output = folder / f"killed_{counts['ends']}"
         for _ in range(min(per_run, kills - counts["kills"])):
-            status, errors = start(job, data, output, rng.uniform(0, seconds))
-            counts["tracebacks"] += "Traceback" in errors
-            if status > 0 and _FINISHED in errors:
-                status = 0  # the last kill came between its last write and its end
+            status, errors = attempt(output, rng.uniform(0, seconds))
             if status >= 0:  # it was faster this time
                 counts["failed"] += status > 0
                 break
             counts["kills"] += 1
         if status < 0:
-            status, errors = start(job, data, output)
-            if _FINISHED in errors:
-                status = 0
-            counts["tracebacks"] += "Traceback" in errors
+            status, errors = attempt(output)
             counts["failed"] += status != 0
         counts["ends"] += 1
         if not status:

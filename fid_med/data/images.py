@@ -78,7 +78,7 @@ def index_folder(folder, multi_frame: str = "refuse", known=()) -> FolderListing
     for name, entry in _walk(folder, "", frozenset(), ignored):
         if not entry.is_file(follow_symlinks=False) and _is_special(entry.path):
             ignored["pipe or device"] += 1
-        elif os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:
+        elif name.lower().endswith(IMAGE_SUFFIXES):
             images.append(name)
         elif _is_dicom(pathlib.Path(entry.path)):
             of_dicom.append(name)

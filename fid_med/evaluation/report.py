@@ -112,8 +112,8 @@ def _numbers_figure(result, folder):
     figure = Figure(figsize=(8.5, 2.2), layout="constrained")
     axis = figure.subplots()
     if base:
-        low, high = base["mean"] - 2 * base["sd"], base["mean"] + 2 * base["sd"]
-        axis.barh(1, high - low, left=low, height=0.5, color=BLUE, alpha=0.35)
+        band = base["mean"] - 2 * base["sd"], base["mean"] + 2 * base["sd"]
+        axis.barh(1, band[1] - band[0], left=band[0], height=0.5, color=BLUE, alpha=0.35)
     axis.plot(result.fid, 1, "o", color=ORANGE, markersize=9)
     if debiased:
         low, high = debiased["low"], debiased["high"]
@@ -121,10 +121,9 @@ def _numbers_figure(result, folder):
         axis.plot(debiased["value"], 0, "o", color=ORANGE, markersize=9)
     axis.axvline(0, color="k", linewidth=1)
     if base:
-        at = base["mean"] + 2 * base["sd"]
-        side = "right" if at > np.mean(axis.get_xlim()) else "left"  # so that it is not cut off
+        side = "right" if band[1] > np.mean(axis.get_xlim()) else "left"  # it must fit the axes
         label = {"color": BLUE, "fontsize": 8, "va": "bottom", "ha": side}
-        axis.text(at, 1.32, "real against real", **label)
+        axis.text(band[1], 1.32, "real against real", **label)
     axis.set_yticks([0, 1], ["debiased FID", "FID"])
     axis.set_ylim(-0.6, 1.8)
     axis.grid(axis="x", alpha=0.3)

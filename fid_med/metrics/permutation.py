@@ -24,7 +24,6 @@ from fid_med.metrics.resampling import (
 _GRAM_IMAGES = 300
 _DIRECTIONS = 256
 
-
 # Two statistics are equal if they differ by at most this share, which is their rounding.
 _TIE = 1e-9
 
@@ -138,9 +137,9 @@ def permutation_test(
 
 def _by_gram(sets: list[ImageSet], sides) -> np.ndarray:
     distances = BlockDistances([s.features for s in sets])
-    values, left = [], iter(sides)
-    for now in replicate_steps(len(sides), "permutations"):
-        blocks = [block for pair in itertools.islice(left, now) for block in pair]
+    values = []
+    for part in _in_steps(sides):
+        blocks = [block for pair in part for block in pair]
         pairs = np.arange(len(blocks)).reshape(-1, 2)
         values.append(distances.distances(blocks, pairs))
     return np.concatenate(values)
@@ -153,13 +152,17 @@ def _by_directions(sets: list[ImageSet], sides) -> tuple[int, np.ndarray]:
     k = min(_DIRECTIONS, d)
     _, directions = linalg.eigh(rows.T @ rows, subset_by_index=(d - k, d - 1))
     rows = rows @ directions
-    divisions, values = iter(sides), []
-    for now in replicate_steps(len(sides), "permutations"):
-        values += map_on_cores(
-            lambda division: _distance(*(rows[side] for side in division)),
-            list(itertools.islice(divisions, now)),
-        )
+    values = []
+    for part in _in_steps(sides):
+        values += map_on_cores(lambda pair: _distance(*(rows[side] for side in pair)), part)
     return k, np.array(values)
+
+
+def _in_steps(sides):
+    """Yields the divisions in parts, with a progress bar."""
+    left = iter(sides)
+    for now in replicate_steps(len(sides), "permutations"):
+        yield list(itertools.islice(left, now))
 
 
 def _distance(first: np.ndarray, second: np.ndarray) -> float:

@@ -302,14 +302,12 @@ class TrainingRun:
             return TrainingModel(model, self._objective, optimizer, AUXILIARY_WEIGHT), trained
 
     def _set_trainable(self, network, phase, momentum):
-        first = 0
-        if phase == "top" and self._config.train_from != ALL_LAYERS:
-            names = [layer.name for layer in network.layers]
-            first = names.index(self._config.train_from) + 1
-        for i, layer in enumerate(network.layers):
-            is_norm = isinstance(layer, keras.layers.BatchNormalization)
-            layer.trainable = i >= first and not (is_norm and phase == "top")
-            if is_norm and phase == "all":
+        if phase == "top":
+            train_layers_after(network, self._config.train_from, with_norms=False)
+            return
+        train_layers_after(network, ALL_LAYERS, with_norms=True)
+        for layer in network.layers:
+            if isinstance(layer, keras.layers.BatchNormalization):
                 layer.momentum = momentum
 
     def _add_auxiliary_head(self, network, trained, momentum):
@@ -398,6 +396,21 @@ class TrainingRun:
 
     def _head_outputs(self, features):
         return np.asarray(self._head(features, training=False))
+
+
+def train_layers_after(network: keras.Model, block: str, with_norms: bool) -> None:
+    """Makes the layers after a block trainable, and all others not.
+
+    Args:
+      network: from `inception_v3.build_network`.
+      block: name of the block's last layer, or `config.ALL_LAYERS`.
+      with_norms: whether batch normalisations are trained too.
+    """
+    names = [layer.name for layer in network.layers]
+    first = 0 if block == ALL_LAYERS else names.index(block) + 1
+    for i, layer in enumerate(network.layers):
+        is_norm = isinstance(layer, keras.layers.BatchNormalization)
+        layer.trainable = i >= first and (with_norms or not is_norm)
 
 
 def _after_epoch(call):
