@@ -225,7 +225,7 @@ def main(real, generated=None, *more):
     result = compute_fid(
         real,
         generated,
-        _EXTRACTOR.value,
+        _extractor(),
         metrics=_METRICS.value,
         per_class=_PER_CLASS.value,
         train_images=_TRAIN_IMAGES.value,
@@ -274,12 +274,30 @@ def _refuse_useless(generated, more):
         )
 
 
+def _extractor():
+    from fid_med.extractors.registry import ExtractorSpec
+
+    return ExtractorSpec(
+        _EXTRACTOR.value, _IMAGE_SIZE.value, _RESIZE.value, _ASPECT.value, _PRECISION.value,
+        _SEED.value, int(_DIMS.value),
+    )  # fmt: skip
+
+
+def _extraction_options():
+    from fid_med.evaluation.extraction import ExtractionOptions
+
+    return ExtractionOptions(
+        _BATCH_SIZE.value, _SKIP_UNREADABLE.value, _EXCLUDE_TRAINING_IMAGES.value,
+        _MULTI_FRAME.value, _CACHE_DIR.value,
+    )  # fmt: skip
+
+
 def _shared_options():
     shared = (
-        _CONFIDENCE, _PATIENT_REGEX, _BATCH_SIZE, _IMAGE_SIZE, _RESIZE, _ASPECT,
-        _PRECISION, _SEED, _SKIP_UNREADABLE, _EXCLUDE_TRAINING_IMAGES, _MULTI_FRAME, _CACHE_DIR,
+        _CONFIDENCE, _PATIENT_REGEX, _BATCH_SIZE, _SEED, _SKIP_UNREADABLE,
+        _EXCLUDE_TRAINING_IMAGES, _MULTI_FRAME, _CACHE_DIR,
     )  # fmt: skip
-    return {flag.name: flag.value for flag in shared} | {"dims": int(_DIMS.value)}
+    return {flag.name: flag.value for flag in shared}
 
 
 def _images_of_split(real):
@@ -303,9 +321,7 @@ def _save_real(real):
     import os
 
     from fid_med.errors import SettingError
-    from fid_med.evaluation.extraction import ExtractionOptions
     from fid_med.evaluation.saving import save_real_statistics
-    from fid_med.extractors.registry import ExtractorSpec
     from fid_med.utils import files
     from fid_med.utils.progress import warn
 
@@ -320,18 +336,12 @@ def _save_real(real):
     found = save_real_statistics(
         path,
         real,
-        ExtractorSpec(
-            _EXTRACTOR.value, _IMAGE_SIZE.value, _RESIZE.value, _ASPECT.value, _PRECISION.value,
-            _SEED.value, int(_DIMS.value),
-        ),
-        ExtractionOptions(
-            _BATCH_SIZE.value, _SKIP_UNREADABLE.value, _EXCLUDE_TRAINING_IMAGES.value,
-            _MULTI_FRAME.value, _CACHE_DIR.value,
-        ),
+        _extractor(),
+        _extraction_options(),
         patient_regex=_PATIENT_REGEX.value,
         features=_SAVE_FEATURES.value,
         all_depths=bool(_METRICS.value),
-    )  # fmt: skip
+    )
     for line in found.warnings:
         warn(line)
     print(f"real: {found.account.describe()}")
@@ -352,9 +362,12 @@ def _rank(real, generated):
     result = compare_generators(
         real,
         dict(zip(names, generated, strict=True)),
-        _EXTRACTOR.value,
+        _extractor(),
+        confidence=_CONFIDENCE.value,
+        patient_regex=_PATIENT_REGEX.value,
         generated_patient_regex=_GENERATED_PATIENT_REGEX.value,
-        **_shared_options(),
+        seed=_SEED.value,
+        options=_extraction_options(),
     )
     for line in result.summary():
         print(line)
@@ -384,7 +397,7 @@ def _plan(real):
         files.check_writable(_JSON.value)
     cli.prepare_tensorflow()
     counts = [int(count) for count in _PLAN.value]
-    found = plan(real, _EXTRACTOR.value, counts=counts, **_shared_options())
+    found = plan(real, _extractor(), counts=counts, **_shared_options())
     print(found, flush=True)
     if _JSON.value:
         files.write_json(_JSON.value, found.to_dict())

@@ -127,7 +127,7 @@ def build_gan(seed: int):
 
 
 def train(output_dir, extractor, *, phantoms, compared, epochs, every, seed) -> list[dict]:
-    """Trains the GAN, and writes `samples.png`, `history.csv`, `fid.json` and TensorBoard logs.
+    """Trains the GAN, and writes `samples.png`, `history.csv` and `fid.json`.
 
     Args:
       output_dir: folder to write to.
@@ -163,7 +163,6 @@ def train(output_dir, extractor, *, phantoms, compared, epochs, every, seed) -> 
         every=every,
         num_generated=compared,
         seed=seed,
-        log_dir=output_dir / "tensorboard",
     )
     sheet = [("phantoms", list(others[:8]))]
     latents = np.random.default_rng(seed).standard_normal((8, LATENT_DIM), np.float32)

@@ -12,6 +12,8 @@ _HOMES = {
     "compute_fid": "fid_med.evaluation.compute",
     "compare_generators": "fid_med.evaluation.ranking",
     "compute_statistics": "fid_med.evaluation.compute",
+    "ExtractionOptions": "fid_med.evaluation.extraction",
+    "ExtractorSpec": "fid_med.extractors.registry",
     "FIDCallback": "fid_med.callbacks",
     "FIDMetric": "fid_med.evaluation.fid_metric",
     "FIDResult": "fid_med.evaluation.compute",

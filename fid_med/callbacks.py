@@ -29,7 +29,6 @@ from fid_med.metrics.frechet import factored, frechet_distance
 from fid_med.metrics.statistics import FeatureStatistics, check_comparable
 from fid_med.metrics.variance_decomposition import LEAST
 from fid_med.utils.progress import say, warn
-from fid_med.utils.tensorboard import ScalarWriter
 
 # Splits of the debiased FID: their error is a tenth of its standard error, and the same splits are
 # drawn in every epoch.
@@ -96,7 +95,6 @@ class FIDCallback(keras.callbacks.Callback):
         num_generated: int = SMALL_SAMPLE,
         batch_size: int = 32,
         seed: int = 0,
-        log_dir=None,
         name: str = "fid",
     ):
         """Loads the extractor and computes the reference.
@@ -118,9 +116,8 @@ class FIDCallback(keras.callbacks.Callback):
             comparable.
           batch_size: number of images per pass through the extractor.
           seed: seed of the latent vectors.
-          log_dir: folder for TensorBoard's scalar; by default none is written.
-          name: name of the value in the logs and in TensorBoard; that of the debiased FID is
-            `debiased_` and this name.
+          name: name of the value in the logs; that of the debiased FID is `debiased_` and this
+            name.
 
         Raises:
           FidMedError: a reference or an extractor that cannot be used, or of different extractors.
@@ -133,7 +130,7 @@ class FIDCallback(keras.callbacks.Callback):
                 "images"
             )
         self._every, self._count, self._batch_size = every, num_generated, batch_size
-        self._seed, self._name, self._writer, self._log_dir = seed, name, None, log_dir
+        self._seed, self._name = seed, name
         is_model = isinstance(generator, keras.Model)
         self._source = (
             model_source(generator, latent_dim, output_range, num_generated, seed)
@@ -195,12 +192,6 @@ class FIDCallback(keras.callbacks.Callback):
             values[f"debiased_{self._name}"] = found.get("debiased_fid", math.nan)
         return values
 
-    def on_train_end(self, logs=None):
-        """Closes TensorBoard's file."""
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
-
     def _measure(self, epoch):
         start = time.perf_counter()
         try:
@@ -212,12 +203,6 @@ class FIDCallback(keras.callbacks.Callback):
         self.results.append({
             "epoch": epoch, "epochs_trained": epoch + 1, **found, "seconds": seconds
         })  # fmt: skip
-        if self._log_dir is not None:
-            try:
-                self._writer = self._writer or ScalarWriter(self._log_dir)
-                self._writer.add(self._named(found), epoch)
-            except OSError as error:  # a full disk must not end the training
-                warn(f"epoch {epoch + 1}: {error}")
         return found
 
     def _values(self):

@@ -124,7 +124,10 @@ def compute_fid(
     options = ExtractionOptions(
         batch_size, skip_unreadable, exclude_training_images, multi_frame, cache_dir
     )
-    spec = extractor_spec(extractor, image_size, resize, aspect, precision, dims, seed)
+    spec = as_spec(
+        extractor, seed, dims, image_size=image_size, resize=resize, aspect=aspect,
+        precision=precision,
+    )  # fmt: skip
     return _compare([x for x in sides if x.source is not None], spec, options, request)
 
 
@@ -317,7 +320,10 @@ def plan(
     options = ExtractionOptions(
         batch_size, skip_unreadable, exclude_training_images, multi_frame, cache_dir
     )
-    spec = extractor_spec(extractor, image_size, resize, aspect, precision, dims, seed)
+    spec = as_spec(
+        extractor, seed, dims, image_size=image_size, resize=resize, aspect=aspect,
+        precision=precision,
+    )  # fmt: skip
     inputs = ComparisonInputs([Side(Role.REAL, real, patient_regex)], multi_frame)
     inputs.check_features(["plan"])
     warnings = []
@@ -390,18 +396,21 @@ def compute_statistics(
     return found.statistics, found.account, found.warnings
 
 
-def extractor_spec(extractor, image_size, resize, aspect, precision, dims, seed):
-    """Returns an `ExtractorSpec`, or the extractor if it is already loaded."""
+def as_spec(extractor, seed: int = 0, dims: int = 2048, **changes):
+    """Returns an `ExtractorSpec` of a name or path; a spec or a loaded extractor as it is.
+
+    Args:
+      extractor: a name, a path, an `ExtractorSpec` or a `FeatureExtractor`.
+      seed, dims, changes: fields of `ExtractorSpec`.
+    """
     if isinstance(extractor, (str, os.PathLike)):
-        return ExtractorSpec(extractor, image_size, resize, aspect, precision, seed, dims)
-    loaded = loaded_extractor(extractor)
-    changes = (image_size, resize, aspect, precision, None if dims == 2048 else dims)
-    if any(value is not None for value in changes):
+        return ExtractorSpec(extractor, seed=seed, dims=dims, **changes)
+    if any(value is not None for value in changes.values()) or dims != 2048:
         raise DataError(
             "the extractor is already loaded; pass image_size, resize, aspect, precision and dims "
             "to load_extractor instead"
         )
-    return loaded
+    return extractor if isinstance(extractor, ExtractorSpec) else loaded_extractor(extractor)
 
 
 def load_spec(spec):

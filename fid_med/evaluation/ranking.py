@@ -21,7 +21,7 @@ from fid_med.evaluation.account import (
     shared_patient_warnings,
     small_sample_warnings,
 )
-from fid_med.evaluation.compute import check_confidence, extractor_spec, load_spec
+from fid_med.evaluation.compute import as_spec, check_confidence, load_spec
 from fid_med.evaluation.extraction import ExtractionOptions, FeatureSet
 from fid_med.evaluation.inputs import ComparisonInputs, Role, Side
 from fid_med.evaluation.ranking_result import GeneratorRanking, RankedGenerator
@@ -41,18 +41,9 @@ def compare_generators(
     confidence: float = 0.95,
     patient_regex: str | None = None,
     generated_patient_regex: str | None = None,
-    batch_size: int = 32,
-    image_size: int | None = None,
-    resize: str | None = None,
-    aspect: str | None = None,
-    precision: str | None = None,
-    dims: int = 2048,
-    seed: int = 0,
     num_generated: int | None = None,
-    skip_unreadable: bool = False,
-    exclude_training_images: bool = False,
-    multi_frame: str = "refuse",
-    cache_dir=None,
+    seed: int = 0,
+    options: ExtractionOptions | None = None,
 ) -> GeneratorRanking:
     """Ranks generated sets by their debiased FID, and tests which are worse than the best one.
 
@@ -75,10 +66,13 @@ def compare_generators(
       real: the real images, or statistics saved with features, as for `compute_fid`.
       generated: two or more generated sets by name, as for `compute_fid`; for the checkpoints of
         one run, in their order. No image may be in two sets.
-      extractor, confidence, patient_regex, generated_patient_regex, batch_size, image_size, resize,
-      aspect, precision, dims, seed, skip_unreadable, exclude_training_images, multi_frame,
-      cache_dir: as for `compute_fid`.
+      extractor: a name, a path, an `ExtractorSpec` or a `FeatureExtractor`. It is not loaded where
+        all sets are statistics.
+      confidence, patient_regex, generated_patient_regex: as for `compute_fid`.
       num_generated: number of images to ask a callable for; by default as many as `real` has.
+      seed: seed of the random splits.
+      options: how features are computed, for example `ExtractionOptions(cache_dir="cache")`; by
+        default `ExtractionOptions()`.
 
     Returns:
       A `GeneratorRanking`. Its warnings are printed to stderr as well.
@@ -92,14 +86,14 @@ def compare_generators(
         raise SettingError(
             f"generated sets: {len(generated)}, expected two or more; compute_fid compares one"
         )
-    options = ExtractionOptions(
-        batch_size, skip_unreadable, exclude_training_images, multi_frame, cache_dir
-    )
-    spec = extractor_spec(extractor, image_size, resize, aspect, precision, dims, seed)
-    first = _Set(Side(Role.REAL, real, patient_regex, num_generated), multi_frame)
+    options = options or ExtractionOptions()
+    spec = as_spec(extractor)
+    first = _Set(Side(Role.REAL, real, patient_regex, num_generated), options.multi_frame)
     count = num_generated or first.count
     sets = [
-        _Set(Side(Role.GENERATED, source, generated_patient_regex, count, name), multi_frame)
+        _Set(
+            Side(Role.GENERATED, source, generated_patient_regex, count, name), options.multi_frame
+        )
         for name, source in generated.items()
     ]
     return _compare([first, *sets], spec, options, confidence, seed)
