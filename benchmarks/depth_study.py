@@ -12,7 +12,8 @@ The files are those of `compute_fid.py CLASS_A CLASS_B --metrics=depths --patien
               divided by the FID between the classes
 
 The separation is the median over random splits, with the 2.5 and 97.5 % quantiles. The files do
-not say which patients are in both classes, so such patients may be in both halves.
+not say which patients are in both classes, so such patients may be in both halves. Without
+--patient_regex, each image counts as another patient.
 """
 
 import sys
@@ -107,12 +108,14 @@ def _traces(*sets):
 
 def _loaded(path, offset):
     saved = load_features(path, DEPTHS)
-    if len(saved.depths) < len(DEPTHS) or saved.patients is None:
+    if len(saved.depths) < len(DEPTHS):
         raise SystemExit(
-            f"{path}: holds not every depth, or no patients; save it with --metrics=depths "
-            "--patient_regex=... --save_statistics=DIR --save_features"
+            f"{path}: does not hold every depth; save it with --metrics=depths "
+            "--save_statistics=DIR --save_features"
         )
-    return {d: rows for d, (_, rows) in saved.depths.items()}, saved.patients + offset
+    images = np.arange(len(saved.features))
+    patients = images if saved.patients is None else saved.patients
+    return {d: rows for d, (_, rows) in saved.depths.items()}, patients + offset
 
 
 def main(first, second):
