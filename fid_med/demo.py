@@ -35,10 +35,10 @@ class Scale:
     """
 
     phantoms: int = 480
-    compared: int = 240
+    compared: int = 160
     studied: int = 120
     image_size: int = 96
-    epochs: int = 8
+    epochs: int = 6
 
 
 def run_demo(output_dir, scale: Scale = Scale(), weights: str | None = None) -> dict:
@@ -146,7 +146,7 @@ def _study(output_dir, images, foreign, extractor, weights):
         {"before training": untrained, "trained on phantoms": extractor},
         output_dir,
         StudyConfig(
-            repeats=100,
+            repeats=60,
             note="Procedural phantoms, not patients: this page shows what a study looks like, and "
             "nothing about radiographs. Foreign images are phantoms with their halves mixed up.",
         ),
