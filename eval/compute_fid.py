@@ -177,8 +177,8 @@ _FIGURES = flags.DEFINE_string(
 _REPORT = flags.DEFINE_string(
     "report",
     None,
-    "HTML file for a page with the verdict, the numbers, samples of both sets, the figures of "
-    "--metrics, and what to report; by default it is not written.",
+    "HTML file for a page with the verdict (or the ranking of several sets), the numbers, samples "
+    "of the sets, figures, and what to report; by default it is not written.",
 )
 
 cli.check_regex("patient_regex", "generated_patient_regex")
@@ -191,7 +191,6 @@ _USELESS_IN_PLAN = ("metrics", "save_statistics", "save_features", *_OF_GENERATE
 _USELESS_ALONE = ("json", "confidence", *_OF_GENERATED)
 _USELESS_FOR_SEVERAL = (
     "metrics", "per_class", "train_images", "other_generated", "save_statistics", "save_features",
-    "report",
 )  # fmt: skip
 
 
@@ -356,8 +355,8 @@ def _rank(real, generated):
     names = set_names(generated)
     for folder in filter(None, (_CACHE_DIR.value, _FIGURES.value)):
         files.check_writable_folder(folder)
-    if _JSON.value:
-        files.check_writable(_JSON.value)
+    for target in filter(None, (_JSON.value, _REPORT.value)):
+        files.check_writable(target)
     cli.prepare_tensorflow()
     result = compare_generators(
         real,
@@ -381,7 +380,13 @@ def _rank(real, generated):
         for path in result.draw(_FIGURES.value):
             say(f"look at {path}")
 
-    cli.write_outputs((_JSON, save_json), (_FIGURES, draw))
+    def save_report():
+        from fid_med.evaluation.report import write_ranking_report
+
+        write_ranking_report(result, _REPORT.value)
+        say(f"report: {_REPORT.value}")
+
+    cli.write_outputs((_JSON, save_json), (_FIGURES, draw), (_REPORT, save_report))
 
 
 def _plan(real):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import os
+import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +65,14 @@ class Side:
     def label(self) -> str:
         """The set in messages."""
         return self.name or self.role.value
+
+
+def set_name(source) -> str:
+    """The last part of a set's path, without `.npz` or `.npy`; empty for sets without a path."""
+    path = source.folder if isinstance(source, ImageSource) else source
+    if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
+        return ""
+    return re.sub(r"\.np[yz]$", "", os.path.basename(os.path.abspath(path)), flags=re.IGNORECASE)
 
 
 def is_statistics(source) -> bool:
@@ -182,6 +191,7 @@ class ComparisonInputs:
         of_generated = role in (Role.GENERATED, Role.OTHER_GENERATED)
         flag = "generated_patient_regex" if of_generated else "patient_regex"
         found.warnings += few_patients_warnings(role.value, flag, found.patients)
+        found.account.name = set_name(side.source)
         self.sets[role] = found
 
 
@@ -202,6 +212,7 @@ def _read_statistics(side: Side) -> FeatureSet:
         )
     saved = load_features(side.source, DEPTHS)
     account = statistics_account(saved)
+    account.name = set_name(side.source)
     found = FeatureSet(saved.statistics, account, features=saved.features, patients=saved.patients)
     if len(saved.depths) == len(DEPTHS):
         found.depths = found.at_depths(saved.depths)

@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import collections
-import os
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,7 +21,7 @@ from fid_med.evaluation.account import (
 )
 from fid_med.evaluation.compute import as_spec, check_confidence, load_spec
 from fid_med.evaluation.extraction import ExtractionOptions, FeatureSet
-from fid_med.evaluation.inputs import ComparisonInputs, Role, Side
+from fid_med.evaluation.inputs import ComparisonInputs, Role, Side, set_name
 from fid_med.evaluation.ranking_result import GeneratorRanking, RankedGenerator
 from fid_med.metrics.frechet import frechet_distance
 from fid_med.metrics.ranking import MOST_IMAGES, RankedSet, draw_images, rank_sets
@@ -105,10 +103,7 @@ def set_names(paths: Sequence[str]) -> list[str]:
     Raises:
       SettingError: two sets of one name.
     """
-    names = [
-        re.sub(r"\.np[yz]$", "", os.path.basename(os.path.abspath(x)), flags=re.IGNORECASE)
-        for x in paths
-    ]
+    names = [set_name(path) for path in paths]
     for name, count in collections.Counter(names).items():
         if count > 1:
             same = [path for path, x in zip(paths, names, strict=True) if x == name]
@@ -188,6 +183,7 @@ def _compare(sets: Sequence[_Set], spec, options, confidence, seed) -> Generator
     warnings = [*(extractor.warnings if extractor else ()), *real.warnings]
     kept = [_thinned(real, most)]
     accounts, fids, origin = [], [], real.statistics
+    images = {Role.REAL.value: _without_features(real)}
     for x in sets[1:]:
         found = x.extract(extractor, options)
         warnings += found.warnings
@@ -197,6 +193,7 @@ def _compare(sets: Sequence[_Set], spec, options, confidence, seed) -> Generator
         accounts.append(found.account)
         origin = origin if origin.fingerprint else found.statistics
         kept.append(_thinned(found, most))
+        images[x.side.name] = _without_features(found)
         x.close()
     features, patients = zip(*kept, strict=True)
     ranked = rank_sets(
@@ -226,7 +223,13 @@ def _compare(sets: Sequence[_Set], spec, options, confidence, seed) -> Generator
         dims=origin.dim,
         versions=versions(),
         warnings=warnings,
+        images=images,
     )
+
+
+def _without_features(found: FeatureSet) -> FeatureSet:
+    """What is needed to show some of the images."""
+    return FeatureSet(found.statistics, found.account, names=found.names, source=found.source)
 
 
 def _thinned(found: FeatureSet, most: int):

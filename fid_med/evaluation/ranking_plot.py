@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
-from fid_med.utils.plots import BLUE, GREEN, ORANGE, save_figure
+from fid_med.utils.plots import BLUE, GREEN, ORANGE, save_figure, shorten_name
 
 if TYPE_CHECKING:
     from fid_med.evaluation.ranking_result import GeneratorRanking, RankedGenerator
@@ -19,7 +19,6 @@ _STYLES = {
     "worse than the best": (ORANGE, "^"),
 }
 _LOGARITHMIC = 20  # ratio of the largest end to the smallest from which the axis is logarithmic
-_LONGEST_NAME = 32
 
 
 def plot_ranking(result: GeneratorRanking, path) -> None:
@@ -30,7 +29,7 @@ def plot_ranking(result: GeneratorRanking, path) -> None:
     for place, row in enumerate(rows):
         color, marker = _STYLES[row.verdict]
         axis.errorbar(row.debiased["value"], place, xerr=_ends(row), color=color, **_bar(marker))
-    axis.set_yticks(range(len(rows)), [_shorten(row.name) for row in rows])
+    axis.set_yticks(range(len(rows)), [shorten_name(row.name) for row in rows])
     axis.set_ylim(len(rows) - 0.5, -0.5)
     axis.set_xlabel(_label(result))
     if _is_wide(rows):
@@ -47,7 +46,7 @@ def plot_curve(result: GeneratorRanking, path) -> None:
     for place, row in enumerate(rows):
         color, marker = _STYLES[row.verdict]
         axis.errorbar(place, row.debiased["value"], yerr=_ends(row), color=color, **_bar(marker))
-    names = [_shorten(row.name) for row in rows]
+    names = [shorten_name(row.name) for row in rows]
     slant = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
     axis.set_xticks(range(len(rows)), names, **(slant if sum(map(len, names)) > 50 else {}))
     axis.set_xlim(-0.5, len(rows) - 0.5)
@@ -87,7 +86,3 @@ def _is_wide(rows: Sequence[RankedGenerator]) -> bool:
 
 def _label(result: GeneratorRanking) -> str:
     return f"debiased FID with {result.confidence:.0%} interval, {result.extractor or 'unnamed'}"
-
-
-def _shorten(name: str) -> str:
-    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"

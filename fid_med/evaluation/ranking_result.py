@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
+from collections.abc import Iterator, Sequence
 
 from fid_med.evaluation.account import ImageAccount
+from fid_med.evaluation.extraction import FeatureSet
+from fid_med.evaluation.verdict import describe_origin
 
 _HEADER = ("rank", "set", "debiased FID", "interval", "more than best", "interval", "p")
 _SMALLEST_P = 1e-4  # printed; further out, the normal distribution is not accurate
@@ -54,6 +58,7 @@ class GeneratorRanking:
       confidence: confidence level of the intervals.
       comparisons: number of pairs of sets, which p-values and differences are corrected for.
       extractor, fingerprint, preprocessing, dims, versions, warnings: as for `FIDResult`.
+      images: each set without its features, the real one first, for samples; not in the JSON.
     """
 
     generated: list[RankedGenerator]
@@ -66,6 +71,7 @@ class GeneratorRanking:
     dims: int
     versions: dict
     warnings: list[str]
+    images: dict[str, FeatureSet] = dataclasses.field(default_factory=dict, repr=False)
 
     @property
     def ranked(self) -> list[RankedGenerator]:
@@ -79,7 +85,9 @@ class GeneratorRanking:
 
     def to_dict(self) -> dict:
         """The fields of the JSON file, as JSON types."""
-        return {"best": self.best, **dataclasses.asdict(self)}
+        fields = dataclasses.asdict(dataclasses.replace(self, images={}))
+        del fields["images"]
+        return {"best": self.best, **fields}
 
     def summary(self) -> list[str]:
         """Returns the lines printed above the FIDs."""
@@ -91,10 +99,14 @@ class GeneratorRanking:
                 f"extractor: {self.extractor} ({self.fingerprint[:12]}), {size}, "
                 f"{self.preprocessing['resize']}, {self.preprocessing['aspect']}"
             )
-        lines += _columns([_HEADER, *(_cells(row) for row in self.ranked)])
-        return [*lines, *self._notes(), self._verdict(), self._advice()]
+        return [*lines, *_columns(self.table()), *self.notes(), self.verdict(), self.advice()]
 
-    def _notes(self):
+    def table(self) -> list[tuple[str, ...]]:
+        """Returns the header and the rows of the printed table, the best set first."""
+        return [_HEADER, *(_cells(row) for row in self.ranked)]
+
+    def notes(self) -> Iterator[str]:
+        """Yields what the columns of the table mean."""
         yield (
             f"interval: {self.confidence:.0%}. p: chance of so large a difference from the best "
             "set if both are equally far from the real images. p and the intervals of differences "
@@ -109,7 +121,8 @@ class GeneratorRanking:
                 "drawn at random; FIDs are of all images."
             )
 
-    def _verdict(self) -> str:
+    def verdict(self) -> str:
+        """Says which set is the best, and which are not shown to be worse."""
         best, *others = self.ranked
         worse = ", ".join(row.name for row in others if row.worse)
         level = ", ".join(row.name for row in others if not row.worse)
@@ -120,11 +133,17 @@ class GeneratorRanking:
             parts.append(f"worse (p <= {1 - self.confidence:.3g}): {worse}")
         return "; ".join(parts)
 
-    def _advice(self) -> str:
+    def advice(self) -> str:
+        """Says how to report the best set."""
         return (
             f"The smallest of {len(self.generated)} debiased FIDs is biased low: to report "
             f"{self.best}'s, compare new images of it."
         )
+
+    def to_report(self) -> str:
+        """Returns what a paper needs besides the table."""
+        origin = describe_origin(self.extractor, self.fingerprint, self.dims)
+        return f"debiased FIDs against {self.real.count} real images; {origin}"
 
     def draw(self, folder) -> list[str]:
         """Draws the debiased FIDs with their intervals.
@@ -133,16 +152,31 @@ class GeneratorRanking:
           folder: where the PNG files go; made where it is missing.
 
         Returns:
-          The files written: `ranking.png`, the best set first, and `curve.png`, the sets in the
-          order given, for the checkpoints of one run.
+          The files written: `ranking.png`, the best set first, and, for the checkpoints of one run
+          (see `is_run`), `curve.png` with the sets in the order given.
         """
         from fid_med.evaluation.ranking_plot import plot_curve, plot_ranking
 
         os.makedirs(folder, exist_ok=True)
-        paths = [os.path.join(folder, name) for name in ("ranking.png", "curve.png")]
-        plot_ranking(self, paths[0])
-        plot_curve(self, paths[1])
+        plots = {"ranking.png": plot_ranking}
+        if is_run([row.name for row in self.generated]):
+            plots["curve.png"] = plot_curve
+        paths = [os.path.join(folder, name) for name in plots]
+        for path, plot in zip(paths, plots.values(), strict=True):
+            plot(self, path)
         return paths
+
+
+def is_run(names: Sequence[str]) -> bool:
+    """Whether names are those of checkpoints in order: equal but for one number that increases."""
+    parts = [re.split("([0-9]+)", name) for name in names]
+    if len({len(x) for x in parts}) > 1:
+        return False
+    changing = [column for column in zip(*parts, strict=True) if len(set(column)) > 1]
+    if len(changing) != 1 or not all(x.isdecimal() for x in changing[0]):
+        return False
+    numbers = [int(x) for x in changing[0]]
+    return numbers == sorted(set(numbers))
 
 
 def _cells(row: RankedGenerator) -> tuple[str, ...]:

@@ -1,19 +1,23 @@
-"""HTML page of one comparison: the verdict first, then numbers, images, and what to report."""
+"""HTML page of a comparison or a ranking: the answer first, then numbers, images, what to report."""
 
 import pathlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from fid_med.evaluation.extraction import FeatureSet
+from fid_med.evaluation.ranking_result import GeneratorRanking
 from fid_med.evaluation.result import FIDResult, draw_figures
 from fid_med.utils.files import atomic_path
 from fid_med.utils.html_page import embed_png, escape, make_page, make_table
-from fid_med.utils.plots import BLUE, ORANGE, save_figure
+from fid_med.utils.plots import BLUE, ORANGE, save_figure, shorten_name
 
 TITLE = "How far are the generated images from the real ones?"
+RANKING_TITLE = "Which generated set is nearest to the real images?"
+_MOST_SETS = 8  # whose samples a page of a ranking shows
+_SIDES = ("real", "generated")
 _SAMPLES = 6  # images of each set
 _PIXELS = 256  # side of a sample: one pixel of the crop is one pixel of the figure or more
 
@@ -74,7 +78,10 @@ def write_report(result: FIDResult, path, figures: Sequence[str] | None = None) 
             _numbers_figure(result, pathlib.Path(folder)),
             _numbers(result),
             "<h2>Samples</h2>",
-            _samples(result, pathlib.Path(folder)),
+            _samples(
+                {_named(name, getattr(result, name)): result.features.get(name) for name in _SIDES},
+                pathlib.Path(folder),
+            ),
             "<h2>What differs</h2>",
             _differences(result, folder, figures),
             "<h2>What to report</h2>",
@@ -83,16 +90,76 @@ def write_report(result: FIDResult, path, figures: Sequence[str] | None = None) 
             "<h2>Where the numbers come from</h2>",
             _provenance(result),
         ]
+    _write(path, TITLE, parts)
+
+
+def write_ranking_report(result: GeneratorRanking, path) -> None:
+    """Writes the page of several generated sets, as `write_report` does for one.
+
+    It shows which set is nearest, the table, the plots of `GeneratorRanking.draw`, samples of the
+    sets, what to report, and where the numbers come from.
+
+    Args:
+      result: of `compare_generators`.
+      path: the HTML file.
+
+    Raises:
+      OSError: the file cannot be written.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        plots = [pathlib.Path(x) for x in result.draw(folder)]
+        sets = dict(list(result.images.items())[: 1 + _MOST_SETS])
+        parts = [
+            _box("mixed", result.verdict()),
+            *(f'<p class="note">{escape(line)}</p>' for line in result.warnings),
+            "<h2>Numbers</h2>",
+            make_table(*_ranking_table(result)),
+            *(f'<p class="small">{escape(line)}</p>' for line in result.notes()),
+            *(embed_png(x.read_bytes(), x.stem) for x in plots),
+            "<h2>Samples</h2>",
+            _samples(sets, pathlib.Path(folder)),
+            "<h2>What to report</h2>",
+            f"<p>Report the table, with this line: <code>{escape(result.to_report())}</code></p>",
+            f"<p>{escape(result.advice())}</p>",
+            *(f"<p>{line}</p>" for line in _WHAT_NOT),
+            "<h2>Where the numbers come from</h2>",
+            _provenance(result),
+        ]
+    _write(path, RANKING_TITLE, parts)
+
+
+def _write(path, title, parts):
     with atomic_path(path) as temporary:
-        pathlib.Path(temporary).write_text(make_page(TITLE, "\n".join(parts)), encoding="utf-8")
+        pathlib.Path(temporary).write_text(make_page(title, "\n".join(parts)), encoding="utf-8")
+
+
+def _box(kind, text):
+    return f'<div class="verdict {kind}"><p class="answer">{escape(text)}</p></div>'
+
+
+def _named(name, account):
+    """A side and its name, such as `real (radiographs)`."""
+    return f"{name} ({account.name})" if account.name else name
+
+
+def _ranking_table(result):
+    header, *rows = result.table()
+    cells = [
+        [escape(rank), escape(name), *(("n", escape(x)) for x in rest)]
+        for rank, name, *rest in rows
+    ]
+    return [escape(x) for x in header], cells
 
 
 def _verdict(result):
     # No difference shown is not good news: it may be for want of images.
     kind = "bad" if result.verdict.differ else "mixed"
-    box = f'<div class="verdict {kind}"><p class="answer">{escape(result.verdict.text)}</p></div>'
+    sets = "; ".join(
+        f"{_named(name, account)}: {account.describe()}"
+        for name, account in (("real", result.real), ("generated", result.generated))
+    )
     warnings = "".join(f'<p class="note">{escape(line)}</p>' for line in result.warnings)
-    return box + warnings
+    return f"{_box(kind, result.verdict.text)}<p>{escape(sets)}</p>{warnings}"
 
 
 def _numbers(result):
@@ -138,13 +205,13 @@ def _numbers_figure(result, folder):
     return embed_png(path.read_bytes(), "The FID and its baseline") + caption
 
 
-def _samples(result, folder):
-    """Draws some images of both sets, whole and the centre of each at full size."""
-    sides = {name: result.features.get(name) for name in ("real", "generated")}
+def _samples(sides: Mapping[str, FeatureSet | None], folder):
+    """Draws some images of each set, whole and the centre of each at full size."""
     shown = {name: _pick(side) for name, side in sides.items() if side and side.source}
     missing = [name for name in sides if name not in shown]
     note = "".join(
-        f"<p>No {name} images to show: they were given as statistics or made by a generator.</p>"
+        f"<p>No images to show of {escape(name)}: they were given as statistics or made by a "
+        "generator.</p>"
         for name in missing
     )
     if not shown:
@@ -155,7 +222,7 @@ def _samples(result, folder):
     for number, (name, images) in enumerate(shown.items()):
         for line, (kind, change) in enumerate((("whole", _whole), ("centre, full size", _crop))):
             row = axes[2 * number + line]
-            row[0].set_ylabel(f"{name}, {kind}", fontsize=9)
+            row[0].set_ylabel(f"{shorten_name(name)}\n{kind}", fontsize=9)
             for axis, image in zip(row, images, strict=False):
                 axis.imshow(change(image), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
             for axis in row:
@@ -167,7 +234,7 @@ def _samples(result, folder):
         f'<p class="small">{_SAMPLES} images of each set, evenly from the sorted file names. Below '
         "each: its centre without reduction, where blur and noise can be seen.</p>"
     )
-    return note + caption + embed_png(path.read_bytes(), "Samples of both sets")
+    return note + caption + embed_png(path.read_bytes(), "Samples of the sets")
 
 
 def _pick(side: FeatureSet) -> list[np.ndarray]:
@@ -210,13 +277,19 @@ def _differences(result, folder, figures):
 
 
 def _provenance(result):
+    accounts = {"real": result.real}
+    if isinstance(result, GeneratorRanking):
+        accounts |= {row.name: row.account for row in result.generated}
+    else:
+        accounts |= {x: getattr(result, x) for x in ("generated", "training", "other_generated")}
     rows = [
-        ("real images", result.real.describe()),
-        ("generated images", result.generated.describe()),
+        (
+            _named(name.replace("_", " "), account) if name != account.name else name,
+            account.describe(),
+        )
+        for name, account in accounts.items()
+        if account
     ]
-    for name in ("training", "other_generated"):
-        if account := getattr(result, name):
-            rows.append((name.replace("_", " "), account.describe()))
     rows.append(("extractor", result.extractor or "unknown"))
     if result.fingerprint:
         rows.append(("fingerprint", result.fingerprint))

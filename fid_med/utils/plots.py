@@ -10,6 +10,12 @@ from fid_med.utils.files import atomic_path
 
 # Okabe & Ito, "Color Universal Design", 2008.
 BLUE, ORANGE, GREEN = "#0072B2", "#E69F00", "#009E73"
+_LONGEST_NAME = 32
+
+
+def shorten_name(name: str) -> str:
+    """Shortens the name of a set so that it fits next to an axis."""
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
 
 
 def save_figure(figure: Figure, path) -> None:

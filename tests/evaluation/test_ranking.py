@@ -11,6 +11,7 @@ from fid_med.errors import DataError, FidMedError, SettingError, StatisticsError
 from fid_med.evaluation import ranking, ranking_plot
 from fid_med.evaluation.compute import compute_fid
 from fid_med.evaluation.ranking import compare_generators, set_names
+from fid_med.evaluation.ranking_result import is_run
 from fid_med.metrics.feature_files import save_features
 from fid_med.metrics.statistics import FeatureStatistics
 
@@ -190,15 +191,17 @@ def test_figures_show_the_rank_and_the_order_given(files, tmp_path, monkeypatch)
     monkeypatch.setattr(
         ranking_plot, "save_figure", lambda figure, path: drawn.append(figure) or save(figure, path)
     )
-    found = compare_generators(*files)
+    real, sets = files
+    names = {"epoch 5": "far", "epoch 10": "near", "epoch 15": "middle"}
+    found = compare_generators(real, {name: sets[x] for name, x in names.items()})
     paths = found.draw(tmp_path / "figures")
     assert [path.rpartition("/")[2] for path in paths] == ["ranking.png", "curve.png"]
     for path in paths:
         with Image.open(path) as image:
             assert image.format == "PNG"
     ranked, curve = (figure.axes[0] for figure in drawn)
-    assert [x.get_text() for x in ranked.get_yticklabels()] == ["near", "middle", "far"]
-    assert [x.get_text() for x in curve.get_xticklabels()] == ["far", "near", "middle"]
+    assert [x.get_text() for x in ranked.get_yticklabels()] == ["epoch 10", "epoch 15", "epoch 5"]
+    assert [x.get_text() for x in curve.get_xticklabels()] == list(names)
     values = [row.debiased["value"] for row in found.generated]
     assert curve.lines[0].get_ydata().tolist() == values
     assert "best" in [x.get_text() for x in drawn[0].legends[0].get_texts()]
@@ -208,4 +211,15 @@ def test_distances_of_many_magnitudes_are_drawn_on_a_logarithmic_axis(features_f
     sets = {"near": features_file("near.npz", 2.0), "far": features_file("far.npz", 60.0)}
     found = compare_generators(features_file("real.npz"), sets)
     assert ranking_plot._is_wide(found.generated)
-    assert len(found.draw(tmp_path)) == 2
+    assert [path.rpartition("/")[2] for path in found.draw(tmp_path)] == ["ranking.png"]
+
+
+def test_a_curve_is_drawn_of_checkpoints_only():
+    assert is_run(["epoch_10", "epoch_20"])
+    assert is_run(["9", "10", "11"])
+    assert is_run(["v2-step100.final", "v2-step2000.final"])
+    for names in (
+        ["gan", "diffusion"], ["epoch_20", "epoch_10"], ["epoch_1", "epoch_1b"], ["a1b1", "a2b2"],
+        ["a1", "b2"], ["epoch_1", "epoch_01"],
+    ):  # fmt: skip
+        assert not is_run(names), names

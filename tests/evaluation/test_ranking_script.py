@@ -26,13 +26,17 @@ def files(tmp_path):
 
 def test_one_line_per_set_in_the_order_given(files, tmp_path):
     figures, target = tmp_path / "figures", tmp_path / "ranking.json"
-    process = run_script(SCRIPT, *files, f"--figures={figures}", f"--json={target}")
+    page = tmp_path / "page.html"
+    process = run_script(
+        SCRIPT, *files, f"--figures={figures}", f"--json={target}", f"--report={page}"
+    )
     assert process.returncode == 0, process.stderr
     lines = process.stdout.splitlines()
     assert [line.split(":")[0] for line in lines[-3:]] == ["FID far", "FID near", "FID middle"]
     assert process.stderr.splitlines()[-2:] == [
-        f"look at {figures}/ranking.png", f"look at {figures}/curve.png"
+        f"look at {figures}/ranking.png", f"report: {page}"
     ]  # fmt: skip
+    assert "smallest debiased FID: near" in page.read_text(encoding="utf-8")
     saved = json.loads(target.read_text())
     assert saved["best"] == "near"
     assert [row["rank"] for row in saved["generated"]] == [3, 1, 2]

@@ -8,7 +8,8 @@ import pytest
 
 from fid_med.evaluation import report
 from fid_med.evaluation.compute import compute_fid
-from fid_med.evaluation.report import write_report
+from fid_med.evaluation.ranking import compare_generators
+from fid_med.evaluation.report import write_ranking_report, write_report
 
 
 class Page(html.parser.HTMLParser):
@@ -56,13 +57,14 @@ def test_the_page_begins_with_the_verdict_and_shows_the_sets(result, tmp_path):
     ]  # fmt: skip
     places = [page.text.lower().index(text.lower()) for text in order]
     assert places == sorted(places)
-    assert page.pictures == ["The FID and its baseline", "Samples of both sets", "directions",
+    assert page.pictures == ["The FID and its baseline", "Samples of the sets", "directions",
                              "heatmaps"]  # fmt: skip
     assert page.links == []
     assert "<script" not in written
     assert all(meaning.strip() in page.text for meaning in result.meanings())
     assert all(warning in page.text for warning in result.warnings)
     assert str(tmp_path.parent) not in written  # no path of this machine
+    assert "20 real images (real) and 18 generated images (generated)" in result.verdict.to_report
 
 
 def test_without_images_the_page_says_so(result, tmp_path):
@@ -70,9 +72,33 @@ def test_without_images_the_page_says_so(result, tmp_path):
     found = compute_fid(tmp_path / "real.npz", tmp_path / "generated.npz", metrics=["kid"])
     write_report(found, tmp_path / "page.html")
     page = Page((tmp_path / "page.html").read_text(encoding="utf-8"))
-    assert "No real images to show" in page.text
+    assert "No images to show of real:" in page.text
     assert page.pictures == ["The FID and its baseline"]
     assert "--metrics=difference" in page.text
+
+
+def test_a_ranking_has_a_page_with_its_table_and_its_sets(
+    shallow_extractor, phantoms, write_images, tmp_path
+):
+    real = write_images("real", phantoms[0][:16])
+    sets = {
+        name: write_images(name, phantoms[0][part])
+        for name, part in (("step_1", slice(16, 28)), ("step_2", slice(28, 40)))
+    }
+    found = compare_generators(real, sets, shallow_extractor)
+    write_ranking_report(found, tmp_path / "page.html")
+    written = (tmp_path / "page.html").read_text(encoding="utf-8")
+    page = Page(written)
+    assert page.pictures == ["ranking", "curve", "Samples of the sets"]
+    texts = [found.verdict(), "debiased FID", *found.notes(), found.to_report(), found.advice(),
+             "step_2", found.fingerprint]  # fmt: skip
+    assert all(text in page.text for text in texts)
+    assert page.text.index(found.verdict()) < page.text.index("Numbers")
+    for row in found.table()[1:]:
+        assert all(cell in page.words for cell in filter(None, row))
+    assert "<script" not in written
+    assert str(tmp_path.parent) not in written
+    assert "images" not in found.to_dict()
 
 
 def test_samples_keep_noise_as_it_is():
