@@ -1,4 +1,4 @@
-"""HTML page of a comparison or a ranking: the answer first, then numbers, images, what to report."""
+"""HTML page of a comparison or a ranking: the answer, numbers, images, what to report."""
 
 import pathlib
 import tempfile
@@ -139,16 +139,13 @@ def _box(kind, text):
 
 def _named(name, account):
     """A side and its name, such as `real (radiographs)`."""
-    return f"{name} ({account.name})" if account.name else name
+    return f"{name} ({account.name})" if account.name not in ("", name) else name
 
 
 def _ranking_table(result):
     header, *rows = result.table()
-    cells = [
-        [escape(rank), escape(name), *(("n", escape(x)) for x in rest)]
-        for rank, name, *rest in rows
-    ]
-    return [escape(x) for x in header], cells
+    kinds = ("n", "any", *["n"] * (len(header) - 2))
+    return header, [list(zip(kinds, map(escape, row), strict=True)) for row in rows]
 
 
 def _verdict(result):
@@ -283,10 +280,7 @@ def _provenance(result):
     else:
         accounts |= {x: getattr(result, x) for x in ("generated", "training", "other_generated")}
     rows = [
-        (
-            _named(name.replace("_", " "), account) if name != account.name else name,
-            account.describe(),
-        )
+        (_named(name.replace("_", " "), account), account.describe())
         for name, account in accounts.items()
         if account
     ]
