@@ -143,7 +143,13 @@ class GeneratorRanking:
     def to_report(self) -> str:
         """Returns what a paper needs besides the table."""
         origin = describe_origin(self.extractor, self.fingerprint, self.dims)
-        return f"debiased FIDs against {self.real.count} real images; {origin}"
+        counts = sorted({row.account.count for row in self.generated})
+        each = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}"
+        named = f" ({self.real.name})" if self.real.name else ""
+        return (
+            f"debiased FIDs of {each} generated images per set and {self.real.count} real images"
+            f"{named}; {origin}"
+        )
 
     def draw(self, folder) -> list[str]:
         """Draws the debiased FIDs with their intervals.

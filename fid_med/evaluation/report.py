@@ -108,7 +108,8 @@ def write_ranking_report(result: GeneratorRanking, path) -> None:
     """
     with tempfile.TemporaryDirectory() as folder:
         plots = [pathlib.Path(x) for x in result.draw(folder)]
-        sets = dict(list(result.images.items())[: 1 + _MOST_SETS])
+        sets = {_named(name, x.account): x for name, x in result.images.items()}
+        sets = dict(list(sets.items())[: 1 + _MOST_SETS])
         parts = [
             _box("mixed", result.verdict()),
             *(f'<p class="note">{escape(line)}</p>' for line in result.warnings),
@@ -144,7 +145,7 @@ def _named(name, account):
 
 def _ranking_table(result):
     header, *rows = result.table()
-    kinds = ("n", "any", *["n"] * (len(header) - 2))
+    kinds = ("n", "", *["n"] * (len(header) - 2))
     return header, [list(zip(kinds, map(escape, row), strict=True)) for row in rows]
 
 
@@ -278,11 +279,10 @@ def _provenance(result):
     if isinstance(result, GeneratorRanking):
         accounts |= {row.name: row.account for row in result.generated}
     else:
-        accounts |= {x: getattr(result, x) for x in ("generated", "training", "other_generated")}
+        accounts["generated"], accounts["training"] = result.generated, result.training
+        accounts["other generated"] = result.other_generated
     rows = [
-        (_named(name.replace("_", " "), account), account.describe())
-        for name, account in accounts.items()
-        if account
+        (_named(name, account), account.describe()) for name, account in accounts.items() if account
     ]
     rows.append(("extractor", result.extractor or "unknown"))
     if result.fingerprint:
@@ -291,4 +291,4 @@ def _provenance(result):
         rows.append(("preprocessing", fields))
     rows.append(("depth", f"{result.dims} features"))
     rows += [(name, version) for name, version in result.versions.items()]
-    return make_table(("", ""), [[escape(a), ("any", escape(b))] for a, b in rows])
+    return make_table(("", ""), [[("any", escape(x)) for x in row] for row in rows])
