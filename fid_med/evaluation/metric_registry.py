@@ -375,6 +375,8 @@ def _held_out(real, training) -> np.ndarray | None:
 
 def _memorisation_rows(fields):
     against = f"against {fields['training_images']} training images"
+    if fields["expected_authenticity"] is not None:
+        against += f"; {fields['expected_authenticity']:.3f} expected of new real images"
     yield TableRow("authenticity", f"{fields['authenticity']:.4f}", note=against)
     looked = "features and pixels" if fields["pixels_compared"] else "features alone"
     yield TableRow("copies", str(len(fields["copies"])), note=f"judged by {looked}")
@@ -611,7 +613,7 @@ _ENTRIES = (
         draw=_draw_memorisation,
         drawn_sides=("generated",),
         meanings=(
-            "authenticity: share not too near a training image; about 0.5 at equal counts",
+            "authenticity: share not too near a training image; far below expected suggests copies",
             "copies: generated images that repeat a training image; 0 is best",
         ),
     ),

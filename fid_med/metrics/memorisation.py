@@ -69,9 +69,11 @@ class Memorisation:
 
     Attributes:
       authenticity: share of generated images that are farther from their nearest training image
-        than that image is from its own nearest training image, 0..1. It is about a half for an
-        independent set of equal size, and near 0 for copies (Alaa et al., "How Faithful is your
-        Synthetic Data?", ICML 2022, section 4.3).
+        than that image is from its own nearest training image, 0..1. It is near 0 for copies (Alaa
+        et al., "How Faithful is your Synthetic Data?", ICML 2022, section 4.3).
+      expected_authenticity: the authenticity of real images of new patients, whatever their
+        number: each training patient's images against those of the others. None with fewer than
+        three patients.
       nearest: nearest training image of each generated image, by features.
       ratios: for each generated image, the distance to its nearest training image over the
         spacing of that image, float64 [M]. The spacing of a training image is its distance to
@@ -90,6 +92,7 @@ class Memorisation:
     """
 
     authenticity: float
+    expected_authenticity: float | None
     nearest: Neighbours
     ratios: np.ndarray
     held_out_ratios: np.ndarray | None
@@ -108,6 +111,7 @@ class Memorisation:
         """Returns the fields as JSON types; per-image values as median and minimum."""
         return {
             "authenticity": self.authenticity,
+            "expected_authenticity": self.expected_authenticity,
             "ratio": _summary(self.ratios),
             "held_out_ratio": _summary(self.held_out_ratios),
             "attraction": self.training_proximity and self.training_proximity._asdict(),
@@ -185,6 +189,7 @@ def memorisation(
     copies = np.flatnonzero(suspicious)
     return Memorisation(
         authenticity=float(authentic.mean()),
+        expected_authenticity=_expected_authenticity(training, training_patients),
         nearest=nearest,
         ratios=ratios,
         held_out_ratios=held_out_ratios,
@@ -229,6 +234,27 @@ def _spacings(training, patients) -> tuple[np.ndarray, np.ndarray]:
         )
     own = np.linalg.norm(training - training[neighbours], axis=1)
     return np.minimum(spacings, np.median(spacings)), own
+
+
+def _expected_authenticity(training, patients) -> float | None:
+    """Computes the authenticity of each patient's images against those of all others, pooled."""
+    labels, number = patient_indices(patients, len(training), "training")
+    if number < 3:
+        return None
+    rows = training - training.mean(axis=0)
+    nearest, own = (np.empty(len(rows), np.int64) for _ in range(2))
+    for part, block in squared_distances(rows, rows):
+        block[labels[part, None] == labels] = np.inf
+        nearest[part] = block.argmin(axis=1)
+    for part, block in squared_distances(rows[nearest], rows):
+        block[labels[part, None] == labels] = np.inf  # the patient that counts as new
+        block[np.arange(len(block)), nearest[part]] = np.inf
+        own[part] = block.argmin(axis=1)
+    gaps, others = (
+        np.linalg.norm(a - b, axis=1)
+        for a, b in ((rows, rows[nearest]), (rows[nearest], rows[own]))
+    )
+    return float((gaps > others * (1 + TIE)).mean())
 
 
 def _check_pixels(pixels, count, training_count):

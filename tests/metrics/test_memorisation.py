@@ -51,6 +51,34 @@ def test_authenticity_and_neighbours():
     assert memorisation(TRAINING, TRAINING).authenticity == 0
 
 
+@pytest.mark.parametrize("each", [1, 3])
+def test_the_expected_authenticity_is_that_of_new_patients(each):
+    """Whatever their number: 20 or 200 new images, and one or three images of each patient."""
+    expected, blind, obtained = [], [], {20: [], 200: []}
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        training = np.repeat(rng.normal(size=(90 // each, 6)), each, axis=0)
+        training += rng.normal(size=training.shape)
+        labels = np.repeat(np.arange(90 // each), each)
+        for count, values in obtained.items():
+            new = rng.normal(scale=2**0.5, size=(count, 6))
+            found = memorisation(new, training, training_patients=labels)
+            values.append(found.authenticity)
+        expected.append(found.expected_authenticity)
+        blind.append(memorisation(new, training).expected_authenticity)
+    for values in obtained.values():
+        error = np.std(np.subtract(values, expected), ddof=1) / np.sqrt(len(values))
+        assert abs(np.mean(values) - np.mean(expected)) < 4 * error < 0.1
+    assert 0.4 < np.mean(expected) < 0.8
+    # Without the patients, further images of a patient would count as new ones.
+    assert each == 1 or np.mean(blind) < np.mean(expected) - 0.02
+
+
+def test_two_patients_are_too_few_for_the_expected_authenticity():
+    found = memorisation(GENERATED, TRAINING[:6], training_patients=[0] * 3 + [1] * 3)
+    assert found.expected_authenticity is None
+
+
 def test_as_near_as_the_neighbour_is_not_authentic():
     training = np.array([[0.0], [1], [10]])
     assert memorisation([[-1.0]], training).authenticity == 0
