@@ -8,6 +8,7 @@ TensorFlow.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -476,8 +477,9 @@ def _draw_difference(result, folder):
 
 
 def _depths(comparison):
-    from fid_med.metrics.depth_profile import add_debiased, depth_profile
+    from fid_med.metrics.depth_profile import add_baseline, add_debiased, depth_profile
 
+    real = comparison.real
     sides = [x.depths for x in (comparison.real, comparison.generated)]
     profile = depth_profile(*({k: x.statistics for k, x in side.items()} for side in sides))
     # As by default for the FID: for large sets the bias is negligible, and the splits take long.
@@ -489,6 +491,10 @@ def _depths(comparison):
             confidence=comparison.confidence,
             seed=comparison.seed,
         )
+        counts = [x.statistics.count for x in (real, comparison.generated)]
+        with contextlib.suppress(StatisticsError):  # too few images
+            features = {k: x.features for k, x in real.depths.items()}
+            profile = add_baseline(profile, features, counts, real.patients, comparison.seed)
     fields = profile.to_dict()
     for depth in fields["depths"]:
         depth["layer"] = DEPTHS[depth["dims"]]
@@ -497,17 +503,21 @@ def _depths(comparison):
 
 def _depths_rows(fields):
     for depth in fields["depths"]:
+        base = depth["baseline"]
+        expected = f"; real against real {base['mean']:.4g} +- {base['sd']:.2g}" if base else ""
         yield TableRow(
             f"FID at {depth['dims']}, {depth['layer']}",
             f"{depth['fid']:.6g}",
             describe_debiased(depth["debiased"]),
-            f"{depth['normalised']:.3g} of the real variance",
+            f"{depth['normalised']:.3g} of the real variance{expected}",
         )
+    base = fields["baseline"]
+    expected = "" if base is None else f"; real against real {base:.4g}"
     yield TableRow(
         "multi-depth FID",
         f"{fields['value']:.6g}",
         describe_debiased(fields["debiased"]),
-        f"mean of the {len(fields['depths'])} depths, each divided by its real variance",
+        f"mean of the {len(fields['depths'])} depths, each divided by its real variance{expected}",
     )
 
 

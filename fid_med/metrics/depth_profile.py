@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from fid_med.errors import StatisticsError
+from fid_med.metrics.baseline import Baseline, baseline
 from fid_med.metrics.debiased_fid import DebiasedFID, debiased_sum
 from fid_med.metrics.frechet import frechet_components
 from fid_med.metrics.statistics import FeatureStatistics
@@ -21,6 +22,8 @@ class DepthFID:
       trace: total variance of the real features, the trace of their covariance.
       normalised: `fid` / `trace`, without unit: comparable between depths and extractors.
       debiased: the debiased FID, in the unit of `fid`; None where it was not asked for.
+      baseline: the FID of two sets of real images at the same counts; None where it was not asked
+        for.
     """
 
     dims: int
@@ -30,6 +33,7 @@ class DepthFID:
     trace: float
     normalised: float
     debiased: DebiasedFID | None = None
+    baseline: Baseline | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,11 +44,14 @@ class DepthProfile:
       depths: the FID of each depth.
       value: the multi-depth FID, without unit.
       debiased: the debiased multi-depth FID; None where it was not asked for.
+      baseline: the mean multi-depth FID of two sets of real images at the same counts; None where
+        it was not asked for.
     """
 
     depths: tuple[DepthFID, ...]
     value: float
     debiased: DebiasedFID | None = None
+    baseline: float | None = None
 
     def to_dict(self) -> dict:
         """Returns the fields as JSON types."""
@@ -149,3 +156,29 @@ def add_debiased(
     found = {x.dims: debiased for x, debiased in zip(order, each, strict=True)}
     depths = tuple(dataclasses.replace(x, debiased=found[x.dims]) for x in profile.depths)
     return dataclasses.replace(profile, depths=depths, debiased=of_sum)
+
+
+def add_baseline(
+    profile: DepthProfile, real: Mapping[int, object], counts: Sequence[int], patients, seed: int
+) -> DepthProfile:
+    """Adds the FIDs of two sets of real images to a profile.
+
+    Args:
+      profile: of these images.
+      real: features [N, d] of each depth, by d.
+      counts: images in both sets of the comparison.
+      patients: a label per real image, [N], or None.
+      seed: of the divisions.
+
+    Returns:
+      The profile with the baseline of each depth and of the multi-depth FID.
+
+    Raises:
+      StatisticsError: as `baseline`.
+    """
+    depths = tuple(
+        dataclasses.replace(x, baseline=baseline(real[x.dims], *counts, patients, seed=seed))
+        for x in profile.depths
+    )
+    value = multi_depth_fid([x.baseline.mean for x in depths], [x.trace for x in depths])
+    return dataclasses.replace(profile, depths=depths, baseline=value)

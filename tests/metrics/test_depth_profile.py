@@ -5,8 +5,14 @@ import pytest
 from scipy import linalg
 
 from fid_med.errors import StatisticsError
+from fid_med.metrics.baseline import baseline
 from fid_med.metrics.debiased_fid import debiased_fid, debiased_sum
-from fid_med.metrics.depth_profile import add_debiased, depth_profile, multi_depth_fid
+from fid_med.metrics.depth_profile import (
+    add_baseline,
+    add_debiased,
+    depth_profile,
+    multi_depth_fid,
+)
 from fid_med.metrics.statistics import FeatureStatistics
 
 WIDTHS = (5, 9, 20)
@@ -96,6 +102,24 @@ def test_equal_distributions_have_a_debiased_multi_depth_fid_near_0():
         assert plain.value > 0.1
     # Seven standard errors of the mean; the plain value is 0.5.
     assert abs(np.mean(values)) < 7 * np.std(values) / np.sqrt(12) < 0.1
+
+
+def test_the_baseline_is_the_mean_of_equal_distributions():
+    """Of fewer generated than real images, at each depth and over the depths."""
+    plain, expected = [], []
+    of = FeatureStatistics.from_features
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        sides = [{d: rng.normal(size=(n, d)) for d in WIDTHS} for n in (60, 40)]
+        found = depth_profile(*({d: of(x) for d, x in side.items()} for side in sides))
+        found = add_baseline(found, sides[0], (60, 40), None, seed)
+        assert found.depths[1].baseline == baseline(sides[0][9], 60, 40, seed=seed)
+        plain.append([*(x.fid for x in found.depths), found.value])
+        expected.append([*(x.baseline.mean for x in found.depths), found.baseline])
+    plain, expected = np.array(plain), np.array(expected)
+    error = (plain - expected).std(axis=0, ddof=1) / np.sqrt(len(plain))
+    assert (np.abs((plain - expected).mean(axis=0)) < 4 * error).all()
+    assert (4 * error < 0.25 * plain.mean(axis=0)).all()
 
 
 def test_spaces_of_other_images_are_an_error():
