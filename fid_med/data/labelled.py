@@ -96,6 +96,8 @@ class LabelledImages:
       splits: split of each image, as published with the data set: one of `SPLITS`; `DEVELOPMENT`
         for training or validation, if the data set does not separate the two; `UNDIVIDED` if it
         has no test set either. None means `UNDIVIDED` for all images.
+      uncertain: how uncertain labels were read (`treatment`, see `labelled_folder.load`), and how
+        many were `uncertain` and `empty`; None if there was nothing to decide.
 
     Raises:
       DataError: fewer than two labels, or an unknown split.
@@ -109,6 +111,7 @@ class LabelledImages:
     patients: Sequence[str] | None = None
     studies: Sequence[str] | None = None
     splits: np.ndarray | None = None
+    uncertain: dict | None = None
 
     def __post_init__(self):
         if len(self.classes) < 2:
@@ -220,6 +223,7 @@ class LabelledImages:
             patients=self.patients and [self.patients[i] for i in kept],
             studies=self.studies and [self.studies[i] for i in kept],
             splits=None if self.splits is None else self.splits[kept],
+            uncertain=self.uncertain,
         )
 
 

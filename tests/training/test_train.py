@@ -378,6 +378,9 @@ def test_an_interrupted_run_resumes_to_the_same_result(
     check_output_dir(interrupted, overwrite=False)
     with pytest.raises(DataError, match=r"crop was 0\.85, now 0\.9"):
         train(images, dataclasses.replace(config, crop=0.9), interrupted)
+    treated = dataclasses.replace(images, uncertain={"treatment": "zero"})
+    with pytest.raises(DataError, match="uncertain was None, now zero"):
+        train(treated, config, interrupted)
     with pytest.raises(DataError, match=r"other images: it had 60, now there are 54"):
         train(subset(images, lambda x: np.flatnonzero(np.arange(60) % 10)), config, interrupted)
     add, saved = epochs.EpochLog.add, []

@@ -32,7 +32,9 @@ class Dataset(NamedTuple):
 
 
 DATASETS = {
-    "labelled_folder": Dataset(("label", "labels_csv", "patient_regex", "multi_frame")),
+    "labelled_folder": Dataset(
+        ("label", "labels_csv", "patient_regex", "multi_frame", "uncertain")
+    ),
     "lera": Dataset(),
     "medmnist": Dataset(has_sets=True),
     "mura": Dataset(),
@@ -47,6 +49,7 @@ _REFUSED_ELSEWHERE = {
     "labels_csv": "labelled_folder",
     "patient_regex": "labelled_folder",
     "multi_frame": "labelled_folder",
+    "uncertain": "labelled_folder",
     "patient_feature": "tfds/NAME",
 }
 
@@ -74,6 +77,7 @@ def load_dataset(
     patient_regex: str | None = None,
     patient_feature: str | None = None,
     multi_frame: str | None = None,
+    uncertain: str | None = None,
     phantoms: int | None = None,
     image_size: int | None = None,
     seed: int | None = None,
@@ -89,7 +93,7 @@ def load_dataset(
       label: label to learn. MURA, LERA and phantoms: `body_part` (the default), `abnormality` or
         `both`. A csv file: the name of a column. A data set with several labels per image: the
         name of one of them.
-      labels_csv, patient_regex, multi_frame: for `labelled_folder`.
+      labels_csv, patient_regex, multi_frame, uncertain: for `labelled_folder`.
       patient_feature: for `tfds/<name>`.
       phantoms, image_size, seed: for `phantom`; ignored by the others.
 
@@ -104,6 +108,7 @@ def load_dataset(
         "patient_regex": patient_regex,
         "patient_feature": patient_feature,
         "multi_frame": multi_frame,
+        "uncertain": uncertain,
         "phantoms": phantoms,
         "image_size": image_size,
         "seed": seed,
