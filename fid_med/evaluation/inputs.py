@@ -204,7 +204,8 @@ def statistics_account(saved: SavedFeatures) -> ImageAccount:
 def _read_statistics(side: Side) -> FeatureSet:
     if side.role is Role.TRAINING:
         raise DataError(
-            f"{side.source}: expected a folder of training images; statistics cannot replace them"
+            f"{side.source}: expected a folder of training images; statistics cannot replace them",
+            wrong_flag=True,
         )
     saved = load_features(side.source, DEPTHS)
     account = statistics_account(saved)

@@ -163,7 +163,7 @@ def test_images_of_the_training_are_counted_or_left_out(
     load = functools.partial(beam_stand_in.load_trained, TrainingImages("00" * 16, digests))
     account = running.run_pipeline(folder, tmp_path / "a.npz", load)
     assert account["images"]["seen_in_training"] == 3
-    assert "trained on 3 of these 13" in capsys.readouterr().err
+    assert "has seen 3 of these 13" in capsys.readouterr().err
     account = running.run_pipeline(folder, tmp_path / "b.npz", load, exclude_training_images=True)
     assert (account["images"]["count"], account["images"]["excluded"]) == (10, 3)
     assert FeatureStatistics.load(tmp_path / "b.npz").count == 10

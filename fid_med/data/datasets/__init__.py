@@ -60,10 +60,11 @@ def check_name(name: str) -> None:
     if base not in DATASETS or (slash and not DATASETS[base].has_sets):
         raise DataError(
             f"{name}: no such data set; known: {', '.join(DATASETS)}, with medmnist/<flag> and "
-            "tfds/<name>"
+            "tfds/<name>",
+            wrong_flag=True,
         )
     if DATASETS[base].needs_set and not slash:
-        raise DataError(f"{base}: name the set, as in --dataset={base}/NAME")
+        raise DataError(f"{base}: name the set, as in --dataset={base}/NAME", wrong_flag=True)
     if slash:
         _module(base).parse(set_name)
 
@@ -118,11 +119,15 @@ def load_dataset(
     dataset = DATASETS[base]
     for option, taker in _REFUSED_ELSEWHERE.items():
         if given.get(option, "refuse") != "refuse" and option not in dataset.options:
-            raise DataError(f"{name}: --{option} is for --dataset={taker}; leave it out")
+            raise DataError(
+                f"{name}: --{option} is for --dataset={taker}; leave it out", wrong_flag=True
+            )
     if dataset.on_disk and dataset.needs_data_dir and not data_dir:
-        raise DataError(f"{name}: name its folder or file with --data_dir")
+        raise DataError(f"{name}: name its folder or file with --data_dir", wrong_flag=True)
     if data_dir and not dataset.on_disk:
-        raise DataError(f"{name}: is drawn, not read from --data_dir; leave it out")
+        raise DataError(
+            f"{name}: is drawn, not read from --data_dir; leave it out", wrong_flag=True
+        )
     arguments = {option: given[option] for option in dataset.options if option in given}
     if dataset.on_disk:
         arguments["data_dir"] = data_dir

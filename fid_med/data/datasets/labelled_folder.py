@@ -60,7 +60,9 @@ def load(
     if uncertain is not None and uncertain not in UNCERTAIN:
         raise SettingError(f"uncertain {uncertain!r}: expected one of {', '.join(UNCERTAIN)}")
     if uncertain is not None and labels_csv is None:
-        raise SettingError("uncertain: is for the labels of a csv file; give it as --labels_csv")
+        raise SettingError(
+            f"uncertain {uncertain!r}: only for the labels of a csv file; give it as --labels_csv"
+        )
     folder = pathlib.Path(data_dir)
     names, ignored = index_folder(folder, multi_frame, known=[labels_csv])
     for line in describe_ignored(ignored):
@@ -69,7 +71,8 @@ def load(
         if label is not None:
             raise DataError(
                 f"label {label!r}: {folder} is labelled by its folders; leave --label out, or give "
-                "a csv file with this column as --labels_csv"
+                "a csv file with this column as --labels_csv",
+                wrong_flag=True,
             )
         cells, patients, studies, treatment = _folders(folder, names), None, None, None
         labels, classes = number_labels(cells)
@@ -78,7 +81,9 @@ def load(
             pathlib.Path(labels_csv), folder, names, label, uncertain
         )
     if patient_regex and patients:
-        raise DataError(f"{labels_csv}: has a column 'patient'; leave --patient_regex out")
+        raise DataError(
+            f"{labels_csv}: has a column 'patient'; leave --patient_regex out", wrong_flag=True
+        )
     files = [_file(folder, name) for name in names]
     if studies is None and files != names:
         studies = files
@@ -185,7 +190,8 @@ def _columns(table, folder, images, label, uncertain):
 def _lacks_column(table, column, header):
     return DataError(
         f"{table}: the first line must name the columns, including path and {column}; it is "
-        f"{','.join(header)!r}"
+        f"{','.join(header)!r}",
+        wrong_flag=column != "label" and "path" in header,
     )
 
 
