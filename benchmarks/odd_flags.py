@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Gives odd values to every flag of every script, and counts what should not happen.
+"""Gives odd values to every flag and argument of every script, and counts what should not happen.
 
 python -m benchmarks.odd_flags
 
-Each script runs in this process, with one odd value of one flag at a time, to its end or to the
-first import of TensorFlow, Keras or Apache Beam. A wrong value must end with status 2 and one line,
-before any of these is imported; a file or folder that is not there, or not what it should be, may
-also end with status 1. Faults are a traceback, several lines, a wrong value that is accepted, a
-right one that is refused, and more than 10 seconds. 8,000 runs take half a minute.
+Each script runs in this process, with one odd value of one flag or positional argument at a time,
+to its end or to the first import of TensorFlow, Keras or Apache Beam. A wrong value must end with
+status 2 and one line, before any of these is imported; a file or folder that is there, with the
+wrong content, may also end with status 1. Faults are a traceback, several lines, a wrong value that
+is accepted, a right one that is refused, and more than 10 seconds. 7,000 runs take half a minute.
 """
 
 import io
@@ -31,7 +31,8 @@ _SLOW = ("tensorflow", "keras", "apache_beam")
 _STARTED, _SECONDS, _MEMORY = 99, 10, 4 << 30
 COUNTS = ("refused", "wrong data", "accepted", "faults")
 
-# {} is a folder with `images` and `labelled` (folders of images), `file` (a text) and `real.npz`.
+# {} is a folder with `images`, `labelled` (folders of images), `finished` (a training), `file` (a
+# text) and `real.npz`.
 VALUES = (
     "", " ", "nan", "NaN", "inf", "-inf", "1e300", "-1e300", "1e-300", "-1", "-0", "0", "00", "1",
     "+1", "1.5", ".5", "1e5", "100", str(2**31), str(2**32), str(2**63), str(10**30), "0x10",
@@ -68,6 +69,8 @@ _NUMBERS = {
     "num_images": lambda x: x >= 8,
     "threads_per_worker": lambda x: 0 <= x <= 1024,
 }
+# Values that are there. What they contain may be wrong.
+_THERE = {"{}/images", "{}/file", "{}/real.npz"}
 # Files, folders and names that are right; all others are not.
 _NAMES = {
     "cifar10": {"{}/images"}, "contamination": {"{}/images"}, "data_dir": {"{}/labelled"},
@@ -88,11 +91,13 @@ class Script(NamedTuple):
       path: below the repository.
       arguments: a command line that is right; {} is the folder.
       others: other command lines by flag, with which it has an effect.
+      right: what its positional arguments may be.
     """
 
     path: str
     arguments: Sequence[str]
     others: dict[str, Sequence[str]]
+    right: Sequence[str] = ("{}/images",)
 
     @property
     def name(self) -> str:
@@ -115,11 +120,12 @@ SCRIPTS = (
             "figures": (*_FID, "--metrics=difference"),
             "plan": ("{}/images", "--extractor=random"),
         },
+        ("{}/images", "{}/real.npz"),
     ),
     Script(
         "train/train_classifier.py", (*_TRAIN, "--data_dir={}/labelled"),
         # Ends before it draws them.
-        {"phantoms": (*_TRAIN, "--dataset=phantom", "--weights={}/missing.keras")},
+        {"phantoms": ("--output_dir={}/finished", "--dataset=phantom")},
     ),
     Script(
         "eval/disturbance_study.py",
@@ -218,7 +224,7 @@ def check(script: Script, folder: pathlib.Path, names: Iterable[str], values: Se
     Args:
       script: the script.
       folder: as `make_inputs` makes it.
-      names: of flags.
+      names: of flags, or the numbers of positional arguments.
       values: of each flag; {} stands for the folder.
 
     Yields:
@@ -231,27 +237,41 @@ def check(script: Script, folder: pathlib.Path, names: Iterable[str], values: Se
             os.chdir(empty)  # relative names of outputs
             try:
                 for value in values:
-                    words = [x.replace("{}", str(folder)) for x in (*given, f"--{name}={value}")]
+                    words = [*given, f"--{name}={value}"]
+                    if isinstance(name, int):
+                        count = _positional(script)
+                        words = [*given[count:], "--", *given[:count]]
+                        words[name - count] = value
+                    words = [word.replace("{}", str(folder)) for word in words]
                     found = run(_ROOT / script.path, words)
-                    yield name, value, *_judge(found, defined[name], value)
+                    flag = defined.get(name)
+                    right = _is_right(flag, value) if flag is not None else value in script.right
+                    yield name, value, *_judge(found, flag, right, value)
             finally:
                 os.chdir(before)
 
 
-def _judge(found: Run, flag: flags.Flag, value: str) -> tuple[str, str]:
-    """One of `COUNTS`, and what is wrong."""
+def _positional(script):
+    """How many positional arguments a script has; they come first."""
+    return sum(not word.startswith("--") for word in script.arguments)
+
+
+def _judge(found: Run, flag: flags.Flag | None, right: bool, value: str) -> tuple[str, str]:
+    """One of `COUNTS`, and what is wrong; the flag is None for a positional argument."""
     if found.traceback:
         return "faults", found.traceback
     if found.seconds > _SECONDS:
         return "faults", f"{found.seconds:.0f} s"
-    right = _is_right(flag, value)
     if found.status in (0, _STARTED):
         return ("accepted", "") if right else ("faults", "accepted")
     if found.status not in (1, 2) or len(found.errors) != 1:
         return "faults", f"status {found.status}, {found.errors}"
-    # An output may be unwritable, and an input that is right may not fit the others.
-    known = flag.name in _NUMBERS or isinstance(flag, (flags.BooleanFlag, flags.EnumFlag))
-    if (right and found.status == 2) or (not right and known and found.status == 1):
+    # A name to write may be no file's, and an input that is right may not fit the others.
+    typed = isinstance(flag, (flags.BooleanFlag, flags.EnumFlag))
+    known = typed or flag is None or flag.name in {*_NUMBERS, *_NAMES}
+    if (right and known and found.status == 2) or (
+        not right and found.status == 1 and value not in _THERE
+    ):
         return "faults", f"status {found.status}, {found.errors}"
     return ("refused" if found.status == 2 else "wrong data"), ""
 
@@ -264,6 +284,8 @@ def make_inputs(folder: pathlib.Path) -> None:
         pixels = np.random.default_rng(i).integers(0, 256, (80, 80), dtype=np.uint8)
         for name in ("images", "labelled/a", "labelled/b"):
             Image.fromarray(pixels).save(folder / name / f"{i}.png")
+    (folder / "finished").mkdir()
+    (folder / "finished" / "training.json").touch()
     (folder / "file").write_text("x")
     np.savez(folder / "real.npz", mu=np.zeros(4), sigma=np.eye(4), count=100)
 
@@ -277,14 +299,17 @@ def main() -> int:
         make_inputs(folder)
         for script in SCRIPTS:
             begin, counts = time.monotonic(), dict.fromkeys(COUNTS, 0)
-            names = sorted(flags_of(script))
+            names = [*range(_positional(script)), *sorted(flags_of(script))]
             for flag, value, status, details in check(script, folder, names, VALUES):
                 counts[status] += 1
                 if status == "faults":
                     print(f"{script.name} --{flag}={value[:80]!a}: {details}", file=sys.stderr)
             text = ", ".join(f"{key} {count}" for key, count in counts.items())
             seconds = time.monotonic() - begin
-            print(f"{script.name}: flags {len(names)}, {text}, {seconds:.0f} s", flush=True)
+            print(
+                f"{script.name}: flags, arguments {len(names)}, {text}, {seconds:.0f} s",
+                flush=True,
+            )
             bad |= counts["faults"] > 0
     return int(bad)
 

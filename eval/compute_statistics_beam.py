@@ -2,10 +2,12 @@
 """Computes the statistics of a folder of images with Apache Beam, on a machine or a cluster."""
 
 import functools
+import pathlib
 
 from absl import flags
 
 from fid_med import cli
+from fid_med.data.images import check_folder
 from fid_med.extractors.registry import (
     LARGEST_BATCH,
     LARGEST_INPUT,
@@ -104,6 +106,11 @@ def main(*arguments):
         cli.refuse_given(["seed"], "without --extractor=random")
     if "://" not in _EXTRACTOR.value:  # checked here before Beam is imported, and on the workers
         ExtractorSpec(_EXTRACTOR.value, _IMAGE_SIZE.value)
+    words = [word for word in arguments if not word.startswith("-")]
+    if not words:
+        raise flags.Error("expected IMAGES, got none")
+    if len(words) == 1 and "://" not in words[0]:  # of several, some are values of Beam's flags
+        check_folder(pathlib.Path(words[0]))
     from fid_med.beam.running import load_extractor_quietly, run_pipeline, split_arguments
 
     try:

@@ -11,7 +11,7 @@ from fid_med.extractors.registry import (
     LARGEST_SEED,
     SMALLEST_INPUT,
     ExtractorSpec,
-    split_name,
+    split_names,
 )
 
 USAGE = """usage: disturbance_study.py REAL --extractors=NAME,... --output_dir=DIR [flags]
@@ -129,8 +129,8 @@ def main(real):
     from fid_med.study.ratings import cell_names, read_ratings
     from fid_med.utils.files import check_writable_folder
 
-    for spec in _EXTRACTORS.value:
-        ExtractorSpec(split_name(spec)[1], _IMAGE_SIZE.value)
+    for _, name_or_path in split_names(_EXTRACTORS.value):
+        ExtractorSpec(name_or_path, _IMAGE_SIZE.value)
     for folder in filter(None, (real, _TRANSFER.value)):
         listed = list_images(folder)
         if _PATIENT_REGEX.value:

@@ -1,7 +1,7 @@
 """Command line of the scripts: flags, positional arguments and exit statuses.
 
-`--help` ends with status 0, wrong data with 1 and wrong flags with 2 (absl's `app.run` uses 1 for
-all three). An error is one line on stderr.
+`--help` ends with status 0, wrong data with 1 and wrong flags with 2, also a flag or an argument
+that names a missing file (absl's `app.run` uses 1 for all three). An error is one line on stderr.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 
 from absl import app, flags
 
-from fid_med.errors import FidMedError, SettingError, cut_message
+from fid_med.errors import FidMedError, SettingError, cut_message, is_wrong_path
 from fid_med.utils.tensorflow_import import import_tensorflow
 
 _HELP = {"--help", "-help", "-h", "--helpshort", "--helpfull", "-?"}
@@ -181,6 +181,8 @@ def _parse(argv, usage, positional, pass_on):
         elif isinstance(flag.value, list):
             flag.value = [*map(_expanded, flag.value)]
     given = arguments[1:]
+    if "" in given:  # would be the current folder
+        _end(2, f"argument {given.index('') + 1} is empty; give it a value")
     names = positional() if callable(positional) else positional
     required = sum(not name.startswith("[") for name in names)
     most = math.inf if names and names[-1].endswith("...]") else len(names)
@@ -207,12 +209,12 @@ def _guarded(main, arguments):
     except SettingError as error:
         _end(2, f"{error}; see --help")
     except FidMedError as error:
-        _end(1, str(error))
+        _end(2 if error.wrong_flag else 1, str(error))
     except BrokenPipeError:
         raise
     except OSError as error:
         # The user can fix a full disk or a missing permission; a traceback would not help.
-        _end(1, _reason(error))
+        _end(2 if is_wrong_path(error) else 1, _reason(error))
     except KeyboardInterrupt as error:
         # A training sets the status, and a message that says how to resume.
         _end(getattr(error, "status", 130), str(error) or "interrupted")

@@ -1,5 +1,7 @@
 """Errors in what the user gave; each message is one line: what is wrong, where, how to fix it."""
 
+import errno
+
 _LONGEST = 2000  # characters of a message
 
 
@@ -9,18 +11,28 @@ def cut_message(line: str) -> str:
 
 
 class FidMedError(Exception):
-    """An error in what the user gave; a script prints the message and exits with status 1.
+    """An error in what the user gave; a script prints the message and exits with status 1 or 2.
 
     Messages quote files and names of files. Line breaks in them become spaces, and a message is cut
     at 2,000 characters.
+
+    Args:
+      message: what is wrong, where, and how to fix it.
+      wrong_flag: whether a flag or an argument is wrong, such as a path that leads nowhere or an
+        unknown name (status 2); by default its data are (status 1).
     """
 
-    def __init__(self, message: object = ""):
+    wrong_flag = False
+
+    def __init__(self, message: object = "", wrong_flag: bool = False):
         super().__init__(cut_message(" ".join(str(message).splitlines())))
+        self.wrong_flag = wrong_flag or self.wrong_flag
 
 
 class SettingError(FidMedError, ValueError):
     """An unknown or invalid setting; in a script a wrong flag, with exit status 2."""
+
+    wrong_flag = True
 
 
 class UnreadableImageError(FidMedError):
@@ -42,3 +54,10 @@ class DataError(FidMedError, ValueError):
 def reason_of(error: Exception) -> str:
     """Shortens another library's error message to part of one line, at most 200 characters."""
     return (" ".join(str(error).split()) or type(error).__name__)[:200]
+
+
+def is_wrong_path(error: Exception) -> bool:
+    """Whether an error says that a path leads nowhere, or to something else than is needed."""
+    kinds = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)
+    numbers = (errno.ENAMETOOLONG, errno.EINVAL, errno.ELOOP)
+    return isinstance(error, kinds) or (isinstance(error, OSError) and error.errno in numbers)

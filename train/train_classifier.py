@@ -8,6 +8,7 @@ from absl import flags
 
 from fid_med import cli
 from fid_med.data.datasets import check_name, load_dataset
+from fid_med.data.datasets.labelled_folder import UNCERTAIN
 from fid_med.data.labelled import DEVELOPMENT, UNDIVIDED
 from fid_med.errors import DataError
 from fid_med.extractors.registry import (
@@ -34,7 +35,8 @@ history.csv, history.png, splits.csv, augmentation.png and TensorBoard logs. If 
 interrupted, run the same command again to resume it.
 
   --dataset=labelled_folder  --data_dir=FOLDER    FOLDER/<label>/**/*, or any files listed in
-                                                  --labels_csv
+                                                  --labels_csv, where --uncertain decides on
+                                                  CheXpert's -1
   --dataset=mura             --data_dir=FOLDER    MURA-v1.1, available after registration
   --dataset=lera             --data_dir=FOLDER    LERA Dataset, available after registration
   --dataset=mura_lera        --data_dir=FOLDER    eleven body parts; FOLDER contains both data sets
@@ -83,6 +85,14 @@ _LABELS_CSV = flags.DEFINE_string(
     "CSV file with the labels (labelled_folder only). Its header names the columns path and label "
     "(several labels as a|b), and optionally patient and study. By default the folder of an image "
     "is its label.",
+)
+_UNCERTAIN = flags.DEFINE_enum(
+    "uncertain",
+    None,
+    UNCERTAIN,
+    "Treatment of labels that are -1 (uncertain) in a column of 1 and 0 of --labels_csv, as in "
+    "CheXpert: drop leaves these images out, zero and one replace -1. An empty cell (not "
+    "mentioned) is then 0. By default -1 and empty cells are errors.",
 )
 _LABEL = flags.DEFINE_string(
     "label",
@@ -301,6 +311,7 @@ def main():
         patient_regex=_PATIENT_REGEX.value,
         patient_feature=_PATIENT_FEATURE.value,
         multi_frame=_MULTI_FRAME.value,
+        uncertain=_UNCERTAIN.value,
         phantoms=_PHANTOMS.value,
         image_size=_IMAGE_SIZE.value,
         seed=_SEED.value,
@@ -318,7 +329,8 @@ def main():
     result = train(images, config, output_dir, overwrite=_OVERWRITE.value)
     print("\n".join(summary(result)), flush=True)
     recorded = [
-        "dataset", "label", "without_labels", "patient_regex", "patient_feature", "multi_frame"
+        "dataset", "label", "without_labels", "patient_regex", "patient_feature", "multi_frame",
+        "uncertain",
     ]  # fmt: skip
     if _DATASET.value == "phantom":
         recorded = ["dataset", "phantoms", "label", "without_labels"]

@@ -181,6 +181,7 @@ class WriteStatistics(beam.DoFn):
     def process(self, element):
         statistics, account = element
         side = account.side
+        side.distinct = statistics.distinct
         side.check_enough("images")
         report = {
             "images": dataclasses.asdict(side),

@@ -42,7 +42,7 @@ def read_array(path) -> np.ndarray:
     path = pathlib.Path(path)
     if not path.is_file():
         kind = "no such file" if not path.exists() else "is a pipe or a device, not a file"
-        raise DataError(f"{path}: {kind}")
+        raise DataError(f"{path}: {kind}", wrong_flag=True)
     try:
         if path.suffix.lower() == ".npy":
             return np.load(path, mmap_mode="r", allow_pickle=False)

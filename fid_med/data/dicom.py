@@ -20,7 +20,7 @@ from fid_med.data.dicom_files import (
     read_header,
 )
 from fid_med.data.dicom_values import GREY, PALETTE, Refused, corrects_depth, to_eight_bits
-from fid_med.errors import DataError, SettingError, UnreadableImageError
+from fid_med.errors import DataError, SettingError, UnreadableImageError, is_wrong_path
 
 SUFFIXES = (".dcm", ".dicom")
 MULTI_FRAME = ("refuse", "unroll")
@@ -133,7 +133,9 @@ def read_dicom(path, frame: int | None = None) -> np.ndarray:
         raise UnreadableImageError(f"{path}: {error}") from None
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise UnreadableImageError(f"{path}: cannot be read ({reason})") from None
+        raise UnreadableImageError(
+            f"{path}: cannot be read ({reason})", is_wrong_path(error)
+        ) from None
     except ImportError:
         raise UnreadableImageError(
             f"{path}: a DICOM file, which needs pydicom 3.0 or later: {INSTALL}"

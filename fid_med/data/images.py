@@ -69,10 +69,7 @@ def index_folder(folder, multi_frame: str = "refuse", known=()) -> FolderListing
     if multi_frame not in dicom.MULTI_FRAME:
         raise DataError(f"multi_frame {multi_frame!r}: expected {' or '.join(dicom.MULTI_FRAME)}")
     folder = pathlib.Path(folder)
-    if not folder.exists():
-        raise DataError(f"{folder}: no such folder; check the path")
-    if not folder.is_dir():
-        raise DataError(f"{folder}: is a file, not a folder of images")
+    check_folder(folder)
     known = {os.path.realpath(path) for path in known if path is not None}
     images, of_dicom, ignored = [], [], collections.Counter()
     for name, entry in _walk(folder, "", frozenset(), ignored):
@@ -90,6 +87,14 @@ def index_folder(folder, multi_frame: str = "refuse", known=()) -> FolderListing
             of_dicom = [x for name in of_dicom for x in dicom.frame_names(folder, name)]
     images += of_dicom
     return _listing(folder, images, ignored, IMAGE_SUFFIXES + dicom.SUFFIXES)
+
+
+def check_folder(folder: pathlib.Path) -> None:
+    """Raises a DataError unless a path is that of a folder."""
+    if not folder.exists():
+        raise DataError(f"{folder}: no such folder; check the path", wrong_flag=True)
+    if not folder.is_dir():
+        raise DataError(f"{folder}: is a file, not a folder of images", wrong_flag=True)
 
 
 def select_images(folder: str, names: Iterable[str]) -> FolderListing:

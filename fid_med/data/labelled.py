@@ -96,6 +96,8 @@ class LabelledImages:
       splits: split of each image, as published with the data set: one of `SPLITS`; `DEVELOPMENT`
         for training or validation, if the data set does not separate the two; `UNDIVIDED` if it
         has no test set either. None means `UNDIVIDED` for all images.
+      uncertain: how uncertain labels were read (`treatment`, see `labelled_folder.load`), and how
+        many were `uncertain` and `empty`; None if there was nothing to decide.
 
     Raises:
       DataError: fewer than two labels, or an unknown split.
@@ -109,6 +111,7 @@ class LabelledImages:
     patients: Sequence[str] | None = None
     studies: Sequence[str] | None = None
     splits: np.ndarray | None = None
+    uncertain: dict | None = None
 
     def __post_init__(self):
         if len(self.classes) < 2:
@@ -198,7 +201,15 @@ class LabelledImages:
         if unknown:
             raise DataError(
                 f"{self.name}: no label {', '.join(unknown)} to leave out; known are "
-                f"{', '.join(self.classes)}"
+                f"{', '.join(self.classes)}",
+                wrong_flag=True,
+            )
+        left = [name for name in self.classes if name not in labels]
+        if len(left) < 2:
+            raise DataError(
+                f"{self.name}: needs at least two labels, has {', '.join(left) or 'none'} without "
+                f"{', '.join(labels)}",
+                wrong_flag=True,
             )
         left_out = np.isin(self.classes, labels)
         touched = (
@@ -216,10 +227,11 @@ class LabelledImages:
                 else [self.loaders[i] for i in kept]
             ),
             labels=labels_kept[:, ~left_out] if self.multi_label else numbers[labels_kept],
-            classes=tuple(np.array(self.classes)[~left_out].tolist()),
+            classes=tuple(left),
             patients=self.patients and [self.patients[i] for i in kept],
             studies=self.studies and [self.studies[i] for i in kept],
             splits=None if self.splits is None else self.splits[kept],
+            uncertain=self.uncertain,
         )
 
 
@@ -285,5 +297,7 @@ def single_out(
       DataError: an unknown label.
     """
     if label not in classes:
-        raise DataError(f"label {label!r}: not in {name}; choose {', '.join(classes)}")
+        raise DataError(
+            f"label {label!r}: not in {name}; choose {', '.join(classes)}", wrong_flag=True
+        )
     return labels[:, list(classes).index(label)].astype(np.int64), (f"no {label}", label)

@@ -46,7 +46,8 @@ def patients_of(names: Sequence[str], expression: str) -> list[str]:
     if unmatched:
         raise DataError(
             f"patient_regex {expression!r} matches nothing in {len(unmatched)} names, "
-            f"such as {unmatched[0]}"
+            f"such as {unmatched[0]}",
+            wrong_flag=True,
         )
     return patients
 

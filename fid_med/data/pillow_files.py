@@ -12,7 +12,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from fid_med.data.budget import describe_excess, reserved
-from fid_med.errors import SettingError, UnreadableImageError
+from fid_med.errors import SettingError, UnreadableImageError, is_wrong_path
 from fid_med.utils.files import open_regular
 
 _STRIP = 1 << 20  # pixels that are converted at a time
@@ -76,7 +76,9 @@ def _decoded(path, function):
     # Pillow's decoders raise many kinds of error for a damaged file.
     except Exception as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise UnreadableImageError(f"{path}: cannot be read ({reason})") from None
+        raise UnreadableImageError(
+            f"{path}: cannot be read ({reason})", is_wrong_path(error)
+        ) from None
 
 
 def _decode(file, function):

@@ -144,7 +144,7 @@ def open_source(
     if isinstance(source, (str, os.PathLike)):
         path = pathlib.Path(source)
         if path.is_file() and path.suffix.lower() in _MODEL_SUFFIXES:
-            raise DataError(f"{path}: is a Keras model, not images: {_FROM_MODEL}")
+            raise DataError(f"{path}: is a Keras model, not images: {_FROM_MODEL}", wrong_flag=True)
         return _folder_source(path, name, multi_frame)
     if hasattr(source, "predict") and hasattr(source, "get_config"):
         raise DataError(f"{name}: a Keras model is no source of images: {_FROM_MODEL}")

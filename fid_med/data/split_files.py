@@ -10,7 +10,7 @@ import pathlib
 
 from fid_med.data.labelled import SPLITS
 from fid_med.data.sources import ImageSource, open_source
-from fid_med.errors import DataError, reason_of
+from fid_med.errors import DataError, is_wrong_path, reason_of
 from fid_med.utils.files import open_text
 
 FILE_NAME = "splits.csv"
@@ -79,7 +79,9 @@ def read_splits(path) -> dict[str, str]:
         with open_text(path) as file:
             return {row["image"]: row["split"] for row in csv.DictReader(file)}
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({reason_of(error)}); check the path") from None
+        raise DataError(
+            f"{path}: cannot be read ({reason_of(error)}); check the path", is_wrong_path(error)
+        ) from None
     except (KeyError, csv.Error):
         raise DataError(
             f"{path}: has no columns image and split; give the {FILE_NAME} of a training"

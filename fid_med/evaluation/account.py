@@ -4,19 +4,14 @@
 """
 
 import dataclasses
-import hashlib
 from collections.abc import Iterable, Iterator
-
-import numpy as np
 
 from fid_med.data.appearance import BLACK, UNIFORM, WHITE
 from fid_med.data.sources import ImageSource, Prepared
 from fid_med.errors import DataError, UnreadableImageError
+from fid_med.metrics.statistics import SMALL_SAMPLE
 from fid_med.utils.wording import name_some
 
-# Below this many images per side a FID of 2,048 features is known to be biased (Heusel et al. 2017
-# recommend at least 10,000; with fewer than d images the covariance has no full rank).
-SMALL_SAMPLE = 2048
 # Fewest patients from which an interval is computed.
 _FEWEST_PATIENTS = 8
 # Share of a set that must be without content before that is a warning: single blank exposures are
@@ -124,28 +119,6 @@ class ImageAccount:
             for number, what in kinds
             if number and number >= _MANY * self.count
         ]
-
-
-class DistinctImages:
-    """Counts different images by their features, as far as `SMALL_SAMPLE`.
-
-    Copies of an image have the same features, in whatever format they are saved.
-    """
-
-    def __init__(self):
-        self._seen: set[bytes] = set()
-
-    def add(self, features: np.ndarray) -> None:
-        """Adds the features of some images, [n, d]."""
-        for row in features:
-            if len(self._seen) == SMALL_SAMPLE:
-                return
-            self._seen.add(hashlib.blake2b((row + 0.0).tobytes(), digest_size=16).digest())
-
-    @property
-    def count(self) -> int | None:
-        """The number of different images, or None if there are `SMALL_SAMPLE` or more."""
-        return len(self._seen) if len(self._seen) < SMALL_SAMPLE else None
 
 
 class ImageSelection:

@@ -11,7 +11,7 @@ from fid_med.data.patients import patients_of
 from fid_med.data.preprocessing import as_rgb_batch
 from fid_med.data.sources import ImageSource, Prepared, prepared_images
 from fid_med.errors import DataError
-from fid_med.evaluation.account import DistinctImages, ImageAccount, ImageSelection
+from fid_med.evaluation.account import ImageAccount, ImageSelection
 from fid_med.evaluation.feature_cache import MEMORY_LIMIT, FeatureCache, FeatureStore
 from fid_med.metrics.feature_files import save_features
 from fid_med.metrics.pixel_copies import pixel_signatures
@@ -194,7 +194,13 @@ def extract(
     statistics = {x.num_features: empty_statistics(x) for x in parts}
     blocks = {dims: _Blocks() for dims in statistics}
     store = FeatureStore(network.num_features, memory_limit) if keep_features else None
-    names, digests, distinct = [], [], DistinctImages()
+    names, digests = [], []
+    main = statistics[extractor.num_features]
+
+    def is_large():
+        large = keep_features == IF_SMALL and store is not None and store.size > memory_limit
+        return large and main.distinct is None
+
     with _opened_cache(cache_dir, network, hashers) as cache:
         images = prepared_images(
             source,
@@ -208,19 +214,18 @@ def extract(
                 rows = _features(batch, network, options.batch_size, cache)
                 for dims, columns in _columns(rows, statistics):
                     blocks[dims].add(columns, statistics[dims])
-                distinct.add(rows)
                 if store is not None:
                     store.append(rows)
                     names += [image.name for image in batch]
                     digests += [image.digests[-1] for image in batch]
-                    many = distinct.count is None and store.size > memory_limit
-                    if many and keep_features == IF_SMALL:
-                        store, names, digests = None, [], []
+                if is_large():
+                    store, names, digests = None, [], []
     for dims, of_depth in blocks.items():
         of_depth.finish(statistics[dims])
-    main = statistics[extractor.num_features]
+    if is_large():
+        store = None
     account = selection.account
-    account.count, account.distinct = main.count, distinct.count
+    account.count, account.distinct = main.count, main.distinct
     account.check_enough(source.name)
     found = FeatureSet(main, account, selection.skipped_warnings())
     if cache is not None:

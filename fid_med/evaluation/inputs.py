@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from fid_med.data.arrays import is_array_file
 from fid_med.data.sources import ImageSource, is_generator, open_source
 from fid_med.errors import DataError, SettingError, StatisticsError
-from fid_med.evaluation.account import DistinctImages, ImageAccount, few_patients_warnings
+from fid_med.evaluation.account import ImageAccount, few_patients_warnings
 from fid_med.evaluation.extraction import (
     NOT_REPEATABLE,
     ExtractionOptions,
@@ -197,18 +197,15 @@ class ComparisonInputs:
 
 def statistics_account(saved: SavedFeatures) -> ImageAccount:
     """The account of what `load_features` has read."""
-    account = ImageAccount("statistics", saved.statistics.count)
-    if saved.features is not None:
-        distinct = DistinctImages()
-        distinct.add(saved.features)
-        account.distinct = distinct.count
-    return account
+    statistics = saved.statistics
+    return ImageAccount("statistics", statistics.count, distinct=statistics.distinct)
 
 
 def _read_statistics(side: Side) -> FeatureSet:
     if side.role is Role.TRAINING:
         raise DataError(
-            f"{side.source}: expected a folder of training images; statistics cannot replace them"
+            f"{side.source}: expected a folder of training images; statistics cannot replace them",
+            wrong_flag=True,
         )
     saved = load_features(side.source, DEPTHS)
     account = statistics_account(saved)

@@ -37,7 +37,9 @@ def save_real_statistics(
     """
     inputs = ComparisonInputs([Side(Role.REAL, real, patient_regex)], options.multi_frame)
     if not inputs.sources:
-        raise DataError(f"{real}: holds statistics already; give a folder of images")
+        raise DataError(
+            f"{real}: holds statistics already; give a folder of images", wrong_flag=True
+        )
     extractor = spec.load()
     inputs.extract(Role.REAL, extractor, options, features, all_depths=all_depths)
     found = inputs.sets[Role.REAL]

@@ -17,7 +17,9 @@ def parse(address: str) -> tuple[str, str | None]:
     """
     found = _ADDRESS.fullmatch(address)
     if not found:
-        raise ExtractorError(f"{address}: expected hf://USER/NAME or hf://USER/NAME@REVISION")
+        raise ExtractorError(
+            f"{address}: expected hf://USER/NAME or hf://USER/NAME@REVISION", wrong_flag=True
+        )
     return found["repo"], found["revision"]
 
 

@@ -8,7 +8,7 @@ TensorFlow loads when an extractor does.
 import dataclasses
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from fid_med.errors import ExtractorError, SettingError
@@ -314,10 +314,25 @@ def loaded_extractor(extractor) -> "FeatureExtractor":
     return extractor
 
 
-def split_name(spec: str) -> tuple[str, str]:
-    """Splits NAME=VALUE, where VALUE names an extractor; NAME is empty if there is none."""
-    name, _, value = spec.rpartition("=")
-    return ("", spec) if "/" in name else (name, value)  # the path itself contains the sign
+def split_names(specs: Sequence[str]) -> list[tuple[str, str]]:
+    """Splits each NAME=VALUE, where VALUE names an extractor; NAME is empty if there is none.
+
+    Raises:
+      SettingError: no extractor, or a name or an extractor given twice.
+    """
+    found: dict[str, str] = {}
+    for spec in specs:
+        name, _, value = spec.rpartition("=")
+        if "/" in name:  # the path itself contains the sign
+            name, value = "", spec
+        if value in found:
+            raise SettingError(f"--extractors: {spec} is the same extractor as an earlier one")
+        if name and name in found.values():
+            raise SettingError(f"--extractors: the name {name} is given twice")
+        found[value] = name
+    if not found:
+        raise SettingError("--extractors: none given; name one, for example imagenet")
+    return [(name, value) for value, name in found.items()]
 
 
 def _find_entry(name_or_path):
@@ -332,24 +347,30 @@ def _find_entry(name_or_path):
             raise ExtractorError(
                 f"{name_or_path}: no such file; fetch RadImageNet-InceptionV3_notop.h5, or another "
                 "of RadImageNet's networks, from https://github.com/BMEII-AI/RadImageNet and give "
-                "its path"
+                "its path",
+                wrong_flag=True,
             )
         names = ", ".join(entry.name for entry in EXTRACTORS if entry.name)
         raise ExtractorError(
-            f"{name_or_path}: no such extractor; expected {names}, or the path of a file"
+            f"{name_or_path}: no such extractor; expected {names}, or the path of a file",
+            wrong_flag=True,
         )
     if os.path.isdir(name_or_path):
         inside = os.path.join(name_or_path, "extractor.keras")
         hint = f"; give {inside}" if os.path.exists(inside) else ""
-        raise ExtractorError(f"{name_or_path}: is a folder, not a file of weights{hint}")
+        raise ExtractorError(
+            f"{name_or_path}: is a folder, not a file of weights{hint}", wrong_flag=True
+        )
     if not os.path.isfile(name_or_path):
-        raise ExtractorError(f"{name_or_path}: is a pipe or a device, not a file of weights")
+        raise ExtractorError(
+            f"{name_or_path}: is a pipe or a device, not a file of weights", wrong_flag=True
+        )
     for entry in EXTRACTORS:
         named = os.path.basename(name_or_path).startswith(entry.prefix)
         if entry.suffixes and named and name_or_path.endswith(entry.suffixes):
             return entry
     suffixes = [x for entry in EXTRACTORS if not entry.prefix for x in entry.suffixes]
-    raise ExtractorError(f"{name_or_path}: expected a {_either(suffixes)} file")
+    raise ExtractorError(f"{name_or_path}: expected a {_either(suffixes)} file", wrong_flag=True)
 
 
 def _either(words):

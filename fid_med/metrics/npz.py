@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from fid_med.errors import StatisticsError
-from fid_med.utils.files import atomic_path
+from fid_med.utils.files import atomic_path, npz_array
 
 # Arrays may unpack to this many bytes, or to four times what they take in the file: statistics of
 # 2,048 features have 33 MB and do not compress well.
@@ -70,11 +70,13 @@ def read_npz(
         arrays that unpack to far more than they take in the file, or pickled objects.
     """
     if not path.exists():
-        raise StatisticsError(f"{path}: no such file: check the path")
+        raise StatisticsError(f"{path}: no such file: check the path", wrong_flag=True)
     if path.is_dir():
-        raise StatisticsError(f"{path}: is a folder: {expected}")
+        raise StatisticsError(f"{path}: is a folder: {expected}", wrong_flag=True)
     if not path.is_file():
-        raise StatisticsError(f"{path}: is a pipe or a device, not a file: {expected}")
+        raise StatisticsError(
+            f"{path}: is a pipe or a device, not a file: {expected}", wrong_flag=True
+        )
     read_shapes(path)
     try:
         with open(path, "rb") as file:
@@ -83,8 +85,9 @@ def read_npz(
             if is_zip:
                 with np.load(file, allow_pickle=False) as npz:
                     _check_directory(npz.zip, file)
-                    wanted = npz.files if known is None else known
-                    return {key: _array(npz, key) if key in wanted else None for key in npz.files}
+                    keys = npz.files
+                    wanted = keys if known is None else known
+                    return {key: npz_array(npz, key) if key in wanted else None for key in keys}
     except Exception as error:  # a damaged zip or array header raises nearly anything
         if "allow_pickle" in str(error):
             raise StatisticsError(
@@ -105,13 +108,6 @@ def _check_directory(archive, file):
     declared = int.from_bytes(file.read(_END_OF_ZIP)[10:12], "little")
     if declared not in (len(archive.infolist()), 0xFFFF):  # the latter: more than it can say
         raise zipfile.BadZipFile(f"{len(archive.infolist())} of {declared} members")
-
-
-def _array(npz, key):
-    array = npz[key]
-    if not isinstance(array, np.ndarray):  # bytes, where the member is no .npy
-        raise ValueError(f"{key} is not an array")
-    return array
 
 
 def checksum(arrays: Mapping[str, np.ndarray | None], place: str) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import json
 import math
 import os
@@ -16,9 +18,12 @@ from fid_med.metrics.input_checks import check_finite_rows, check_matrix, check_
 from fid_med.metrics.npz import read_npz, read_shapes, write_npz
 
 FILE_FORMAT = 1
+# Below this many images per side a FID of 2,048 features is known to be biased (Heusel et al. 2017
+# recommend at least 10,000; with fewer than d images the covariance has no full rank).
+SMALL_SAMPLE = 2048
 _TEXTS = ("fingerprint", "extractor")
 _JSONS = ("preprocessing", "versions")
-_KEYS = ("mu", "sigma", "count", "format", *_TEXTS, *_JSONS)
+_KEYS = ("mu", "sigma", "count", "distinct", "format", *_TEXTS, *_JSONS)
 
 # Rows that are collected for one update of the [d, d] scatter, so that batches of one image cost
 # what large batches do; also the number of columns that are updated at once.
@@ -90,6 +95,16 @@ def _union(a: _Moments | None, count: int, mean: np.ndarray, scatter: np.ndarray
     return _Moments(total, a.mean + delta * (count / total), scatter)
 
 
+def _digests(rows: Iterable[np.ndarray], seen: Iterable[bytes] = ()) -> set[bytes] | None:
+    """Adds the hashes of rows to those of others; None once there are `SMALL_SAMPLE`."""
+    digests = set(seen)
+    for row in rows:
+        if len(digests) == SMALL_SAMPLE:
+            break
+        digests.add(hashlib.blake2b((row + 0.0).tobytes(), digest_size=16).digest())
+    return digests if len(digests) < SMALL_SAMPLE else None
+
+
 class FeatureStatistics:
     """Count, mean and unbiased covariance of features, in float64 and bounded memory.
 
@@ -132,8 +147,10 @@ class FeatureStatistics:
         self._folded: _Moments | None = None
         self._buffer: list[np.ndarray] = []
         self._buffered = 0
-        # mu, sigma and count from a file: returned unchanged until features are added.
-        self._given: tuple[np.ndarray, np.ndarray, int | None] | None = None
+        # Hashes of the different folded rows, or None where those are many or unknown.
+        self._seen: set[bytes] | None = set()
+        # mu, sigma, count and distinct from a file: returned unchanged until features are added.
+        self._given: tuple[np.ndarray, np.ndarray, int | None, int | None] | None = None
         self.fingerprint: str | None = None
         self.extractor: str | None = None
         self.preprocessing: dict[str, Any] | None = None
@@ -153,7 +170,11 @@ class FeatureStatistics:
 
     @classmethod
     def from_moments(
-        cls, mu: np.ndarray, sigma: np.ndarray, count: int | None = None
+        cls,
+        mu: np.ndarray,
+        sigma: np.ndarray,
+        count: int | None = None,
+        distinct: int | None = None,
     ) -> FeatureStatistics:
         """Returns statistics with a given mean and covariance.
 
@@ -162,16 +183,20 @@ class FeatureStatistics:
           sigma: unbiased covariance (ddof=1), [d, d].
           count: number of images, 2 or more. None if it is unknown: such statistics can be
             compared, but neither updated nor merged.
+          distinct: number of different images among them, where it is known.
 
         Raises:
           StatisticsError: wrong shapes or dtype, NaN or infinity, sigma not symmetric (beyond
-            1e-6 of its largest entry) or with a negative diagonal, or a count below 2.
+            1e-6 of its largest entry) or with a negative diagonal, a count below 2, or more
+            different images than images.
         """
         mu, sigma = _checked_moments(mu, sigma)
         if count is not None:
             count = _checked_count(count)
+        if distinct is not None and not 1 <= distinct <= (count or 0):
+            raise StatisticsError(f"distinct {distinct}: expected 1 to {count or 'a known count'}")
         statistics = cls(len(mu))
-        statistics._given = (mu, sigma, count)
+        statistics._given, statistics._seen = (mu, sigma, count, distinct), None
         return statistics
 
     @classmethod
@@ -196,6 +221,17 @@ class FeatureStatistics:
         if self._given is not None:
             return self._given[2]
         return self._buffered + (self._folded.count if self._folded else 0)
+
+    @property
+    def distinct(self) -> int | None:
+        """Number of different features, if below `SMALL_SAMPLE`; None if more, or unknown.
+
+        Copies of an image have the same features, in whatever format they are saved.
+        """
+        if self._given is not None:
+            return self._given[3]
+        found = None if self._seen is None else _digests(itertools.chain(*self._buffer), self._seen)
+        return None if found is None else len(found)
 
     @property
     def mean(self) -> np.ndarray:
@@ -310,6 +346,8 @@ class FeatureStatistics:
         if folded is not None:
             self._fold()
             self._folded = _merged(self._folded, folded)
+            known = None not in (self._seen, other._seen)
+            self._seen = _digests((), self._seen | other._seen) if known else None
         for rows in buffer:
             self._append(rows)
         return self
@@ -318,8 +356,8 @@ class FeatureStatistics:
         """Writes an npz file at exactly `path`, completely or not at all.
 
         Its keys are TTUR's `mu`, float64 [d], and `sigma`, float64 [d, d], which other programs
-        read; `format`; and, where known, `count`, `fingerprint`, `extractor`, and `preprocessing`
-        and `versions` as JSON. It holds no pickled objects.
+        read; `format`; and, where known, `count`, `distinct`, `fingerprint`, `extractor`, and
+        `preprocessing` and `versions` as JSON. It holds no pickled objects.
 
         Args:
           path: the file.
@@ -331,8 +369,9 @@ class FeatureStatistics:
         """
         path = Path(path)
         arrays = {"mu": self.mean, "sigma": self.covariance, "format": np.int64(FILE_FORMAT)}
-        if self.count is not None:
-            arrays["count"] = np.int64(self.count)
+        for key in ("count", "distinct"):
+            if getattr(self, key) is not None:
+                arrays[key] = np.int64(getattr(self, key))
         for key in _TEXTS:
             if getattr(self, key) is not None:
                 arrays[key] = np.array(str(getattr(self, key)))
@@ -376,7 +415,10 @@ class FeatureStatistics:
             if file_format > FILE_FORMAT:
                 raise StatisticsError(f"format {file_format} is newer than this fid_med: update it")
             statistics = cls.from_moments(
-                arrays["mu"], arrays["sigma"], _scalar(arrays, "count", "iuf")
+                arrays["mu"],
+                arrays["sigma"],
+                _scalar(arrays, "count", "iuf"),
+                _scalar(arrays, "distinct", "iu"),
             )
             for key in _TEXTS:
                 setattr(statistics, key, _scalar(arrays, key, "U"))
@@ -403,7 +445,7 @@ class FeatureStatistics:
         """Returns the folded part; given moments are converted to it."""
         if self._given is None:
             return self._folded
-        mu, sigma, count = self._given
+        mu, sigma, count, _ = self._given
         if count is None:
             raise StatisticsError(
                 "statistics of an unknown count cannot be added to: compute them again from the "
@@ -428,6 +470,8 @@ class FeatureStatistics:
 
     def _fold(self) -> None:
         if self._buffer:
+            if self._seen is not None:
+                self._seen = _digests(itertools.chain(*self._buffer), self._seen)
             joined = len(self._buffer) > 1  # then `_pending` makes a new array
             rows = self._pending()
             self._folded = _with_rows(self._folded, rows, rows if joined else None)

@@ -62,7 +62,8 @@ class StudyCache:
     @staticmethod
     def _verify(found, maker, cell_key, width):
         rows = found["rows"]
-        if found["digests"].ndim != 1 or rows.shape[1:] != (width,) or rows.dtype.kind != "f":
+        shape = (*found["digests"].shape, width)
+        if rows.shape != shape or rows.ndim != 2 or rows.dtype.kind != "f":
             raise StatisticsError("not rows of this study")
         # Of the measures of quality, psnr is always finite; small images have no others.
         if not np.isfinite(rows[:, :1] if maker == _QUALITY else rows).all():

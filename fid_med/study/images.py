@@ -253,6 +253,8 @@ def name_folders(folders: Sequence[str]) -> dict[str, str]:
     for folder in folders:
         name = pathlib.Path(folder).absolute().name
         if name in named:
-            raise DataError(f"--generated: two folders are named {name}; rename one")
+            raise DataError(
+                f"--generated: two folders are named {name}; rename one", wrong_flag=True
+            )
         named[name] = folder
     return named

@@ -17,7 +17,7 @@ from fid_med.disturbances.registry import (
 from fid_med.errors import DataError, SettingError
 from fid_med.evaluation.image_plots import HeatedImage
 from fid_med.extractors.depths import join_depths
-from fid_med.extractors.registry import load_extractor, split_name
+from fid_med.extractors.registry import load_extractor, split_names
 from fid_med.metrics.depth_profile import multi_depth_fid
 from fid_med.metrics.statistics import FeatureStatistics
 from fid_med.study import agreement, judgement, repeats
@@ -474,24 +474,21 @@ def load_extractors(
       image_size, seed: as for `load_extractor`.
 
     Raises:
-      DataError: no extractor, a name given twice, or the same extractor twice.
+      SettingError: no extractor, a name given twice, or the same extractor twice.
       ExtractorError: as for `load_extractor`.
     """
     found: dict[str, object] = {}
-    for spec in specs:
-        name, path = split_name(spec)
+    for name, path in split_names(specs):
         extractor = load_extractor(path, image_size=image_size, seed=seed)
         if any(other.fingerprint == extractor.fingerprint for other in found.values()):
-            raise DataError(f"--extractors: {spec} is the same extractor as an earlier one")
+            raise SettingError(f"--extractors: {path} is the same extractor as an earlier one")
         if name in found:
-            raise DataError(f"--extractors: the name {name} is given twice")
+            raise SettingError(f"--extractors: the name {name} is given twice")
         if not name:
             name = extractor.name
             if name in found:
                 name = f"{name} ({extractor.fingerprint[:6]})"
         found[name] = extractor
-    if not found:
-        raise DataError("--extractors: none given; name one, for example imagenet")
     return found
 
 

@@ -135,6 +135,8 @@ class CheckpointStore:
                 for kind in _ARRAYS
             }
             found = Checkpoint(images=npz["images"], **fields, **arrays)
+            if found.images.ndim != 1 or found.images.dtype != np.uint64:
+                raise ValueError("its hashes of images have another shape or dtype")
         except Exception as error:  # a damaged zip or array header raises nearly anything
             raise CheckpointError(
                 f"{self.path}: cannot be read ({reason_of(error.__cause__ or error)}); give "

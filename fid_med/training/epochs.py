@@ -172,8 +172,7 @@ class EarlyStopping(keras.callbacks.Callback):
         score = _score(self.row)
         if score > self.best_score:
             self.best_score, self.best_epoch = score, epoch + 1
-            weights = self._kept_model.weights
-            self.best_weights = [weights[i].numpy() for i in self._kept]
+            self.best_weights = [weight.numpy() for weight in self.kept_weights()]
         if self.should_stop(epoch + 1):
             self.model.stop_training = True
 
@@ -183,9 +182,13 @@ class EarlyStopping(keras.callbacks.Callback):
 
     def restore_best_weights(self) -> None:
         """Sets the best weights, if there are any."""
+        for weight, value in zip(self.kept_weights(), self.best_weights, strict=False):
+            weight.assign(value)
+
+    def kept_weights(self) -> list:
+        """Returns the weights that are kept, as variables."""
         weights = self._kept_model.weights
-        for i, value in zip(self._kept, self.best_weights, strict=False):
-            weights[i].assign(value)
+        return [weights[i] for i in self._kept]
 
     def describe_best(self) -> str:
         """Returns the best epoch in one line."""

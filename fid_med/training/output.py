@@ -77,6 +77,7 @@ def _write_results(output_dir, result, images, config, flags):
         "lineage": list(extractor.lineage),
         "preprocessing": extractor.preprocessing.to_dict(),
         "labels": list(images.classes),
+        "uncertain": images.uncertain,
         "patients": len(set(images.patients)) if images.patients else None,
         "splits": {
             part: {

@@ -14,7 +14,7 @@ from fid_med.data.labelled import SPLITS, LabelledImages
 from fid_med.errors import DataError
 from fid_med.extractors.extractor import FeatureExtractor
 from fid_med.extractors.inception_v3 import build_network
-from fid_med.training.checkpoints import Checkpoint, CheckpointStore
+from fid_med.training.checkpoints import Checkpoint, CheckpointError, CheckpointStore
 from fid_med.training.classification_report import (
     auc_interval,
     classification_report,
@@ -362,6 +362,13 @@ class TrainingRun:
         saved, self._saved = self._saved, None
         if not saved:
             return 0
+        if _forms(saved.state) != _forms(state) or (
+            saved.best_weights and _forms(saved.best_weights) != _forms(stopping.kept_weights())
+        ):
+            raise CheckpointError(
+                f"{self._store.path}: its weights have other shapes or dtypes than this network's; "
+                "remove the file to start over"
+            )
         for variable, value in zip(state, saved.state, strict=True):
             variable.assign(value)
         stopping.best_epoch, stopping.best_score = saved.best
@@ -411,6 +418,10 @@ def train_layers_after(network: keras.Model, block: str, with_norms: bool) -> No
     for i, layer in enumerate(network.layers):
         is_norm = isinstance(layer, keras.layers.BatchNormalization)
         layer.trainable = i >= first and (with_norms or not is_norm)
+
+
+def _forms(arrays):
+    return [(tuple(array.shape), tf.as_dtype(array.dtype)) for array in arrays]
 
 
 def _after_epoch(call):

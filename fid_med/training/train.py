@@ -137,7 +137,11 @@ def _train(images, config, output_dir, store, overwrite, callbacks):
     strategy = make_strategy(config.num_gpus)
     settings = {
         "config": config.to_dict(),
-        "data": {"dataset": images.name, "labels": ", ".join(images.classes)},
+        "data": {
+            "dataset": images.name,
+            "labels": ", ".join(images.classes),
+            "uncertain": (images.uncertain or {}).get("treatment"),
+        },
     }
 
     def same_settings(saved):

@@ -87,20 +87,22 @@ def check_writable(path) -> None:
         if not os.access(path, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(path))
         return
-    folder = _target(path).parent
+    _check_folder(_target(path).parent, path)
+
+
+def check_writable_folder(path) -> None:
+    """Creates a folder, and raises an OSError if it is a file or files cannot be written in it."""
+    _check_folder(pathlib.Path(path), path)
+
+
+def _check_folder(folder, path):
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"{folder}: is a file, expected a folder; choose another path")
     with _named(path, folder):
         folder.mkdir(parents=True, exist_ok=True)
         sweep_partials(folder)
         with tempfile.TemporaryFile(dir=folder):
             pass
-
-
-def check_writable_folder(path) -> None:
-    """Creates a folder, and raises an OSError if it is a file or files cannot be written in it."""
-    path = pathlib.Path(path)
-    if path.exists() and not path.is_dir():
-        raise NotADirectoryError(f"{path}: is a file, expected a folder; choose another path")
-    check_writable(path / "file")
 
 
 def sweep_partials(folder) -> None:
@@ -225,6 +227,14 @@ def open_regular(path) -> BinaryIO:
 def open_text(path, encoding: str = "utf-8") -> TextIO:
     """Opens a regular file as text, with its line ends as they are; errors as `open_regular`."""
     return io.TextIOWrapper(open_regular(path), encoding, newline="")
+
+
+def npz_array(npz, key: str):
+    """Reads one array of an opened npz file; raises ValueError if the member is no array."""
+    array = npz[key]
+    if isinstance(array, bytes):  # NumPy returns what is no .npy as it is
+        raise ValueError(f"{key} is not an array")
+    return array
 
 
 def write_json(path, value) -> None:

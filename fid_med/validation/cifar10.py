@@ -31,7 +31,9 @@ def read_folder(folder) -> dict[str, np.ndarray]:
     """
     folder = pathlib.Path(folder)
     if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; expected CIFAR-10's batches, from {URL}")
+        raise DataError(
+            f"{folder}: no such folder; expected CIFAR-10's batches, from {URL}", wrong_flag=True
+        )
     for inner in (folder / name for name in _FOLDERS):
         for suffix, read in ((".bin", _read_binary), ("", _read_python)):
             paths = {

@@ -60,10 +60,12 @@ class ReferenceInputs:
         batch_size: int = 32,
     ):
         if graph is not None and not os.path.isfile(graph):
-            raise DataError(f"{graph}: no such file; expected the 2015-12-05 graph (.pb, .tgz)")
+            raise DataError(
+                f"{graph}: no such file; expected the 2015-12-05 graph (.pb, .tgz)", wrong_flag=True
+            )
         for folder in (ttur_stats_dir, None if cifar10 == "tfds" else cifar10):
             if folder is not None and not os.path.isdir(folder):
-                raise DataError(f"{folder}: no such folder")
+                raise DataError(f"{folder}: no such folder", wrong_flag=True)
         self.graph = graph
         self.ttur_stats_dir = ttur_stats_dir
         self.cifar10 = cifar10

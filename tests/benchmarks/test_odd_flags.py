@@ -14,9 +14,10 @@ VALUES = ("", "nan", "-1", str(10**30), "x")
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
-def test_odd_values_of_every_flag(script, tmp_path):
+def test_odd_values_of_every_flag_and_argument(script, tmp_path):
     make_inputs(tmp_path)
-    runs = list(check(script, tmp_path, sorted(flags_of(script)), VALUES))
+    positional = sum(not word.startswith("--") for word in script.arguments)
+    runs = list(check(script, tmp_path, [*range(positional), *sorted(flags_of(script))], VALUES))
     assert [run for run in runs if run[2] == "faults"] == []
     assert len(runs) > 40
     assert sum(run[2] == "refused" for run in runs) > len(runs) / 3
@@ -44,6 +45,46 @@ def test_flags_without_effect_are_reported(script, words, flag, tmp_path):
     assert found.status == 2
     (line,) = found.errors
     assert re.search(rf": error: --{flag}: (has|have) no effect ", line)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--extractors=a=random,a=imagenet"], "the name a is given twice"),
+        (["--extractors=random,b=random"], "b=random is the same extractor"),
+        (["--generated={}/images,{}/labelled/../images"], "two folders are named images"),
+    ],
+)
+def test_equal_names_of_a_study_are_reported_before_tensorflow_loads(words, message, tmp_path):
+    make_inputs(tmp_path)
+    script = next(x for x in SCRIPTS if x.name == "disturbance_study")
+    words = [word.replace("{}", str(tmp_path)) for word in (*script.arguments, *words)]
+    found = odd_flags.run(odd_flags._ROOT / script.path, words)
+    assert found.status == 2
+    assert message in found.errors[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        (["{}/missing", "{}/images"], 2),
+        (["{}/images", "{}/missing.npz"], 2),
+        (["{}/images", "{}/file"], 2),
+        (["{}/images", ""], 2),
+        (["{}/images", "{}/images", "--json={}/file/x"], 2),
+        (["{}/images", "{}/images", "--patient_regex=Q"], 2),
+        (["{}/images", "{}/damaged.npz"], 1),
+        (["{}/images", "{}/cifar10"], 1),
+    ],
+)
+def test_paths_that_lead_nowhere_are_wrong_flags_and_wrong_content_is_wrong_data(
+    words, status, tmp_path
+):
+    make_inputs(tmp_path)
+    (tmp_path / "damaged.npz").write_bytes(b"PK")
+    words = [word.replace("{}", str(tmp_path)) for word in ("--extractor=random", *words)]
+    found = odd_flags.run(odd_flags._ROOT / "eval" / "compute_fid.py", words)
+    assert (found.status, len(found.errors)) == (status, 1)
 
 
 def test_what_is_wrong_is_counted(tmp_path, monkeypatch):

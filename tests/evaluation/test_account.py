@@ -156,6 +156,16 @@ def test_copies_are_no_images(copied, monkeypatch):
     assert "debiased" in result.unavailable
 
 
+def test_statistics_without_features_tell_copies_too(tmp_path):
+    source = open_source(np.tile(IMAGES[:8], (257, 1, 1)), "real")
+    extract(source, Stub()).save(tmp_path / "copies.npz")
+    extract(open_source(MANY, "generated"), Stub()).save(tmp_path / "many.npz")
+    result = compute_fid(tmp_path / "copies.npz", tmp_path / "many.npz")
+    assert (result.real.count, result.real.distinct) == (2056, 8)
+    assert (result.generated.count, result.generated.distinct) == (2100, None)
+    assert "(8 among 2056, the others are copies)" in "".join(result.warnings)
+
+
 def test_of_many_different_images_nothing_is_added_or_kept():
     result = compute_fid(MANY, MANY[::-1] // 2, Stub())
     assert (result.real.count, result.real.distinct) == (2100, None)

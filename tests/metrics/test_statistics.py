@@ -337,6 +337,33 @@ def test_save_errors(saved, tmp_path):
     assert os.listdir(tmp_path) == [path.name]
 
 
+@pytest.mark.parametrize("dim", [3, 100])  # rows are folded, or kept
+def test_different_features_are_counted_whatever_the_batches_and_merges(dim, tmp_path):
+    rows = np.random.default_rng(0).normal(size=(30, dim)).astype(np.float32)
+    rows[0, 0], copies = 0.0, np.concatenate([rows, rows[:20], -rows[:1] * -1])
+    whole = FeatureStatistics.from_features(copies)
+    parts = [FeatureStatistics.from_features(copies[i : i + 7]) for i in range(0, 51, 7)]
+    assert whole.distinct == FeatureStatistics.merged(parts).distinct == 30
+    whole.save(tmp_path / "x.npz")
+    loaded = FeatureStatistics.load(tmp_path / "x.npz")
+    assert loaded.distinct == 30
+    assert loaded.merge(parts[0]).distinct is None  # which of them are the same is unknown
+    assert parts[0].merge(FeatureStatistics.load(tmp_path / "x.npz")).distinct is None
+    assert FeatureStatistics().distinct == 0
+
+
+def test_different_features_are_counted_up_to_a_limit(monkeypatch, tmp_path):
+    monkeypatch.setattr(module, "SMALL_SAMPLE", 10)
+    rows = np.random.default_rng(0).normal(size=(12, 3))
+    found = [FeatureStatistics.from_features(rows[:n]) for n in (9, 10, 12)]
+    assert [x.distinct for x in found] == [9, None, None]
+    assert found[0].merge(FeatureStatistics.from_features(rows[5:])).distinct is None
+    found[1].save(tmp_path / "x.npz")
+    with np.load(tmp_path / "x.npz") as file:
+        assert "distinct" not in file
+    assert FeatureStatistics.load(tmp_path / "x.npz").distinct is None
+
+
 def npz(**arrays):
     file = io.BytesIO()
     np.savez(file, **arrays)
@@ -395,6 +422,8 @@ BIG = npz(mu=np.random.default_rng(0).normal(size=500), sigma=np.eye(500))
         (npz(mu=MU * 1e160, sigma=SIGMA), r"numbers of mu beyond 1e\+150: scale them down"),
         (npz(mu=MU, sigma=SIGMA * 1e305), r"numbers of sigma beyond 1e\+300"),
         (npz(mu=MU, sigma=SIGMA * 1e-305), "numbers of sigma below 1e-300: scale them up"),
+        (npz(mu=MU, sigma=SIGMA, count=9, distinct=10), "distinct 10: expected 1 to 9"),
+        (npz(mu=MU, sigma=SIGMA, distinct=1), "distinct 1: expected 1 to a known count"),
         (npz(mu=MU, sigma=SIGMA, count="many"), "count of dtype"),
         (npz(mu=MU, sigma=SIGMA, count=[3, 4]), "count of dtype"),
         (npz(mu=MU, sigma=SIGMA, fingerprint=7), "fingerprint of dtype"),

@@ -202,6 +202,12 @@ def test_cache_forgets_rows_that_are_not_its_own(checked, rows, tmp_path):
     assert (len(found), path.exists()) == (int(kept), kept)
 
 
+def test_cache_takes_no_row_of_a_file_with_fewer_rows_than_digests(tmp_path):
+    cache = StudyCache(tmp_path)
+    cache.save("maker", "cell", ["a", "b"], np.ones((1, 2)))
+    assert cache.load("maker", "cell", 2) == {}
+
+
 def test_cache_forgets_rows_of_another_cell(tmp_path):
     cache = StudyCache(tmp_path)
     cache.save("quality", "cell", ["a"], np.array([[1.0, np.nan]]))  # an image too small for ssim

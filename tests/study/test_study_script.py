@@ -34,7 +34,7 @@ def test_the_names_of_disturbances_are_known_without_tensorflow():
         (["--output_dir=x"], 2, "REAL"),
         (["real", "--output_dir=x", "--scale=inch"], 2, "scale"),
         (["real", "--output_dir=x", "--repeats=3"], 2, "repeats"),
-        (["missing/folder", "--output_dir=x"], 1, "missing/folder: no such folder"),
+        (["missing/folder", "--output_dir=x"], 2, "missing/folder: no such folder"),
         ([ROOT / "eval", "--output_dir=x"], 1, "contains no image files"),
         (["missing", "--output_dir=x", "--disturbances=blurr"], 2, "gaussian_blur"),
         (["missing", "--output_dir=x", "--disturbances=contamination"], 2, "--contamination=DIR"),

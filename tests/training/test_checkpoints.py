@@ -101,6 +101,9 @@ def test_a_damaged_checkpoint_is_an_error(tmp_path):
     store.path.write_bytes(store.path.read_bytes()[:-200])
     with pytest.raises(CheckpointError, match=r"cannot be read .*--overwrite"):
         store.load()
+    store.save(dataclasses.replace(FIRST, images=np.zeros((2, 1), np.uint64)))
+    with pytest.raises(CheckpointError, match=r"cannot be read .* another shape .*--overwrite"):
+        store.load()
 
 
 def test_changed_settings_are_named(tmp_path):

@@ -25,7 +25,12 @@ from fid_med.extractors.registry import load_extractor
 from fid_med.phantoms.radiograph import phantom_set
 from fid_med.training import epochs, output
 from fid_med.training import train as train_module
-from fid_med.training.checkpoints import Checkpoint, CheckpointStore, check_output_dir
+from fid_med.training.checkpoints import (
+    Checkpoint,
+    CheckpointError,
+    CheckpointStore,
+    check_output_dir,
+)
 from fid_med.training.config import TrainingConfig
 from fid_med.training.output import summary, write_training
 from fid_med.training.run import TrainingRun
@@ -376,8 +381,20 @@ def test_an_interrupted_run_resumes_to_the_same_result(
     # As a run that is killed in its second epoch leaves it; test_kill.py does that.
     interrupted = recorder.folder / "after epoch 0"
     check_output_dir(interrupted, overwrite=False)
+    store = CheckpointStore(interrupted)
+    content, saved = store.path.read_bytes(), store.load()
+    with without_sheet():
+        for name in ("state", "best_weights"):
+            first, *others = getattr(saved, name) or [np.zeros(3)]
+            store.save(dataclasses.replace(saved, **{name: [first[..., None], *others]}))
+            with pytest.raises(CheckpointError, match=r"other shapes .* remove the file"):
+                train(images, config, interrupted)
+    store.path.write_bytes(content)
     with pytest.raises(DataError, match=r"crop was 0\.85, now 0\.9"):
         train(images, dataclasses.replace(config, crop=0.9), interrupted)
+    treated = dataclasses.replace(images, uncertain={"treatment": "zero"})
+    with pytest.raises(DataError, match="uncertain was None, now zero"):
+        train(treated, config, interrupted)
     with pytest.raises(DataError, match=r"other images: it had 60, now there are 54"):
         train(subset(images, lambda x: np.flatnonzero(np.arange(60) % 10)), config, interrupted)
     add, saved = epochs.EpochLog.add, []

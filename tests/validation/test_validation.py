@@ -429,9 +429,9 @@ def test_the_script_runs_what_is_required_whatever_only_says(tmp_path):
         ("--only=x,frechet_forms,y", 2, "no check named x, y;"),
         ("--batch_size=0", 2, "batch_size"),
         ("stray", 2, "stray"),
-        ("--graph=/none.pb", 1, "/none.pb: no such file"),
-        ("--cifar10=/none", 1, "/none: no such folder"),
-        ("--json=/proc/x/y.json", 1, "/proc"),
+        ("--graph=/none.pb", 2, "/none.pb: no such file"),
+        ("--cifar10=/none", 2, "/none: no such folder"),
+        ("--json=/proc/x/y.json", 2, "/proc"),
     ],
 )
 def test_mistakes_end_in_one_line(tmp_path, argument, status, said):

@@ -32,7 +32,9 @@ class Dataset(NamedTuple):
 
 
 DATASETS = {
-    "labelled_folder": Dataset(("label", "labels_csv", "patient_regex", "multi_frame")),
+    "labelled_folder": Dataset(
+        ("label", "labels_csv", "patient_regex", "multi_frame", "uncertain")
+    ),
     "lera": Dataset(),
     "medmnist": Dataset(has_sets=True),
     "mura": Dataset(),
@@ -47,6 +49,7 @@ _REFUSED_ELSEWHERE = {
     "labels_csv": "labelled_folder",
     "patient_regex": "labelled_folder",
     "multi_frame": "labelled_folder",
+    "uncertain": "labelled_folder",
     "patient_feature": "tfds/NAME",
 }
 
@@ -57,10 +60,11 @@ def check_name(name: str) -> None:
     if base not in DATASETS or (slash and not DATASETS[base].has_sets):
         raise DataError(
             f"{name}: no such data set; known: {', '.join(DATASETS)}, with medmnist/<flag> and "
-            "tfds/<name>"
+            "tfds/<name>",
+            wrong_flag=True,
         )
     if DATASETS[base].needs_set and not slash:
-        raise DataError(f"{base}: name the set, as in --dataset={base}/NAME")
+        raise DataError(f"{base}: name the set, as in --dataset={base}/NAME", wrong_flag=True)
     if slash:
         _module(base).parse(set_name)
 
@@ -74,6 +78,7 @@ def load_dataset(
     patient_regex: str | None = None,
     patient_feature: str | None = None,
     multi_frame: str | None = None,
+    uncertain: str | None = None,
     phantoms: int | None = None,
     image_size: int | None = None,
     seed: int | None = None,
@@ -89,7 +94,7 @@ def load_dataset(
       label: label to learn. MURA, LERA and phantoms: `body_part` (the default), `abnormality` or
         `both`. A csv file: the name of a column. A data set with several labels per image: the
         name of one of them.
-      labels_csv, patient_regex, multi_frame: for `labelled_folder`.
+      labels_csv, patient_regex, multi_frame, uncertain: for `labelled_folder`.
       patient_feature: for `tfds/<name>`.
       phantoms, image_size, seed: for `phantom`; ignored by the others.
 
@@ -104,6 +109,7 @@ def load_dataset(
         "patient_regex": patient_regex,
         "patient_feature": patient_feature,
         "multi_frame": multi_frame,
+        "uncertain": uncertain,
         "phantoms": phantoms,
         "image_size": image_size,
         "seed": seed,
@@ -113,11 +119,15 @@ def load_dataset(
     dataset = DATASETS[base]
     for option, taker in _REFUSED_ELSEWHERE.items():
         if given.get(option, "refuse") != "refuse" and option not in dataset.options:
-            raise DataError(f"{name}: --{option} is for --dataset={taker}; leave it out")
+            raise DataError(
+                f"{name}: --{option} is for --dataset={taker}; leave it out", wrong_flag=True
+            )
     if dataset.on_disk and dataset.needs_data_dir and not data_dir:
-        raise DataError(f"{name}: name its folder or file with --data_dir")
+        raise DataError(f"{name}: name its folder or file with --data_dir", wrong_flag=True)
     if data_dir and not dataset.on_disk:
-        raise DataError(f"{name}: is drawn, not read from --data_dir; leave it out")
+        raise DataError(
+            f"{name}: is drawn, not read from --data_dir; leave it out", wrong_flag=True
+        )
     arguments = {option: given[option] for option in dataset.options if option in given}
     if dataset.on_disk:
         arguments["data_dir"] = data_dir

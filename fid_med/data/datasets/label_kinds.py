@@ -11,7 +11,9 @@ FINDINGS = ("abnormal", "normal")
 def check_kind(kind: str) -> None:
     """Raises a DataError unless `kind` is one of `KINDS`."""
     if kind not in KINDS:
-        raise DataError(f"label {kind!r}: unknown for this data set; choose {', '.join(KINDS)}")
+        raise DataError(
+            f"label {kind!r}: unknown for this data set; choose {', '.join(KINDS)}", wrong_flag=True
+        )
 
 
 def label_name(kind: str, body_part: str, finding: str) -> str:

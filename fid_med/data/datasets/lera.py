@@ -78,7 +78,9 @@ def find_root(data_dir) -> pathlib.Path:
     for root in (pathlib.Path(data_dir), pathlib.Path(data_dir) / FOLDER):
         if (root / "labels.csv").is_file():
             return root
-    raise DataError(f"{data_dir}: no LERA here (labels.csv is missing); {WHERE_FROM}")
+    raise DataError(
+        f"{data_dir}: no LERA here (labels.csv is missing); {WHERE_FROM}", wrong_flag=True
+    )
 
 
 def _patients(table, label):

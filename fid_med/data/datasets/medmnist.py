@@ -13,6 +13,7 @@ from fid_med.data.images import check_pixels
 from fid_med.data.labelled import LabelledImages, single_out
 from fid_med.errors import DataError, reason_of
 from fid_med.utils.download import fetch
+from fid_med.utils.files import npz_array
 
 _SPLITS = (("train", "train"), ("val", "validation"), ("test", "test"))
 MEMORY_LIMIT = 1 << 30
@@ -44,7 +45,8 @@ def load(data_dir, set_name: str | None = None, label: str | None = None) -> Lab
                 fetch(url(flag, size), path, md5=md5(flag, size))
     elif path.is_dir():
         raise DataError(
-            f"{path}: is a folder; name the set as --dataset=medmnist/<flag>, or give an npz file"
+            f"{path}: is a folder; name the set as --dataset=medmnist/<flag>, or give an npz file",
+            wrong_flag=True,
         )
     else:
         flag = re.sub(r"_(64|128|224)$", "", path.stem)
@@ -61,7 +63,8 @@ def parse(set_name: str) -> tuple[str, int]:
     if flag not in SETS or size not in ("", *map(str, SIZES[1:])):
         raise DataError(
             f"medmnist/{set_name}: no such set; known: {', '.join(SETS)}, each also with "
-            f"{', '.join(f'_{size}' for size in SIZES[1:])}"
+            f"{', '.join(f'_{size}' for size in SIZES[1:])}",
+            wrong_flag=True,
         )
     return flag, int(size or SIZES[0])
 
@@ -99,7 +102,10 @@ def _read(path, names, label):
 
 def _arrays(path):
     if not path.is_file():
-        raise DataError(f"{path}: no such file; expected MedMNIST's npz, such as breastmnist.npz")
+        raise DataError(
+            f"{path}: no such file; expected MedMNIST's npz, such as breastmnist.npz",
+            wrong_flag=True,
+        )
     try:
         with path.open("rb") as file:
             if file.read(2) != b"PK":  # np.load would recommend to unpickle it
@@ -119,10 +125,7 @@ def _array(archive, key):
     """Reads one array; above `MEMORY_LIMIT` bytes it is mapped from a deleted temporary file."""
     member = f"{key}.npy"
     if archive.zip.getinfo(member).file_size <= MEMORY_LIMIT:
-        array = archive[key]
-        if not isinstance(array, np.ndarray):  # bytes, where the member is no .npy
-            raise ValueError(f"{key} is not an array")
-        return array
+        return npz_array(archive, key)
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / member
         with archive.zip.open(member) as packed, path.open("wb") as file:
@@ -147,7 +150,8 @@ def _classes(labels, names, path, label):
     if labels.ndim == 1:
         if label is not None:
             raise DataError(
-                f"label {label!r}: {path.name} has one label per image; leave --label out"
+                f"label {label!r}: {path.name} has one label per image; leave --label out",
+                wrong_flag=True,
             )
         numbers, indices = np.unique(labels, return_inverse=True)
         fit = all(0 <= number < len(names) for number in numbers)

@@ -88,7 +88,10 @@ def find_root(data_dir) -> pathlib.Path:
     for root in (pathlib.Path(data_dir), pathlib.Path(data_dir) / FOLDER):
         if (root / "train_image_paths.csv").is_file():
             return root
-    raise DataError(f"{data_dir}: no MURA here (train_image_paths.csv is missing); {WHERE_FROM}")
+    raise DataError(
+        f"{data_dir}: no MURA here (train_image_paths.csv is missing); {WHERE_FROM}",
+        wrong_flag=True,
+    )
 
 
 def _study_findings(table):

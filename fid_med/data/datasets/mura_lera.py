@@ -32,7 +32,7 @@ def load(data_dir, label: str = "body_part") -> LabelledImages:
     root = pathlib.Path(data_dir)
     lacking = [folder for folder in (mura.FOLDER, lera.FOLDER) if not (root / folder).is_dir()]
     if lacking:
-        raise DataError(f"{root}: lacks {' and '.join(lacking)}; {WHERE_FROM}")
+        raise DataError(f"{root}: lacks {' and '.join(lacking)}; {WHERE_FROM}", wrong_flag=True)
     upper, lower = mura.load(root / mura.FOLDER, label), lera.load(root / lera.FOLDER, label)
     both = (("mura", upper), ("lera", lower))
 

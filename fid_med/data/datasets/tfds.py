@@ -172,13 +172,15 @@ def _label(info, wanted, name):
     if key not in found:
         given = f"label {wanted!r}" if wanted else "no label"
         known = f"give --label={' or '.join(sorted(found))}" if found else "it has no class labels"
-        raise DataError(f"{name}: {given}: {known}")
+        raise DataError(f"{name}: {given}: {known}", wrong_flag=True)
     return key, *found[key]
 
 
 def _text_key(features, wanted, default, name):
     if wanted is not None and wanted not in features:
-        raise DataError(f"{name}: no feature {wanted!r}; it has {', '.join(sorted(features))}")
+        raise DataError(
+            f"{name}: no feature {wanted!r}; it has {', '.join(sorted(features))}", wrong_flag=True
+        )
     return wanted or (default if default in features else None)
 
 

@@ -41,9 +41,49 @@ def test_patient_regex_that_fails(expression, message, folder):
 def test_uncertain_labels_get_a_line_that_says_what_to_do(cell, folder):
     table = folder / "labels.csv"
     table.write_text(f"path,Edema\nneck/P1_a.png,1.0\nelbow/P1_b.png,{cell}\n")
-    words = r"1 lines have an uncertain or no Edema.*make it 0 or 1.*line 3: elbow/P1_b\.png"
+    words = r"1 lines have an uncertain or no Edema.*--uncertain=drop.*line 3: elbow/P1_b\.png"
     with pytest.raises(DataError, match=words):
         load_dataset("labelled_folder", folder, labels_csv=table, label="Edema")
+
+
+@pytest.mark.parametrize(
+    ("uncertain", "names", "labels", "treated"),
+    [
+        ("drop", "023", [1, 0, 0], "left out"),
+        ("zero", "0123", [1, 0, 0, 0], "read as 0"),
+        ("one", "0123", [1, 1, 0, 0], "read as 1"),
+    ],
+)
+@pytest.mark.parametrize("nothing", ["", "nan"])
+def test_uncertain_labels_are_treated_as_the_flag_says(
+    uncertain, names, labels, treated, nothing, flat, capsys
+):
+    text = f"path,Edema\n{PATHS[0]},1.0\n{PATHS[1]},-1.0\n{PATHS[2]},{nothing}\n{PATHS[3]},0.0\n"
+    with pytest.raises(DataError, match=r"2 lines have .* or no Edema .* give --uncertain=drop"):
+        flat(text, label="Edema")
+    images = flat(text, label="Edema", uncertain=uncertain)
+    assert list(images.names) == [PATHS[int(i)] for i in names]
+    assert [int(load()[0, 0]) for load in images.loaders] == [int(i) for i in names]
+    assert images.classes == ("no Edema", "Edema")
+    assert images.labels.tolist() == labels
+    assert images.uncertain == {"treatment": uncertain, "uncertain": 1, "empty": 1}
+    assert capsys.readouterr().err == (
+        f"labels.csv: 1 of 4 images have an uncertain Edema (-1), {treated}; 1 have an empty cell, "
+        "read as 0\n"
+    )
+
+
+def test_uncertain_labels_need_a_column_like_chexperts(flat, folder):
+    with pytest.raises(DataError, match=r"4 lines have another label than 1, 0, -1 .*--uncertain"):
+        flat("path,label\n" + ROWS, uncertain="zero")
+    with pytest.raises(DataError, match="2 lines have -1 or nan as label: correct or remove them"):
+        flat("path,label\n" + ROWS.replace(",b", ",nan"))
+    with pytest.raises(SettingError, match="drop, zero, one"):
+        flat("path,label\n" + ROWS, uncertain="ignore")
+    with pytest.raises(SettingError, match="--labels_csv"):
+        load_dataset("labelled_folder", folder, uncertain="zero")
+    with pytest.raises(DataError, match="--uncertain is for --dataset=labelled_folder"):
+        load_dataset("phantom", None, uncertain="zero")
 
 
 def test_ignored_files_are_counted_without_the_labels(folder, capsys):
