@@ -69,52 +69,30 @@ def check_name(name: str) -> None:
         _module(base).parse(set_name)
 
 
-def load_dataset(
-    name: str,
-    data_dir: str | None,
-    *,
-    label: str | None = None,
-    labels_csv: str | None = None,
-    patient_regex: str | None = None,
-    patient_feature: str | None = None,
-    multi_frame: str | None = None,
-    uncertain: str | None = None,
-    phantoms: int | None = None,
-    image_size: int | None = None,
-    seed: int | None = None,
-) -> LabelledImages:
+def load_dataset(name: str, data_dir: str | None, **options) -> LabelledImages:
     """Loads a data set by name; images are read when they are needed.
-
-    Options that are None take the default of the data set's `load`.
 
     Args:
       name: a key of `DATASETS`; or `medmnist/<flag>`, for example `medmnist/chestmnist_64`; or
         `tfds/<name>` for a set of TensorFlow Datasets.
       data_dir: folder or file of the data set; None for phantoms, and for TFDS's own folder.
-      label: label to learn. MURA, LERA and phantoms: `body_part` (the default), `abnormality` or
-        `both`. A csv file: the name of a column. A data set with several labels per image: the
-        name of one of them.
-      labels_csv, patient_regex, multi_frame, uncertain: for `labelled_folder`.
-      patient_feature: for `tfds/<name>`.
-      phantoms, image_size, seed: for `phantom`; ignored by the others.
+      options: by keyword; one that is None takes the default of the data set's `load`.
+        `label`, the label to learn. MURA, LERA and phantoms: `body_part` (the default),
+        `abnormality` or `both`. A csv file: the name of a column. A data set with several labels
+        per image: the name of one of them.
+        `labels_csv`, `patient_regex`, `multi_frame` and `uncertain`, for `labelled_folder`.
+        `patient_feature`, for `tfds/<name>`.
+        `phantoms`, `image_size` and `seed`, for `phantom`; ignored by the others.
 
     Raises:
       DataError: an unknown name, a missing `data_dir`, an option that the data set does not have,
         or data that cannot be used.
+      TypeError: an option that no data set has.
     """
+    if unknown := set(options).difference(*(x.options for x in DATASETS.values())):
+        raise TypeError(f"load_dataset got an unexpected option {min(unknown)!r}")
     check_name(name)
-    given = {
-        "label": label,
-        "labels_csv": labels_csv,
-        "patient_regex": patient_regex,
-        "patient_feature": patient_feature,
-        "multi_frame": multi_frame,
-        "uncertain": uncertain,
-        "phantoms": phantoms,
-        "image_size": image_size,
-        "seed": seed,
-    }
-    given = {option: value for option, value in given.items() if value is not None}
+    given = {option: value for option, value in options.items() if value is not None}
     base, _, set_name = name.partition("/")
     dataset = DATASETS[base]
     for option, taker in _REFUSED_ELSEWHERE.items():

@@ -258,3 +258,8 @@ def test_label_of_one_patient_is_named(flat):
     images = flat("path,label\n" + rows, patient_regex="^P.")
     with pytest.raises(DataError, match="the label b has only one patient"):
         split(images, ["w", "x", "y", "z"], (0.5, 0.0), 0)
+
+
+def test_an_option_of_no_data_set_is_an_error(folder):
+    with pytest.raises(TypeError, match="unexpected option 'regex'"):
+        load_dataset("labelled_folder", folder, regex="x")
