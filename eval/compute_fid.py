@@ -348,11 +348,12 @@ def _save_real(real):
 
 
 def _rank(real, generated):
-    from fid_med.evaluation.ranking import compare_generators, set_names
+    from fid_med.evaluation.inputs import set_names
+    from fid_med.evaluation.ranking import compare_generators
     from fid_med.utils import files
     from fid_med.utils.progress import say
 
-    names = set_names(generated)
+    sets = set_names(generated)
     for folder in filter(None, (_CACHE_DIR.value, _FIGURES.value)):
         files.check_writable_folder(folder)
     for target in filter(None, (_JSON.value, _REPORT.value)):
@@ -360,7 +361,7 @@ def _rank(real, generated):
     cli.prepare_tensorflow()
     result = compare_generators(
         real,
-        dict(zip(names, generated, strict=True)),
+        sets,
         _extractor(),
         confidence=_CONFIDENCE.value,
         patient_regex=_PATIENT_REGEX.value,

@@ -125,7 +125,7 @@ def main(real):
         cli.refuse_given(["contamination"], "without the disturbance of this name")
     from fid_med.data.images import list_images, read_image
     from fid_med.data.patients import patients_of
-    from fid_med.study.images import name_folders
+    from fid_med.evaluation.inputs import set_names
     from fid_med.study.ratings import cell_names, read_ratings
     from fid_med.utils.files import check_writable_folder
 
@@ -137,7 +137,7 @@ def main(real):
             patients_of(listed, _PATIENT_REGEX.value)
     for folder in filter(None, (_CONTAMINATION.value, *_GENERATED.value)):
         list_images(folder)
-    generated = name_folders(_GENERATED.value)
+    generated = set_names(_GENERATED.value)
     if _EXAMPLE_IMAGE.value:
         read_image(_EXAMPLE_IMAGE.value)
     if _RATINGS.value:

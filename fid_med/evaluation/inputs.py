@@ -75,6 +75,24 @@ def set_name(source) -> str:
     return re.sub(r"\.np[yz]$", "", os.path.basename(os.path.abspath(path)), flags=re.IGNORECASE)
 
 
+def set_names(paths: Sequence[str]) -> dict[str, str]:
+    """Maps the names of sets, as of `set_name`, to their paths.
+
+    Raises:
+      SettingError: two sets of one name.
+    """
+    named: dict[str, str] = {}
+    for path in paths:
+        name = set_name(path)
+        if name in named:
+            raise SettingError(
+                f"two sets are named {name} ({named[name]}, {path}); the result names them by "
+                "their last folder, so rename one, or link it under another name"
+            )
+        named[name] = path
+    return named
+
+
 def is_statistics(source) -> bool:
     """Whether a source is a file of statistics: an `.npz` that is no array of images."""
     if not isinstance(source, (str, os.PathLike)):

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import collections
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,7 +20,7 @@ from fid_med.evaluation.account import (
 )
 from fid_med.evaluation.compute import as_spec, check_confidence, load_spec
 from fid_med.evaluation.extraction import ExtractionOptions, FeatureSet
-from fid_med.evaluation.inputs import ComparisonInputs, Role, Side, set_name
+from fid_med.evaluation.inputs import ComparisonInputs, Role, Side
 from fid_med.evaluation.ranking_result import GeneratorRanking, RankedGenerator
 from fid_med.metrics.frechet import frechet_distance
 from fid_med.metrics.ranking import MOST_IMAGES, RankedSet, draw_images, rank_sets
@@ -95,23 +94,6 @@ def compare_generators(
         for name, source in generated.items()
     ]
     return _compare([first, *sets], spec, options, confidence, seed)
-
-
-def set_names(paths: Sequence[str]) -> list[str]:
-    """Names sets by the last part of their paths, without `.npz` or `.npy`.
-
-    Raises:
-      SettingError: two sets of one name.
-    """
-    names = [set_name(path) for path in paths]
-    for name, count in collections.Counter(names).items():
-        if count > 1:
-            same = [path for path, x in zip(paths, names, strict=True) if x == name]
-            raise SettingError(
-                f"{count} sets are named {name} ({', '.join(same)}); the result names them by "
-                "their last folder, so rename one, or link it under another name"
-            )
-    return names
 
 
 class _Set:

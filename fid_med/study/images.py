@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import pathlib
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -11,7 +10,6 @@ from PIL import Image
 from fid_med.data.patients import linked_groups, patients_of
 from fid_med.data.sources import ImageSource
 from fid_med.disturbances.registry import DISTURBANCES, check_scale, content_digest, disturb
-from fid_med.errors import DataError
 from fid_med.utils.progress import Progress
 from fid_med.utils.threads import ordered_map
 
@@ -245,16 +243,3 @@ def _make_mosaic(images, others, level):
         for k, source in enumerate(sources)
     ]
     return np.concatenate([np.concatenate(tiles[:2], 1), np.concatenate(tiles[2:], 1)])
-
-
-def name_folders(folders: Sequence[str]) -> dict[str, str]:
-    """Names folders by the last part of their path; raises DataError if two are equal."""
-    named: dict[str, str] = {}
-    for folder in folders:
-        name = pathlib.Path(folder).absolute().name
-        if name in named:
-            raise DataError(
-                f"--generated: two folders are named {name}; rename one", wrong_flag=True
-            )
-        named[name] = folder
-    return named

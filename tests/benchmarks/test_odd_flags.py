@@ -52,7 +52,7 @@ def test_flags_without_effect_are_reported(script, words, flag, tmp_path):
     [
         (["--extractors=a=random,a=imagenet"], "the name a is given twice"),
         (["--extractors=random,b=random"], "b=random is the same extractor"),
-        (["--generated={}/images,{}/labelled/../images"], "two folders are named images"),
+        (["--generated={}/images,{}/labelled/../images"], "two sets are named images"),
     ],
 )
 def test_equal_names_of_a_study_are_reported_before_tensorflow_loads(words, message, tmp_path):

@@ -10,7 +10,8 @@ from fid_med.data import sources
 from fid_med.errors import DataError, FidMedError, SettingError, StatisticsError
 from fid_med.evaluation import ranking, ranking_plot
 from fid_med.evaluation.compute import compute_fid
-from fid_med.evaluation.ranking import compare_generators, set_names
+from fid_med.evaluation.inputs import set_names
+from fid_med.evaluation.ranking import compare_generators
 from fid_med.evaluation.ranking_result import is_run
 from fid_med.metrics.feature_files import save_features
 from fid_med.metrics.statistics import FeatureStatistics
@@ -181,8 +182,8 @@ def test_mistakes_are_reported_before_any_work(files, features_file, write_image
 
 
 def test_sets_are_named_by_their_last_folder():
-    assert set_names(["a/x/", "b/y.npz", "z.v2"]) == ["x", "y", "z.v2"]
-    with pytest.raises(SettingError, match=r"2 sets are named x \(a/x, b/x/\)"):
+    assert set_names(["a/x/", "b/y.npz", "z.v2"]) == {"x": "a/x/", "y": "b/y.npz", "z.v2": "z.v2"}
+    with pytest.raises(SettingError, match=r"two sets are named x \(a/x, b/x/\)"):
         set_names(["a/x", "c/y", "b/x/"])
 
 

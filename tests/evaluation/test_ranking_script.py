@@ -58,7 +58,7 @@ def test_one_line_per_set_in_the_order_given(files, tmp_path):
             "--save_statistics, --save_features: have no effect",
         ),
         (["--plan=100"], "expected REAL, got 4"),
-        (["near.npz"], "2 sets are named near"),
+        (["near.npz"], "two sets are named near"),
     ],
 )
 def test_what_is_only_for_one_set_ends_with_2(flags, word, files, tmp_path):
