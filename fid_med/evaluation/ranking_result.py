@@ -12,7 +12,7 @@ from fid_med.evaluation.extraction import FeatureSet
 from fid_med.evaluation.verdict import describe_origin
 
 _HEADER = ("rank", "set", "debiased FID", "interval", "more than best", "interval", "p")
-_SMALLEST_P = 1e-4  # printed; further out, the normal distribution is not accurate
+_SMALLEST_P = 1e-4  # printed; further out, the t distribution is not accurate
 
 
 @dataclasses.dataclass

@@ -270,10 +270,13 @@ def paired_difference(
     sets are exchanged (`HalfSplits.exchange_variance`): it is correct for any real images if the
     two sets have one distribution. With s = L / (sum of both FIDs) the interval holds all t with
 
-        |value - t| <= z sqrt(variance + s max(0, |t| - |value|)),
+        |value - t| <= q sqrt(variance + s max(0, |t| - |value|)),
 
-    because a larger difference has a larger variance. The p-value is that of t = 0 by the normal
-    distribution.
+    because a larger difference has a larger variance. The p-value is that of t = 0. As the variance
+    is estimated from the same images, q and the p-value are those of Student's t distribution. Its
+    degrees of freedom are the number of images (patients, if given) in the smallest of the three
+    sets, less 1. This is the lower limit of Welch's degrees of freedom for means; that it suits
+    FIDs too is a result of simulation (benchmarks/ranking_study.py).
 
     Assumptions. The three sets are independent of each other. If image i of both generated sets was
     made from the same input, the true spread is smaller than estimated. Otherwise the assumptions
@@ -369,7 +372,9 @@ class SharedSplits:
         error = max(noise, math.sqrt(max(0.0, parts.quadratic + parts.linear)))
         scale = max(sum(max(0.0, found.value) for found in both), abs(parts.value), noise)
         slope = max(0.0, parts.linear) / scale if scale > 0 else 0.0
-        low, high = difference_interval(parts.value, error, slope, normal_quantile(confidence))
+        degrees = min(self._sets[k].units for k in (0, i, j)) - 1
+        quantile = float(special.stdtrit(degrees, (1 + confidence) / 2))
+        low, high = difference_interval(parts.value, error, slope, quantile)
         return PairedDifference(
             value=parts.value,
             low=low,
@@ -377,7 +382,7 @@ class SharedSplits:
             confidence=confidence,
             standard_error=error,
             noise=noise,
-            p_value=_two_sided(parts.value, error),
+            p_value=_two_sided(parts.value, error, degrees),
             first=both[0],
             second=both[1],
         )
@@ -478,7 +483,7 @@ def _debiased(
     )
 
 
-def _two_sided(value: float, error: float) -> float:
+def _two_sided(value: float, error: float, degrees: int) -> float:
     if error > 0:
-        return float(2 * special.ndtr(-abs(value) / error))
+        return float(2 * special.stdtr(degrees, -abs(value) / error))
     return 1.0 if value == 0 else 0.0

@@ -210,6 +210,8 @@ def test_images_through_every_metric(shallow_extractor, phantoms, write_images, 
     assert found["pairs"][0]["training_image"] == "000.png"
     assert found["copied_images"] == ["011.png"]
     assert any(line.split()[:2] == ["copy", "011.png"] for line in result.summary())
+    expected = f"{found['expected_authenticity']:.3f} expected of new real images"
+    assert any(expected in line for line in result.summary())
     sides = result.to_dict()
     assert sides["training"]["count"] == len(images[32:])
     assert sides["other_generated"]["count"] == 20

@@ -86,25 +86,31 @@ def test_a_network_without_these_depths_is_refused():
 
 @pytest.fixture(scope="module")
 def profile(phantoms):
-    sides = phantoms[0][:9], phantoms[0][9:18]
+    sides = phantoms[0][:16], phantoms[0][16:32]
     metrics = ["depths", "debiased"]
     return compute_fid(*sides, "random", image_size=75, dims=768, metrics=metrics)
 
 
 def test_the_metric_depths_is_the_fid_of_each_depth(profile, phantoms, small_extractor):
-    sides = phantoms[0][:9], phantoms[0][9:18]
+    sides = phantoms[0][:16], phantoms[0][16:32]
     found = profile.metrics["depths"]
     assert [x["dims"] for x in found["depths"]] == list(DEPTHS)
     for depth in found["depths"]:
         alone = compute_fid(*sides, cut_at_depth(small_extractor, depth["dims"]))
         assert depth["fid"] == pytest.approx(alone.fid, rel=rounding.FID)
         assert depth["debiased"]["low"] < depth["debiased"]["value"] < depth["debiased"]["high"]
+        base = depth["baseline"]
+        for key in ("mean", "sd"):
+            assert base[key] == pytest.approx(alone.metrics["baseline"][key], rel=1e-3)
+        shown = f"real against real {base['mean']:.4g} +- {base['sd']:.2g}"
+        assert any(shown in line for line in profile.summary())
     assert profile.dims == 768
     assert profile.fid == found["depths"][2]["fid"]
     assert found["value"] == pytest.approx(np.mean([x["normalised"] for x in found["depths"]]))
     lines = profile.summary()
     assert any(line.startswith("FID at 64, first max pool") for line in lines)
-    assert any(line.startswith("multi-depth FID") for line in lines)
+    (line,) = [line for line in lines if line.startswith("multi-depth FID")]
+    assert f"real against real {found['baseline']:.4g}" in line
     json.dumps(profile.to_dict(), allow_nan=False)
 
 

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy import special
+from scipy import special, stats
 
 from benchmarks import coverage
 from benchmarks.known_distances import Gaussians
@@ -218,7 +218,7 @@ def test_the_interval_of_a_difference_solves_its_equation(value, slope):
         variance = error**2 + slope * max(0.0, abs(end) - abs(value))
         assert (value - end) ** 2 == pytest.approx(z * z * variance)
     assert low < value < high
-    # 0 is left out just where the normal p-value is below 0.05: no slope is in it.
+    # 0 is left out just where the p-value of this quantile is below 0.05: no slope is in it.
     assert (low <= 0 <= high) == (abs(value) <= z * error)
 
 
@@ -256,6 +256,24 @@ def test_swapping_leaves_out_what_the_sets_differ_by():
     assert found.value == pytest.approx(-9, abs=1)
     assert found.noise < 0.6
     assert found.p_value < 1e-6
+
+
+@pytest.mark.parametrize("counts", [(9, 12, 14), (14, 9, 12), (12, 14, 9)])
+def test_a_difference_has_the_degrees_of_freedom_of_its_smallest_set(counts):
+    sets = [_gaussian(seed, n, mean=0.6 * seed) for seed, n in enumerate(counts)]
+    found = paired_difference(*sets, replicates=10)
+    size = abs(found.value) / found.standard_error
+    assert found.p_value == pytest.approx(2 * stats.t.sf(size, 8))
+    inner = found.low if found.value > 0 else found.high
+    assert found.low > 0 or found.high < 0
+    reach = stats.t.ppf(0.975, 8) * found.standard_error
+    assert abs(found.value - inner) == pytest.approx(reach)
+    # Patients count, not their images.
+    first = np.repeat(sets[1], 2, axis=0)
+    patients = np.repeat(np.arange(counts[1]), 2)
+    found = paired_difference(sets[0], first, sets[2], first_patients=patients, replicates=10)
+    size = abs(found.value) / found.standard_error
+    assert found.p_value == pytest.approx(2 * stats.t.sf(size, 8))
 
 
 def test_shared_splits_are_the_functions_of_two_sets():
