@@ -64,7 +64,7 @@ setuptools.setup(
         "tensorboard": ["tensorboard"],
         "test": [
             "pytest>=7.4",
-            "pytest-xdist>=3.7",
+            "pytest-xdist>=3.8",
             "ruff==0.17.6",
             "scikit-image>=0.22",
             "dill",
