@@ -48,7 +48,7 @@ class FIDCallback(keras.callbacks.Callback):
     without a measurement. If the generator returns NaN or infinity, it is NaN too, with a warning,
     and the training continues.
 
-    With fewer than 2,048 images on a side the FID is biased upward. Then `logs["debiased_fid"]` is
+    With fewer than 2,048 images per side the FID is biased upward. Then `logs["debiased_fid"]` is
     set as well, if the features of the real images are known: the reference is a folder, an array
     or a dataset, or a `.npz` that `compute_fid.py real_images --save_statistics=FOLDER
     --save_features` has written.

@@ -199,7 +199,7 @@ def test_a_wrong_output_range_is_warned_of_once(output_range, words, generator, 
 
 def test_few_images_are_warned_of_once(callback, capsys):
     fit(callback(), epochs=2)
-    assert capsys.readouterr().err.count("fewer than 2048 images on a side (12)") == 1
+    assert capsys.readouterr().err.count("fewer than 2048 images per side (12)") == 1
 
 
 def test_it_says_how_many_images_it_will_generate(callback, capsys):

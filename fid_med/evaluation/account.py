@@ -198,7 +198,7 @@ def small_sample_warnings(accounts: Iterable[ImageAccount]) -> list[str]:
     if distinct < count:
         images, number = "different images", f"{distinct} among {count}, the others are copies"
     return [
-        f"fewer than {SMALL_SAMPLE} {images} on a side ({number}): the covariance is "
+        f"fewer than {SMALL_SAMPLE} {images} per side ({number}): the covariance is "
         "rank-deficient and the FID is biased upward; compare it only with FIDs of the same "
         "extractor at the same two counts; debiased FIDs of the same extractor "
         "can be compared at any number of images"

@@ -229,7 +229,7 @@ class FIDMetric(keras.metrics.Metric):
         in an image, which is warned of.
 
         Raises:
-          StatisticsError: fewer than two images on a side.
+          StatisticsError: fewer than two images per side.
           DataError: images of a wrong shape, inside a graph.
         """
         counts = self.real.count, self.generated.count

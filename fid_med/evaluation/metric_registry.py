@@ -544,8 +544,8 @@ _ENTRIES = (
         _debiased_rows,
         warnings=_debiased_warnings,
         meanings=(
-            "debiased FID: without the bias of few images; 0 is best, below 0 is chance",
-            "replicates: random splits that value and interval come from",
+            "debiased FID: without the bias of few images; 0 is best, slightly below 0 is chance",
+            "replicates: random splits used for the value and the interval",
         ),
     ),
     Metric(
@@ -572,7 +572,7 @@ _ENTRIES = (
         _permutation,
         _permutation_rows,
         meanings=(
-            "p: share of random exchanges of images between the sets with such a FID or more",
+            "p: share of random exchanges of images between the sets whose FID is at least as large",
         ),
     ),
     Metric(
@@ -582,8 +582,8 @@ _ENTRIES = (
         _baseline_rows,
         needs_features=False,  # those of the real images alone
         meanings=(
-            "real against real: FID of two real sets, mean +- standard deviation; one far below "
-            "suggests copies",
+            "real against real: FID of two real sets, mean +- standard deviation; a FID far "
+            "below it suggests copies",
         ),
     ),
     Metric(
@@ -591,7 +591,7 @@ _ENTRIES = (
         "kernel inception distance",
         _kid,
         _kid_rows,
-        meanings=("KID: kernel distance of the features; 0 is best, below 0 is chance",),
+        meanings=("KID: kernel distance of the features; 0 is best, slightly below 0 is chance",),
     ),
     Metric(
         "prdc",

@@ -136,8 +136,8 @@ class GeneratorRanking:
     def advice(self) -> str:
         """Says how to report the best set."""
         return (
-            f"The smallest of {len(self.generated)} debiased FIDs is biased low: to report "
-            f"{self.best}'s, compare new images of it."
+            f"{self.best} was chosen as the smallest of {len(self.generated)}, so its debiased FID "
+            "is biased low: to report it, compare new images of this set."
         )
 
     def to_report(self) -> str:

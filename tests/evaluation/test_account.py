@@ -152,7 +152,7 @@ def test_copies_are_no_images(copied, monkeypatch):
     result = compute_fid(**sides, extractor=Stub())
     assert (getattr(result, copied).count, getattr(result, copied).distinct) == (2056, 8)
     small = [line for line in result.warnings if line.startswith("fewer than 2048")]
-    assert "different images on a side (8 among 2056, the others are copies)" in small[0]
+    assert "different images per side (8 among 2056, the others are copies)" in small[0]
     assert "debiased" in result.unavailable
 
 

@@ -207,4 +207,4 @@ def test_few_images_are_warned_of_once(metric, sides, capsys):
     metric.update_state(*sides)
     metric.result()
     metric.result()
-    assert capsys.readouterr().err.count("fewer than 2048 images on a side (12)") == 1
+    assert capsys.readouterr().err.count("fewer than 2048 images per side (12)") == 1
