@@ -572,7 +572,7 @@ _ENTRIES = (
         _permutation,
         _permutation_rows,
         meanings=(
-            "p: share of random exchanges of images between the sets whose FID is at least as large",
+            "p: share of random exchanges of images between sets whose FID is at least as large",
         ),
     ),
     Metric(
