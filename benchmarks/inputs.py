@@ -73,7 +73,9 @@ class BenchmarkInputs:
         """Raises FidMedError if a file that these cases read does not exist."""
         settings = self.settings
         if settings.graph and not os.path.isfile(settings.graph):
-            raise ExtractorError(f"{settings.graph}: no such file; give the 2015-12-05 graph")
+            raise ExtractorError(
+                f"{settings.graph}: no such file; give the 2015-12-05 graph", wrong_flag=True
+            )
         if settings.images and {"pipeline", "command"} & set(cases):
             self._image_names(2 * settings.num_images)
 

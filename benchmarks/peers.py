@@ -45,7 +45,8 @@ class Peers:
             self.versions: dict[str, str] = json.loads(found.stdout)
         except (OSError, ValueError, subprocess.CalledProcessError) as error:
             raise DataError(
-                f"{self.python}: not a Python interpreter that runs ({reason_of(error)})"
+                f"{self.python}: not a Python interpreter that runs ({reason_of(error)})",
+                wrong_flag=True,
             ) from None
 
     def __enter__(self):

@@ -41,7 +41,6 @@ class ImageAccount:
         grey value, as `data.appearance` decides.
       distinct: images among `count` with different features, where those are fewer than
         `SMALL_SAMPLE`; None where they are more, or unknown.
-      name: last part of the path of the folder or file; empty for sets without a path.
     """
 
     kind: str
@@ -56,7 +55,6 @@ class ImageAccount:
     white: int = 0
     uniform: int = 0
     distinct: int | None = None
-    name: str = ""
 
     @property
     def few(self) -> bool:

@@ -244,7 +244,6 @@ def _result(sets, found, unavailable, by_class, seconds, warnings) -> FIDResult:
             _exchangeable(real, generated),
             describe_origin(origin.extractor, origin.fingerprint, origin.dim),
             [x.account.count for x in (real, generated)],
-            [x.account.name for x in (real, generated)],
         ),
         fid=fields["fid"]["value"],
         real=real.account,

@@ -76,6 +76,8 @@ class FeatureSet:
       patients: the patient of each image, [N], or None where patients are unknown.
       source: the images, where they can be read again, else None.
       extractor: the `FeatureExtractor` of the features, where `source` is, for `heatmaps.png`.
+      label: last part of the path of the folder or file, for pages that show its images; in no
+        other result, because a folder may be named after a patient.
       depths: this set at every depth of the extractor, by number of features; empty unless all
         depths were computed.
     """
@@ -89,6 +91,7 @@ class FeatureSet:
     patients: np.ndarray | None = dataclasses.field(default=None, repr=False)
     source: ImageSource | None = dataclasses.field(default=None, repr=False)
     extractor: object = dataclasses.field(default=None, repr=False)
+    label: str = ""
     depths: dict[int, "FeatureSet"] = dataclasses.field(default_factory=dict, repr=False)
 
     def at_depths(self, found: Mapping[int, tuple]) -> dict[int, "FeatureSet"]:

@@ -209,7 +209,7 @@ class ComparisonInputs:
         of_generated = role in (Role.GENERATED, Role.OTHER_GENERATED)
         flag = "generated_patient_regex" if of_generated else "patient_regex"
         found.warnings += few_patients_warnings(role.value, flag, found.patients)
-        found.account.name = set_name(side.source)
+        found.label = set_name(side.source)
         self.sets[role] = found
 
 
@@ -227,8 +227,10 @@ def _read_statistics(side: Side) -> FeatureSet:
         )
     saved = load_features(side.source, DEPTHS)
     account = statistics_account(saved)
-    account.name = set_name(side.source)
-    found = FeatureSet(saved.statistics, account, features=saved.features, patients=saved.patients)
+    found = FeatureSet(
+        saved.statistics, account, features=saved.features, patients=saved.patients,
+        label=set_name(side.source),
+    )  # fmt: skip
     if len(saved.depths) == len(DEPTHS):
         found.depths = found.at_depths(saved.depths)
     return found

@@ -211,7 +211,9 @@ def _compare(sets: Sequence[_Set], spec, options, confidence, seed) -> Generator
 
 def _without_features(found: FeatureSet) -> FeatureSet:
     """What is needed to show some of the images."""
-    return FeatureSet(found.statistics, found.account, names=found.names, source=found.source)
+    return FeatureSet(
+        found.statistics, found.account, names=found.names, source=found.source, label=found.label
+    )
 
 
 def _thinned(found: FeatureSet, most: int):

@@ -145,10 +145,9 @@ class GeneratorRanking:
         origin = describe_origin(self.extractor, self.fingerprint, self.dims)
         counts = sorted({row.account.count for row in self.generated})
         each = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}"
-        named = f" ({self.real.name})" if self.real.name else ""
         return (
-            f"debiased FIDs of {each} generated images per set and {self.real.count} real images"
-            f"{named}; {origin}"
+            f"debiased FIDs of {each} generated images per set and {self.real.count} real images; "
+            f"{origin}"
         )
 
     def draw(self, folder) -> list[str]:

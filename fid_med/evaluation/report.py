@@ -79,7 +79,7 @@ def write_report(result: FIDResult, path, figures: Sequence[str] | None = None) 
             _numbers(result),
             "<h2>Samples</h2>",
             _samples(
-                {_named(name, getattr(result, name)): result.features.get(name) for name in _SIDES},
+                {_named(name, result.features): result.features.get(name) for name in _SIDES},
                 pathlib.Path(folder),
             ),
             "<h2>What differs</h2>",
@@ -108,7 +108,7 @@ def write_ranking_report(result: GeneratorRanking, path) -> None:
     """
     with tempfile.TemporaryDirectory() as folder:
         plots = [pathlib.Path(x) for x in result.draw(folder)]
-        sets = {_named(name, x.account): x for name, x in result.images.items()}
+        sets = {_named(name, result.images): x for name, x in result.images.items()}
         sets = dict(list(sets.items())[: 1 + _MOST_SETS])
         parts = [
             _box("mixed", result.verdict()),
@@ -138,9 +138,10 @@ def _box(kind, text):
     return f'<div class="verdict {kind}"><p class="answer">{escape(text)}</p></div>'
 
 
-def _named(name, account):
-    """A side and its name, such as `real (radiographs)`."""
-    return f"{name} ({account.name})" if account.name not in ("", name) else name
+def _named(name, sets):
+    """A side and the name of its folder, where it is known, such as `real (radiographs)`."""
+    label = sets[name].label if sets.get(name) else ""
+    return f"{name} ({label})" if label not in ("", name) else name
 
 
 def _ranking_table(result):
@@ -153,7 +154,7 @@ def _verdict(result):
     # No difference shown is not good news: it may be for want of images.
     kind = "bad" if result.verdict.differ else "mixed"
     sets = "; ".join(
-        f"{_named(name, account)}: {account.describe()}"
+        f"{_named(name, result.features)}: {account.describe()}"
         for name, account in (("real", result.real), ("generated", result.generated))
     )
     warnings = "".join(f'<p class="note">{escape(line)}</p>' for line in result.warnings)
@@ -277,12 +278,14 @@ def _differences(result, folder, figures):
 def _provenance(result):
     accounts = {"real": result.real}
     if isinstance(result, GeneratorRanking):
+        sets = result.images
         accounts |= {row.name: row.account for row in result.generated}
     else:
+        sets = result.features
         accounts["generated"], accounts["training"] = result.generated, result.training
         accounts["other generated"] = result.other_generated
     rows = [
-        (_named(name, account), account.describe()) for name, account in accounts.items() if account
+        (_named(name, sets), account.describe()) for name, account in accounts.items() if account
     ]
     rows.append(("extractor", result.extractor or "unknown"))
     if result.fingerprint:

@@ -43,7 +43,6 @@ def judge(
     exchangeable: bool,
     origin: str,
     counts: Sequence[int | None],
-    names: Sequence[str] = ("", ""),
 ) -> Verdict:
     """Words the verdict of one comparison.
 
@@ -53,9 +52,7 @@ def judge(
       exchangeable: whether images of both sets can be exchanged under equal distributions.
       origin: the extractor and its version, for the line to report.
       counts: number of real and of generated images, None where unknown.
-      names: of both sets, for the line to report; empty where they have none.
     """
-    sets = _describe_sets(counts, names)
     fid = metrics["fid"]["value"]
     debiased, permutation, base = (metrics.get(name) for name in PARTS)
     text = _against_baseline(fid, base, unavailable, counts)
@@ -70,7 +67,7 @@ def judge(
     else:
         reason = next((unavailable[x] for x in PARTS if x in unavailable), None)
         untested = f" Not tested: {reason}." if reason and base else ""
-        return Verdict(text + "." + untested, None, None, _report(fid, None, base, origin, sets))
+        return Verdict(text + "." + untested, None, None, _report(fid, None, base, origin, counts))
     if differ:
         text += f", so the sets differ ({by})."
         text += _how_far(debiased, test)
@@ -83,7 +80,7 @@ def judge(
     else:
         text += f": no difference is detectable at this sample size ({by})."
         text += _what_is_not_excluded(debiased, base, test)
-    return Verdict(text, differ, test, _report(fid, debiased, base, origin, sets))
+    return Verdict(text, differ, test, _report(fid, debiased, base, origin, counts))
 
 
 def describe_origin(extractor: str | None, fingerprint: str | None, dims: int) -> str:
@@ -151,21 +148,14 @@ def _interval_of(debiased):
     )
 
 
-def _describe_sets(counts, names):
+def _report(fid, debiased, base, origin, counts):
     real, generated = ("unknown" if n is None else str(n) for n in counts)
-    if not any(names):
-        return f"{real} real and {generated} generated images"
-    named = (f" ({name})" if name else "" for name in names)
-    return f"{real} real images{next(named)} and {generated} generated images{next(named)}"
-
-
-def _report(fid, debiased, base, origin, sets):
     parts = [f"FID {fid:.4g}"]
     if debiased:
         parts.insert(0, f"debiased FID {debiased['value']:.3g} ({_interval(debiased)})")
     if base:
         parts.append(f"real against real {base['mean']:.3g} +- {base['sd']:.2g}")
-    line = "; ".join([*parts, sets, origin])
+    line = "; ".join([*parts, f"{real} real and {generated} generated images", origin])
     if _is_unusually_low(fid, debiased, base):
         return f"not before copies are excluded: {line}"
     return line

@@ -401,11 +401,11 @@ def test_wrong_flags_end_with_status_2_and_one_line(wrong):
         ("--peer_python=/bin/false", "not a Python interpreter"),
         ("--graph=/nowhere/graph.pb", "no such file"),
         ("--images=/nowhere", "no such folder"),
-        ("--json=/proc/version/x", ""),
+        ("--json=/proc/version/x", "is a file"),
     ],
 )
-def test_wrong_files_end_with_status_1_and_one_line(wrong, word):
+def test_a_flag_that_names_nothing_ends_with_status_2_and_one_line(wrong, word):
     done = run_benchmark("--cases=pipeline", wrong)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert word in done.stderr
