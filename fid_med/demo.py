@@ -36,7 +36,7 @@ class Scale:
 
     phantoms: int = 480
     compared: int = 160
-    studied: int = 120
+    studied: int = 80
     image_size: int = 96
     epochs: int = 6
 
@@ -146,7 +146,7 @@ def _study(output_dir, images, foreign, extractor, weights):
         {"before training": untrained, "trained on phantoms": extractor},
         output_dir,
         StudyConfig(
-            repeats=60,
+            repeats=40,
             note="Procedural phantoms, not patients: this page shows what a study looks like, and "
             "nothing about radiographs. Foreign images are phantoms with their halves mixed up.",
         ),
