@@ -37,12 +37,12 @@ def result(shallow_extractor, phantoms, tmp_path_factory):
     from PIL import Image
 
     root = tmp_path_factory.mktemp("sets")
-    for name, images in (("real", phantoms[0][:20]), ("generated", phantoms[0][20:38])):
+    for name, images in (("Doe_Jane", phantoms[0][:20]), ("samples", phantoms[0][20:38])):
         (root / name).mkdir()
         for i, image in enumerate(images):
             Image.fromarray(image).save(root / name / f"<{name}>{i:02d}.png")
     return compute_fid(
-        root / "real", root / "generated", shallow_extractor, metrics=["difference"],
+        root / "Doe_Jane", root / "samples", shallow_extractor, metrics=["difference"],
         keep_features=True,
     )  # fmt: skip
 
@@ -64,7 +64,10 @@ def test_the_page_begins_with_the_verdict_and_shows_the_sets(result, tmp_path):
     assert all(meaning.strip() in page.text for meaning in result.meanings())
     assert all(warning in page.text for warning in result.warnings)
     assert str(tmp_path.parent) not in written  # no path of this machine
-    assert "<real>" not in str(result.to_dict())
+    assert "real (Doe_Jane): 20 images (folder); generated (samples)" in page.text
+    # The page shows the images. Nothing else names a folder, which may be named after a patient.
+    fields = str(result.to_dict()).replace("<Doe_Jane>", "")  # files in the folder
+    assert "Doe_Jane" not in fields + "\n".join(result.summary())
 
 
 def test_without_images_the_page_says_so(result, tmp_path):
