@@ -56,6 +56,19 @@ def reason_of(error: Exception) -> str:
     return (" ".join(str(error).split()) or type(error).__name__)[:200]
 
 
+def text_file_error(path, error: Exception, problem: str) -> DataError:
+    """Makes the error of a text file that could not be read.
+
+    Args:
+      path: the file.
+      error: what opening or reading it has raised.
+      problem: what is wrong if the file is there, such as "not a CSV file in UTF-8".
+    """
+    missing = isinstance(error, FileNotFoundError)
+    reason = "no such file" if missing else f"{problem} ({reason_of(error)})"
+    return DataError(f"{path}: {reason}", is_wrong_path(error))
+
+
 def is_wrong_path(error: Exception) -> bool:
     """Whether an error says that a path leads nowhere, or to something else than is needed."""
     kinds = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)

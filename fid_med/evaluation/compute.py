@@ -405,12 +405,14 @@ def as_spec(extractor, seed: int = 0, dims: int = 2048, **changes):
     """
     if isinstance(extractor, (str, os.PathLike)):
         return ExtractorSpec(extractor, seed=seed, dims=dims, **changes)
+    if not isinstance(extractor, ExtractorSpec):
+        extractor = loaded_extractor(extractor)
     if any(value is not None for value in changes.values()) or dims != 2048:
         raise DataError(
             "the extractor is already loaded; pass image_size, resize, aspect, precision and dims "
             "to load_extractor instead"
         )
-    return extractor if isinstance(extractor, ExtractorSpec) else loaded_extractor(extractor)
+    return extractor
 
 
 def load_spec(spec):

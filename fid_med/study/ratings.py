@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Collection, Sequence
 
 from fid_med.disturbances.registry import DISTURBANCES
-from fid_med.errors import DataError, is_wrong_path, reason_of
+from fid_med.errors import DataError, text_file_error
 from fid_med.utils.files import open_text
 
 _KEYS = ("set", "image")
@@ -55,12 +55,7 @@ def read_ratings(path, known: Collection[str]) -> dict[str, list[float]]:
                     _parse_number(row["rating"], where)
                 )
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        missing = isinstance(error, FileNotFoundError)
-        raise DataError(
-            f"{path}: "
-            + ("no such file" if missing else f"not a CSV file in UTF-8 ({reason_of(error)})"),
-            is_wrong_path(error),
-        ) from None
+        raise text_file_error(path, error, "not a CSV file in UTF-8") from None
     if not ratings:
         raise DataError(f"{path}: contains no rating; add rows below the header")
     return dict(ratings)

@@ -3,7 +3,7 @@
 import csv
 import pathlib
 
-from fid_med.errors import DataError, is_wrong_path, reason_of
+from fid_med.errors import DataError, text_file_error
 from fid_med.utils.files import open_text
 
 
@@ -27,12 +27,7 @@ def read_rows(path: pathlib.Path) -> list[tuple[int, list[str]]]:
             reader = csv.reader(file, delimiter=";" if ";" in first and "," not in first else ",")
             rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        missing = isinstance(error, FileNotFoundError)
-        raise DataError(
-            f"{path}: "
-            + ("no such file" if missing else f"cannot be read as a csv file ({reason_of(error)})"),
-            is_wrong_path(error),
-        ) from None
+        raise text_file_error(path, error, "cannot be read as a csv file") from None
     return [(line, row) for line, row in rows if any(row)]
 
 
