@@ -165,7 +165,7 @@ def _compare(sets: Sequence[_Set], spec, options, confidence, seed) -> Generator
     warnings = [*(extractor.warnings if extractor else ()), *real.warnings]
     kept = [_thinned(real, most)]
     accounts, fids, origin = [], [], real.statistics
-    images = {Role.REAL.value: _without_features(real)}
+    images = [_without_features(real)]
     for x in sets[1:]:
         found = x.extract(extractor, options)
         warnings += found.warnings
@@ -175,7 +175,7 @@ def _compare(sets: Sequence[_Set], spec, options, confidence, seed) -> Generator
         accounts.append(found.account)
         origin = origin if origin.fingerprint else found.statistics
         kept.append(_thinned(found, most))
-        images[x.side.name] = _without_features(found)
+        images.append(_without_features(found))
         x.close()
     features, patients = zip(*kept, strict=True)
     ranked = rank_sets(

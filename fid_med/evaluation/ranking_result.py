@@ -58,7 +58,7 @@ class GeneratorRanking:
       confidence: confidence level of the intervals.
       comparisons: number of pairs of sets, which p-values and differences are corrected for.
       extractor, fingerprint, preprocessing, dims, versions, warnings: as for `FIDResult`.
-      images: each set without its features, the real one first, for samples; not in the JSON.
+      images: the real set and each generated one, without features, for samples; not in the JSON.
     """
 
     generated: list[RankedGenerator]
@@ -71,7 +71,12 @@ class GeneratorRanking:
     dims: int
     versions: dict
     warnings: list[str]
-    images: dict[str, FeatureSet] = dataclasses.field(default_factory=dict, repr=False)
+    images: list[FeatureSet] = dataclasses.field(repr=False)
+
+    @property
+    def accounts(self) -> list[tuple[str, ImageAccount]]:
+        """Name and account of each set, real first, then in the order given."""
+        return [("real", self.real), *((row.name, row.account) for row in self.generated)]
 
     @property
     def ranked(self) -> list[RankedGenerator]:
@@ -85,14 +90,13 @@ class GeneratorRanking:
 
     def to_dict(self) -> dict:
         """The fields of the JSON file, as JSON types."""
-        fields = dataclasses.asdict(dataclasses.replace(self, images={}))
+        fields = dataclasses.asdict(dataclasses.replace(self, images=[]))
         del fields["images"]
         return {"best": self.best, **fields}
 
     def summary(self) -> list[str]:
         """Returns the lines printed above the FIDs."""
-        lines = [f"real: {self.real.describe()}"]
-        lines += [f"{row.name}: {row.account.describe()}" for row in self.generated]
+        lines = [f"{name}: {account.describe()}" for name, account in self.accounts]
         if self.fingerprint:
             size = f"{self.preprocessing['height']} x {self.preprocessing['width']}"
             lines.append(

@@ -2,7 +2,7 @@
 
 import pathlib
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -17,7 +17,6 @@ from fid_med.utils.plots import BLUE, ORANGE, save_figure, shorten_name
 TITLE = "How far are the generated images from the real ones?"
 RANKING_TITLE = "Which generated set is nearest to the real images?"
 _MOST_SETS = 8  # whose samples a page of a ranking shows
-_SIDES = ("real", "generated")
 _SAMPLES = 6  # images of each set
 _PIXELS = 256  # side of a sample: one pixel of the crop is one pixel of the figure or more
 
@@ -71,24 +70,24 @@ def write_report(result: FIDResult, path, figures: Sequence[str] | None = None) 
     Raises:
       OSError: the file cannot be written.
     """
+    names = [name for name, _ in result.accounts]
+    sets = [result.features.get(name) for name in names]
+    titles = _titles(names, sets)
     with tempfile.TemporaryDirectory() as folder:
         parts = [
-            _verdict(result),
+            _verdict(result, titles),
             "<h2>Numbers</h2>",
             _numbers_figure(result, pathlib.Path(folder)),
             _numbers(result),
             "<h2>Samples</h2>",
-            _samples(
-                {_named(name, result.features): result.features.get(name) for name in _SIDES},
-                pathlib.Path(folder),
-            ),
+            _samples(titles[:2], sets[:2], pathlib.Path(folder)),
             "<h2>What differs</h2>",
             _differences(result, folder, figures),
             "<h2>What to report</h2>",
             f"<p>Copy this line: <code>{escape(result.verdict.to_report)}</code></p>",
             *(f"<p>{line}</p>" for line in _WHAT_NOT),
             "<h2>Where the numbers come from</h2>",
-            _provenance(result),
+            _provenance(result, titles),
         ]
     _write(path, TITLE, parts)
 
@@ -106,10 +105,9 @@ def write_ranking_report(result: GeneratorRanking, path) -> None:
     Raises:
       OSError: the file cannot be written.
     """
+    titles, shown = _titles([name for name, _ in result.accounts], result.images), 1 + _MOST_SETS
     with tempfile.TemporaryDirectory() as folder:
         plots = [pathlib.Path(x) for x in result.draw(folder)]
-        sets = {_named(name, result.images): x for name, x in result.images.items()}
-        sets = dict(list(sets.items())[: 1 + _MOST_SETS])
         parts = [
             _box("mixed", result.verdict()),
             *(f'<p class="note">{escape(line)}</p>' for line in result.warnings),
@@ -118,13 +116,13 @@ def write_ranking_report(result: GeneratorRanking, path) -> None:
             *(f'<p class="small">{escape(line)}</p>' for line in result.notes()),
             *(embed_png(x.read_bytes(), x.stem) for x in plots),
             "<h2>Samples</h2>",
-            _samples(sets, pathlib.Path(folder)),
+            _samples(titles[:shown], result.images[:shown], pathlib.Path(folder)),
             "<h2>What to report</h2>",
             f"<p>Report the table, with this line: <code>{escape(result.to_report())}</code></p>",
             f"<p>{escape(result.advice())}</p>",
             *(f"<p>{line}</p>" for line in _WHAT_NOT),
             "<h2>Where the numbers come from</h2>",
-            _provenance(result),
+            _provenance(result, titles),
         ]
     _write(path, RANKING_TITLE, parts)
 
@@ -138,10 +136,13 @@ def _box(kind, text):
     return f'<div class="verdict {kind}"><p class="answer">{escape(text)}</p></div>'
 
 
-def _named(name, sets):
-    """A side and the name of its folder, where it is known, such as `real (radiographs)`."""
-    label = sets[name].label if sets.get(name) else ""
-    return f"{name} ({label})" if label not in ("", name) else name
+def _titles(names, sets: Sequence[FeatureSet | None]) -> list[str]:
+    """Adds the name of the folder, where it is known and another, such as `real (radiographs)`."""
+    labels = [found.label if found else "" for found in sets]
+    return [
+        f"{name} ({label})" if label not in ("", name) else name
+        for name, label in zip(names, labels, strict=True)
+    ]
 
 
 def _ranking_table(result):
@@ -150,13 +151,11 @@ def _ranking_table(result):
     return header, [list(zip(kinds, map(escape, row), strict=True)) for row in rows]
 
 
-def _verdict(result):
+def _verdict(result, titles):
     # No difference shown is not good news: it may be for want of images.
     kind = "bad" if result.verdict.differ else "mixed"
-    sets = "; ".join(
-        f"{_named(name, result.features)}: {account.describe()}"
-        for name, account in (("real", result.real), ("generated", result.generated))
-    )
+    accounts = zip(titles[:2], (result.real, result.generated), strict=True)
+    sets = "; ".join(f"{title}: {account.describe()}" for title, account in accounts)
     warnings = "".join(f'<p class="note">{escape(line)}</p>' for line in result.warnings)
     return f"{_box(kind, result.verdict.text)}<p>{escape(sets)}</p>{warnings}"
 
@@ -204,24 +203,26 @@ def _numbers_figure(result, folder):
     return embed_png(path.read_bytes(), "The FID and its baseline") + caption
 
 
-def _samples(sides: Mapping[str, FeatureSet | None], folder):
+def _samples(titles, sets: Sequence[FeatureSet | None], folder):
     """Draws some images of each set, whole and the centre of each at full size."""
-    shown = {name: _pick(side) for name, side in sides.items() if side and side.source}
-    missing = [name for name in sides if name not in shown]
-    note = "".join(
-        f"<p>No images to show of {escape(name)}: they were given as statistics or made by a "
-        "generator.</p>"
-        for name in missing
-    )
+    shown, note = [], ""
+    for title, side in zip(titles, sets, strict=True):
+        if side and side.source:
+            shown.append((title, _pick(side)))
+        else:
+            note += (
+                f"<p>No images to show of {escape(title)}: they were given as statistics or made "
+                "by a generator.</p>"
+            )
     if not shown:
         return note
     rows = 2 * len(shown)
     figure = Figure(figsize=(2.3 * _SAMPLES, 2.35 * rows), layout="constrained")
     axes = figure.subplots(rows, _SAMPLES, squeeze=False)
-    for number, (name, images) in enumerate(shown.items()):
+    for number, (title, images) in enumerate(shown):
         for line, (kind, change) in enumerate((("whole", _whole), ("centre, full size", _crop))):
             row = axes[2 * number + line]
-            row[0].set_ylabel(f"{shorten_name(name)}\n{kind}", fontsize=9)
+            row[0].set_ylabel(f"{shorten_name(title)}\n{kind}", fontsize=9)
             for axis, image in zip(row, images, strict=False):
                 axis.imshow(change(image), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
             for axis in row:
@@ -275,18 +276,9 @@ def _differences(result, folder, figures):
     return "".join(parts)
 
 
-def _provenance(result):
-    accounts = {"real": result.real}
-    if isinstance(result, GeneratorRanking):
-        sets = result.images
-        accounts |= {row.name: row.account for row in result.generated}
-    else:
-        sets = result.features
-        accounts["generated"], accounts["training"] = result.generated, result.training
-        accounts["other generated"] = result.other_generated
-    rows = [
-        (_named(name, sets), account.describe()) for name, account in accounts.items() if account
-    ]
+def _provenance(result, titles):
+    accounts = zip(titles, result.accounts, strict=True)
+    rows = [(title, account.describe()) for title, (_, account) in accounts]
     rows.append(("extractor", result.extractor or "unknown"))
     if result.fingerprint:
         rows.append(("fingerprint", result.fingerprint))

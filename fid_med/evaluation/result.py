@@ -67,15 +67,20 @@ class FIDResult:
         fields |= {name: dataclasses.asdict(account) for name, account in accounts.items()}
         return fields | {"verdict": self.verdict.to_dict()}
 
+    @property
+    def accounts(self) -> list[tuple[str, ImageAccount]]:
+        """Name and account of each set, real first."""
+        found = [
+            ("real", self.real),
+            ("generated", self.generated),
+            ("training", self.training),
+            ("other generated", self.other_generated),
+        ]
+        return [(name, account) for name, account in found if account]
+
     def summary(self) -> list[str]:
         """Returns the lines printed above the FID."""
-        accounts = {
-            "real": self.real,
-            "generated": self.generated,
-            "training": self.training,
-            "other generated": self.other_generated,
-        }
-        lines = [f"{name}: {account.describe()}" for name, account in accounts.items() if account]
+        lines = [f"{name}: {account.describe()}" for name, account in self.accounts]
         if self.fingerprint:
             lines.append(
                 f"extractor: {self.extractor or 'unnamed'} ({self.fingerprint[:12]})"

@@ -104,6 +104,18 @@ def test_a_ranking_has_a_page_with_its_table_and_its_sets(
     assert "images" not in found.to_dict()
 
 
+def test_a_generated_set_may_be_named_as_the_real_one(
+    shallow_extractor, phantoms, write_images, tmp_path
+):
+    real = write_images("radiographs", phantoms[0][:16])
+    sets = {"real": write_images("real", phantoms[0][16:28]), "b": phantoms[0][28:40]}
+    found = compare_generators(real, sets, shallow_extractor)
+    write_ranking_report(found, tmp_path / "page.html")
+    page = Page((tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert "real (radiographs) 16 images (folder) real 12 images (folder)" in page.text
+    assert "No images to show" not in page.text
+
+
 def test_samples_keep_noise_as_it_is():
     image = np.random.default_rng(0).integers(0, 256, (1030, 520, 3)).astype(np.uint8)
     whole, crop = report._whole(image), report._crop(image)
